@@ -1,0 +1,37 @@
+"""RELEX for everyday use: extrapolate an RLVR run from its first checkpoints.
+
+Importing this package registers the merge method ``relex`` with mergekit: at once when mergekit
+is already imported, else at the moment it is. So ``import relex_merge`` itself stays light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from relex_merge._registration import register_with_mergekit
+
+if TYPE_CHECKING:
+    from relex_merge.api import extrapolate, inspect
+    from relex_merge.errors import RelexError
+    from relex_merge.publish import push
+
+__version__ = "0.1.0"
+__all__ = ["RelexError", "__version__", "extrapolate", "inspect", "push"]
+
+_HOMES = {
+    "RelexError": "relex_merge.errors",
+    "extrapolate": "relex_merge.api",
+    "inspect": "relex_merge.api",
+    "push": "relex_merge.publish",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+register_with_mergekit()

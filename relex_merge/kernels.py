@@ -1,0 +1,95 @@
+"""The two loops over the d numbers of a tensor: form G = M Mᵀ, and combine θ₀ + Σ_t w_t δ_t.
+
+``rows`` is always the base first and then the T checkpoints, each flattened to the same n numbers:
+either one tensor (T + 1, n) or a sequence of T + 1 vectors (n,), which may differ in dtype. Any
+floating dtype, any device. Deltas live only in one chunk of about a megabyte, which stays in a
+core's cache: float32 inside the chunk, float64 across chunks. Small tensors (norms, biases), which
+are cheap and where rounding shows most, are float64 throughout. Chunks depend on T and n alone, so
+that neither memory nor threads change a digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import torch
+
+from relex_merge.statistics import TensorStatistics
+
+Rows: TypeAlias = torch.Tensor | Sequence[torch.Tensor]
+
+SMALL = 65_536  # numbers; up to here float64 costs nothing that can be measured
+
+
+def chunk_length(T: int, device: torch.device) -> int:
+    """Numbers of each row in a chunk: a (T, n) float32 block of about 1 MB, on a GPU 256 MB."""
+    block = (1 if device.type == "cpu" else 256) * 2**18
+    return max(1024, block // T // 1024 * 1024)
+
+
+def compute_dtype(rows: Rows, numel: int) -> torch.dtype:
+    """float64 for float64 inputs and for tensors of at most ``SMALL`` numbers, else float32."""
+    wide = any(row.dtype == torch.float64 for row in rows)
+    return torch.float64 if wide or numel <= SMALL else torch.float32
+
+
+@contextmanager
+def ieee_float32() -> Iterator[None]:
+    """No TF32 and no bfloat16 passes inside float32 matrix products."""
+    previous = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(previous)
+
+
+def _chunks(rows: Rows, dtype: torch.dtype) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Yield (columns, θ₀ (n,), D (T, n) deltas) in ``dtype``; both are overwritten by the next."""
+    T, n, device = len(rows) - 1, rows[0].numel(), rows[0].device
+    length = min(chunk_length(T, device), n)
+    deltas = torch.empty((T, length), dtype=dtype, device=device)
+    base = torch.empty(length, dtype=dtype, device=device)
+    for start in range(0, n, max(length, 1)):
+        columns = slice(start, min(start + length, n))
+        width = columns.stop - start
+        D, b = deltas[:, :width], base[:width]
+        b.copy_(rows[0][columns])
+        if isinstance(rows, torch.Tensor):
+            D.copy_(rows[1:, columns])
+        else:
+            for t, row in enumerate(rows[1:]):
+                D[t].copy_(row[columns])
+        D.sub_(b)
+        yield columns, b, D
+
+
+def accumulate(rows: Rows, dtype: torch.dtype) -> TensorStatistics:
+    """Statistics of ``rows`` (T + 1, n), deltas in ``dtype``, sums in float64.
+
+    A NaN or Inf anywhere in a row makes that row of G non-finite; nothing is raised here.
+    """
+    T, device = len(rows) - 1, rows[0].device
+    G = torch.zeros((T, T), dtype=torch.float64, device=device)
+    norm = torch.zeros((), dtype=torch.float64, device=device)
+    moved = torch.zeros((), dtype=torch.int64, device=device)
+    for _, base, D in _chunks(rows, dtype):
+        G += D @ D.T
+        norm += base @ base
+        moved += torch.count_nonzero(D[-1])
+    return TensorStatistics(G.cpu().numpy(), norm.item(), int(moved.item()), rows[0].numel())
+
+
+def combine(rows: Rows, W: torch.Tensor, out: Sequence[torch.Tensor], dtype: torch.dtype) -> None:
+    """Write θ₀ + Σ_t W_kt δ_t into ``out[k]`` (n,) for each row k of W (K, T) float64.
+
+    Computed in ``dtype``, rounded once to the dtype of ``out[k]``. A row of zeros copies the base
+    bit for bit.
+    """
+    still = [not bool(w.any()) for w in W]
+    W = W.to(device=rows[0].device, dtype=dtype)
+    for columns, base, D in _chunks(rows, dtype):
+        for target, shift, at_rest in zip(out, W @ D, still, strict=True):
+            target[columns] = rows[0][columns] if at_rest else shift.add_(base)

@@ -1,0 +1,148 @@
+"""The mergekit merge method ``relex``: one tensor group in, its extrapolation out.
+
+The arithmetic is :mod:`relex_merge.trajectory`, the loops are :mod:`relex_merge.kernels`; here is
+only what mergekit needs to know: parameters, the input contract, and where the steps come from.
+Importing this module registers the method with mergekit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from mergekit.merge_methods import (
+    BasePolicy,
+    InputContract,
+    OptionalTensorPolicy,
+    PerNonBase,
+    TensorEntry,
+    TensorGroup,
+    merge_method,
+    register,
+)
+
+from relex_merge import kernels
+from relex_merge.errors import RelexError
+from relex_merge.predictor import Predictor
+from relex_merge.recipe import METHOD
+from relex_merge.statistics import TensorStatistics
+from relex_merge.steps import step_of
+
+PIECE_BYTES = 256 * 2**20  # of all rows together, when tensors in memory go through an accelerator
+
+_records: list[dict[str, tuple[TensorStatistics, Predictor]]] = []
+
+
+@contextmanager
+def recording() -> Iterator[dict[str, tuple[TensorStatistics, Predictor]]]:
+    """Collect, by tensor name, what the method saw and used while the context is open."""
+    record: dict[str, tuple[TensorStatistics, Predictor]] = {}
+    _records.append(record)
+    try:
+        yield record
+    finally:
+        _records.remove(record)
+
+
+def steps_in_order(labels: Sequence[str], given: Sequence[float | None]) -> list[tuple[float, int]]:
+    """(step, position) of every checkpoint, ascending; steps not given are read from the labels.
+
+    Raises RelexError when a step cannot be inferred, is negative, or occurs twice.
+    """
+    steps: dict[float, int] = {}
+    for position, (label, step) in enumerate(zip(labels, given, strict=True)):
+        found = step_of(label) if step is None else step
+        if found is None:
+            raise RelexError(
+                f"cannot tell the step of {label}; say it in the recipe, with parameters: "
+                "{step: N} under that model"
+            )
+        if not found >= 0:
+            raise RelexError(f"{label}: step {found:g}; steps are numbers ≥ 0")
+        if found in steps:
+            raise RelexError(
+                f"{labels[steps[found]]} and {label} have the same step {found:g}; drop one, or "
+                "correct it with parameters: {step: N}"
+            )
+        steps[float(found)] = position
+    return sorted(steps.items())
+
+
+def first_non_finite(rows: Sequence[torch.Tensor], labels: Sequence[str]) -> str | None:
+    """The label of the first row that holds NaN or Inf."""
+    for row, label in zip(rows, labels, strict=True):
+        if not all(
+            bool(torch.isfinite(row[i : i + 2**22]).all()) for i in range(0, len(row), 2**22)
+        ):
+            return label
+    return None
+
+
+def _pieces(rows: list[torch.Tensor]) -> Iterator[tuple[slice, list[torch.Tensor]]]:
+    """The rows as they lie; on a worker of mergekit's multi-GPU executor, piece by piece there."""
+    device = torch.get_default_device()
+    n = rows[0].numel()
+    if device == rows[0].device or rows[0].device.type != "cpu":
+        yield slice(0, n), rows
+        return
+    length = max(1, PIECE_BYTES // sum(row.element_size() for row in rows))
+    for start in range(0, n, length):
+        columns = slice(start, min(start + length, n))
+        yield columns, [row[columns].to(device) for row in rows]
+
+
+@merge_method(  # type: ignore[untyped-decorator]  # mergekit ships no types
+    name=METHOD,
+    pretty_name="RELEX",
+    reference_url="https://arxiv.org/abs/2605.21468",
+    contract=InputContract(base=BasePolicy.REQUIRED, min_inputs=3, min_non_base=2),
+    optional_tensor_policy=OptionalTensorPolicy.BASE_OR_SKIP,
+    # Checkpoints stay where they were mapped: the executor would move all T of them at once.
+    uses_accelerator=False,
+)
+def relex(
+    group: TensorGroup,
+    target_step: float,
+    rank: int = 1,
+    degree: int = 1,
+    window: int | None = None,
+    mode: str = "extrapolate",
+    step: PerNonBase[float | None] = None,  # mergekit broadcasts it
+) -> torch.Tensor:
+    """θ₀ + Σ_t w_t δ_t for one tensor, in the dtype of the group.
+
+    ``step`` of a checkpoint is read from its id where absent. Gradients are not recorded. Raises
+    RelexError for parameters that do not fit the series and for NaN or Inf in a checkpoint.
+    """
+    assert group.base is not None  # by the input contract
+    name = group.metadata.name or "the tensor"
+    entries: tuple[TensorEntry, ...] = group.non_base
+    labels = [str(entry.id) for entry in entries]
+    ordered = steps_in_order(labels, step.values_for(entries))
+    predictor = Predictor(target_step, rank, degree, window, mode)
+    steps = np.array([s for s, _ in ordered], dtype=np.float64)
+    predictor.check(steps)
+
+    chosen = [group.base, *(entries[position] for _, position in ordered)]
+    rows = [entry.tensor.detach().reshape(-1) for entry in chosen]
+    dtype = kernels.compute_dtype(rows, rows[0].numel())
+    result = torch.empty_like(rows[0])
+    with torch.no_grad(), kernels.ieee_float32():
+        parts = [kernels.accumulate(piece, dtype) for _, piece in _pieces(rows)]
+        statistics = sum(parts[1:], parts[0])
+        if not np.isfinite(statistics.gram).all():
+            label = first_non_finite(rows, [str(entry.id) for entry in chosen])
+            raise RelexError(f"{label}: {name} holds NaN or Inf; leave that checkpoint out")
+        w = torch.from_numpy(predictor.weights(statistics.gram, steps))[None]
+        for columns, piece in _pieces(rows):
+            out = torch.empty_like(piece[0])
+            kernels.combine(piece, w, [out], dtype)
+            result[columns] = out
+    for record in _records:
+        record[name] = (statistics, predictor)
+    return result.reshape(group.base.tensor.shape)
+
+
+register(relex)

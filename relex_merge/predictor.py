@@ -1,0 +1,74 @@
+"""The method's shared parameters as one checked value: which w is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from relex_merge import trajectory
+from relex_merge.errors import RelexError
+from relex_merge.trajectory import Array
+
+MODES = ("extrapolate", "reconstruct")
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """The shared parameters of the method for one tensor, checked.
+
+    Raises RelexError when a parameter is out of its range.
+    """
+
+    target_step: float
+    rank: int = 1
+    degree: int = 1
+    window: int | None = None
+    mode: str = "extrapolate"
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise RelexError(f"mode is {self.mode!r}; it can be {' or '.join(MODES)}")
+        if not np.isfinite(self.target_step) or self.target_step < 0:
+            raise RelexError(f"target_step is {self.target_step}; it must be a step number ≥ 0")
+        if self.degree < 1:
+            raise RelexError(f"degree is {self.degree}; it must be at least 1 (a line)")
+
+    def check(self, steps: Array) -> None:
+        """Raise RelexError when these parameters do not fit a series at ``steps`` (T,)."""
+        T = len(steps)
+        if T < 2:
+            raise RelexError(
+                f"a trajectory needs at least two checkpoints besides the base, not {T}"
+            )
+        if not 1 <= self.rank <= T:
+            raise RelexError(f"rank is {self.rank}; with {T} checkpoints it must be 1 to {T}")
+        if self.mode == "reconstruct":
+            if self.target_step not in steps:
+                raise RelexError(
+                    f"mode: reconstruct needs a target_step that was observed; {self.target_step:g}"
+                    f" was not (observed: {', '.join(f'{s:g}' for s in steps)})"
+                )
+            return
+        window = T if self.window is None else self.window
+        if not self.degree + 1 <= window <= T:
+            raise RelexError(
+                f"window is {window}; a fit of degree {self.degree} over {T} checkpoints needs a "
+                f"window from {self.degree + 1} to {T}"
+            )
+
+    def weights(self, gram: Array, steps: Array) -> Array:
+        """w (T,) with θ̂ = θ₀ + Σ_t w_t δ_t, from G (T, T) and steps (T,)."""
+        spectrum = trajectory.spectrum(gram)
+        if self.mode == "reconstruct":
+            return trajectory.reconstruction_weights(
+                spectrum, steps, self.target_step, rank=self.rank
+            )
+        return trajectory.weights(
+            spectrum,
+            steps,
+            self.target_step,
+            rank=self.rank,
+            degree=self.degree,
+            window=self.window,
+        )

@@ -1,0 +1,83 @@
+"""What one pass over the weights leaves behind, and its file ``relex_gram.safetensors``.
+
+From these few megabytes every figure of the trust report, and the weight vector of every predictor,
+can be computed again without the weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from relex_merge.errors import RelexError
+from relex_merge.trajectory import Array
+
+FILE_NAME = "relex_gram.safetensors"
+
+
+@dataclass(frozen=True)
+class TensorStatistics:
+    """One tensor's trajectory, summed over its d numbers in float64.
+
+    gram: (T, T), G_ij = ⟨δ_i, δ_j⟩ in weight², checkpoints in the order of their steps.
+    base_squared_norm: ‖θ₀‖².
+    moved: how many of the d numbers differ from the base at the last checkpoint.
+    numel: d.
+    """
+
+    gram: Array
+    base_squared_norm: float
+    moved: int
+    numel: int
+
+    def __add__(self, other: TensorStatistics) -> TensorStatistics:
+        """Statistics of two tensors (or two parts of one) seen as one long vector."""
+        return TensorStatistics(
+            self.gram + other.gram,
+            self.base_squared_norm + other.base_squared_norm,
+            self.moved + other.moved,
+            self.numel + other.numel,
+        )
+
+
+@dataclass(frozen=True)
+class SeriesStatistics:
+    """Statistics of every extrapolated tensor of a series.
+
+    steps: (T,) step numbers, ascending; tensors: name → statistics, in the model's order.
+    """
+
+    steps: Array
+    tensors: Mapping[str, TensorStatistics]
+
+    def save(self, path: Path) -> None:
+        """Write G (float64) of every tensor and, as metadata, the rest; a few MB for 75 × 340."""
+        from safetensors.numpy import save_file
+
+        rest = {n: [t.base_squared_norm, t.moved, t.numel] for n, t in self.tensors.items()}
+        arrays = {name: t.gram for name, t in self.tensors.items()}
+        metadata = {"steps": json.dumps(self.steps.tolist()), "tensors": json.dumps(rest)}
+        save_file(arrays, path, metadata=metadata)
+
+    @staticmethod
+    def load(path: Path) -> SeriesStatistics:
+        """Read what :meth:`save` wrote. Raises RelexError when the file is not such a file."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                steps = np.asarray(json.loads(metadata["steps"]), dtype=np.float64)
+                tensors = {
+                    name: TensorStatistics(file.get_tensor(name), norm, int(moved), int(numel))
+                    for name, (norm, moved, numel) in json.loads(metadata["tensors"]).items()
+                }
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise RelexError(
+                f"{path} is not a file of Gram matrices written by relex-merge: {error}"
+            ) from error
+        return SeriesStatistics(steps, tensors)
