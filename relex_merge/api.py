@@ -1,0 +1,240 @@
+"""What the commands do, as functions: :func:`extrapolate`, :func:`inspect`, :func:`dry_run`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from relex_merge import documents, job, through_mergekit
+from relex_merge.companions import copy_companions
+from relex_merge.documents import whole
+from relex_merge.errors import RelexError
+from relex_merge.plan import NeedsMergekit
+from relex_merge.predictor import Predictor
+from relex_merge.recipe import Recipe, RecipeSource, load_recipe
+from relex_merge.resources import available
+from relex_merge.series import Snapshot
+from relex_merge.staging import Staging, staging
+from relex_merge.statistics import SeriesStatistics
+
+if TYPE_CHECKING:
+    from mergekit.options import MergeOptions
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished output.
+
+    out: the folder; report: the content of its relex_report.json (empty for other merge methods);
+    outputs: target step → folder, several when several targets were asked for.
+    """
+
+    out: Path
+    report: dict[str, Any]
+    outputs: dict[float, Path] = field(default_factory=dict)
+
+
+def extrapolate(
+    recipe: RecipeSource,
+    out: str | Path,
+    *,
+    target_step: float | Sequence[float] | None = None,
+    force: bool = False,
+    options: MergeOptions | None = None,
+    memory_budget: int | None = None,
+    stream: bool | None = None,
+    quiet: bool = False,
+    notify: Notify | None = None,
+) -> Result:
+    """Run a recipe and write the model to ``out``, whole or not at all.
+
+    Args:
+        recipe: path of a YAML file, or the YAML structure. Any mergekit recipe; for
+            ``merge_method: relex`` through the out-of-core engine.
+        out: a folder that does not exist yet, or an empty one.
+        target_step: replaces the recipe's; a sequence writes ``out/step-N`` for each, in one pass
+            over the checkpoints.
+        force: replace a folder that is not empty.
+        options: mergekit's options; default ``MergeOptions()``.
+        memory_budget: bytes that the engine may allocate; default a quarter of the free memory, at
+            most 4 GiB.
+        stream: read weights from the Hub in ranges (True), through its cache (False), or in ranges
+            when they are not in the cache (None).
+        quiet: no progress bar.
+        notify: called with remarks for the user, such as a fall-back to mergekit's path.
+
+    Raises:
+        RelexError: whatever is wrong, with the remedy; nothing is left at ``out``.
+    """
+    from mergekit.options import MergeOptions
+
+    targets = _targets(target_step)
+    run = _Run(
+        load_recipe(recipe, target_step=targets[0] if len(targets) == 1 else None),
+        Path(out),
+        targets if len(targets) > 1 else [None],
+        options or MergeOptions(),
+        memory_budget,
+        stream,
+        quiet,
+        notify or (lambda message: None),
+    )
+    with staging(run.out, force) as stage:
+        result = run.into(stage)
+        stage.publish(force)
+    return result
+
+
+def _targets(target_step: float | Sequence[float] | None) -> list[float | None]:
+    if target_step is None:
+        return [None]
+    if isinstance(target_step, Sequence):
+        if len(set(target_step)) != len(target_step) or not target_step:
+            raise RelexError(f"target steps {list(target_step)}: give each once, and at least one")
+        return list(target_step)
+    return [target_step]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One call of :func:`extrapolate`, its arguments made concrete."""
+
+    recipe: Recipe
+    out: Path
+    targets: list[float | None]
+    options: MergeOptions
+    memory_budget: int | None
+    stream: bool | None
+    quiet: bool
+    notify: Notify
+
+    def into(self, stage: Staging) -> Result:
+        """Everything up to the renaming."""
+        if not self.recipe.is_relex:
+            if self.targets != [None]:
+                raise RelexError("several targets are for merge_method: relex")
+            stage.begin(None)
+            through_mergekit.run_merge(self.recipe, stage.content, self.options)
+            return Result(self.out, {})
+        try:
+            return self._by_engine(stage)
+        except NeedsMergekit as reason:
+            if len(self.targets) > 1:
+                raise RelexError(
+                    f"the recipe uses {reason}, which goes through mergekit's own path, one target "
+                    "at a time; run it once for each target step"
+                ) from reason
+            self.notify(f"using mergekit's own path: the recipe uses {reason}")
+            return self._by_mergekit(stage)
+
+    def _by_engine(self, stage: Staging) -> Result:
+        prepared = job.prepare(self.recipe, self.targets, self.options, self.stream)
+        resources = available(self.options, self.memory_budget)
+        folders = [stage.content / name for name in self._names()]
+        with progress_bar(self.quiet) as progress:
+            statistics = job.compute(prepared, stage, folders, resources, self.options, progress)
+        reports = []
+        for index, (target, folder) in enumerate(zip(self.targets, folders, strict=True)):
+            predictors = {
+                t.name: t.predictors[index] for t in prepared.plan.tensors if t.predictors
+            }
+            job.add_companions(prepared, folder, self.options)
+            reports.append(
+                self._document(
+                    folder,
+                    target,
+                    statistics,
+                    predictors,
+                    prepared.snapshots,
+                    job.stored_dtype(prepared.plan),
+                    prepared.config.architectures,
+                )
+            )
+        outputs = {
+            r["target_step"]: self.out / n for r, n in zip(reports, self._names(), strict=True)
+        }
+        return Result(self.out, reports[-1], outputs)
+
+    def _by_mergekit(self, stage: Staging) -> Result:
+        from transformers import AutoConfig
+
+        stage.begin(None)
+        statistics, predictors, snapshots = through_mergekit.run_relex(
+            self.recipe, stage.content, self.options
+        )
+        if self.options.copy_tokenizer and not self._makes_tokenizer():
+            copy_companions([snapshots[-1].folder, snapshots[0].folder], stage.content)
+        config = AutoConfig.from_pretrained(
+            str(stage.content), trust_remote_code=self.options.trust_remote_code
+        )
+        report = self._document(
+            stage.content,
+            None,
+            statistics,
+            predictors,
+            snapshots,
+            str(config.dtype).removeprefix("torch."),
+            config.architectures,
+        )
+        return Result(self.out, report, {report["target_step"]: self.out})
+
+    def _makes_tokenizer(self) -> bool:
+        config = self.recipe.config
+        return bool(config.tokenizer or config.tokenizer_source or config.chat_template)
+
+    def _names(self) -> list[str]:
+        """Folder of each target below OUT."""
+        if len(self.targets) == 1:
+            return ["."]
+        return [f"step-{whole(target)}" for target in self.targets if target is not None]
+
+    def _document(
+        self,
+        folder: Path,
+        target: float | None,
+        statistics: SeriesStatistics,
+        predictors: dict[str, Predictor],
+        snapshots: Sequence[Snapshot],
+        dtype: str,
+        architectures: Sequence[str],
+    ) -> dict[str, Any]:
+        recipe = self.recipe if target is None else load_recipe(self.recipe, target_step=target)
+        report = documents.make_report(statistics, predictors, snapshots, dtype)
+        documents.write_documents(
+            folder,
+            recipe,
+            report,
+            statistics,
+            base=snapshots[0],
+            architectures=architectures,
+            name=self.out.name if target is None else f"{self.out.name}-step-{whole(target)}",
+            write_card=self.options.write_model_card,
+        )
+        return report
+
+
+@contextlib.contextmanager
+def progress_bar(quiet: bool) -> Iterator[Callable[[int], Callable[[int], None]]]:
+    """A bar of bytes, rate and time left, once the number of bytes is known."""
+    from tqdm import tqdm
+
+    with contextlib.ExitStack() as stack:
+
+        def start(total: int) -> Callable[[int], None]:
+            bar = stack.enter_context(
+                tqdm(
+                    total=total,
+                    unit="B",
+                    unit_scale=True,
+                    desc="reading checkpoints",
+                    disable=quiet,
+                )
+            )
+            return lambda nbytes: (bar.update(nbytes), None)[1]
+
+        yield start

@@ -1,0 +1,69 @@
+"""mergekit's architecture definition for a base model, and its configuration."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from relex_merge.errors import RelexError
+
+if TYPE_CHECKING:
+    from mergekit.architecture import ModelArchitecture
+    from mergekit.options import MergeOptions
+
+
+def read_config(folder: Path, label: str, *, trust_remote_code: bool) -> Any:
+    """The transformers configuration of a model folder. Raises RelexError."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        if "trust_remote_code" in str(error):
+            raise RelexError(
+                f"{label} brings its own code; read it, and give --trust-remote-code if you trust it"
+            ) from error
+        raise RelexError(
+            f"{label}: no usable config.json: {' '.join(str(error).split())}"
+        ) from error
+    if len(config.architectures or ()) != 1:
+        raise RelexError(f"{label}: config.json must name one entry under architectures")
+    if getattr(config, "quantization_config", None):
+        raise RelexError(
+            f"{label} is quantized (config.json has a quantization_config); extrapolation needs the "
+            "unquantized checkpoints"
+        )
+    return config
+
+
+def architecture_of(
+    config: Any, folder: Path, tensors: Iterable[str], options: MergeOptions
+) -> ModelArchitecture:
+    """mergekit's definition, or what mergekit infers from the tensor names.
+
+    folder: holds the base's config.json; its weights need not be there.
+    """
+    from mergekit.architecture import arch_info_for_config
+
+    found = arch_info_for_config(config)
+    return found or _infer(folder, tensors, options)
+
+
+def _infer(folder: Path, tensors: Iterable[str], options: MergeOptions) -> ModelArchitecture:
+    # mergekit reads tensor names from an index on the disk; for a streamed base there is none yet.
+    from mergekit.architecture import infer_architecture_info
+    from mergekit.common import ModelReference
+
+    with tempfile.TemporaryDirectory() as scratch:
+        for file in folder.glob("*.json"):
+            shutil.copyfile(file, Path(scratch, file.name))
+        for file in folder.glob("*.py"):
+            shutil.copyfile(file, Path(scratch, file.name))
+        index = {"weight_map": dict.fromkeys(tensors, "model.safetensors")}
+        Path(scratch, "model.safetensors.index.json").write_text(json.dumps(index))
+        reference = ModelReference.parse(scratch)
+        return infer_architecture_info((reference,), reference, options)

@@ -1,0 +1,82 @@
+"""The command ``relex-merge``. Each subcommand is imported when it is called, not before."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from relex_merge import __version__
+from relex_merge.errors import RelexError
+
+# name: (module that defines click command ``command``, one line of help)
+_COMMANDS = {
+    "run": ("relex_merge.commands.run", "Run a recipe: extrapolate, write, and maybe publish."),
+    "inspect": ("relex_merge.commands.inspect", "The trust report, without writing a model."),
+    "push": ("relex_merge.commands.push", "Publish a finished output as a new Hub revision."),
+    "demo": ("relex_merge.commands.demo", "The whole story on a laptop CPU, offline."),
+}
+
+
+class _Commands(click.Group):
+    """A group that knows names and help of its commands without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _ = _COMMANDS[cmd_name]
+        command: click.Command = importlib.import_module(module).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        # ``relex-merge RECIPE OUT`` is a likely slip; click's own message would not say so.
+        name = args[0]
+        if name not in _COMMANDS and name.endswith((".yml", ".yaml")):
+            ctx.fail(f"No such command {name!r}; did you mean: relex-merge run {name} OUT")
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="relex-merge")
+def group() -> None:
+    """Extrapolate an RLVR run from its first checkpoints, along its rank-1 weight trajectory."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point: exit code 0, 1 for a fault the user can act on, 2 for wrong usage."""
+    arguments = sys.argv[1:] if args is None else args
+    try:
+        code: Any = group.main(arguments, prog_name="relex-merge", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; nothing was written to OUT", err=True)
+        sys.exit(1)
+    except RelexError as error:
+        if _verbose(arguments):
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        if _verbose(arguments):
+            raise
+        text = " ".join(str(error).split())
+        click.echo(f"error: {type(error).__name__}: {text} (-v shows where)", err=True)
+        sys.exit(1)
+    sys.exit(code or 0)
+
+
+def _verbose(arguments: list[str]) -> bool:
+    return any(a == "--verbose" or (a[:1] == "-" and set(a[1:]) == {"v"}) for a in arguments)

@@ -1,0 +1,80 @@
+"""``relex-merge run``: any mergekit recipe; relex recipes through the out-of-core engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from mergekit.options import PrettyPrintHelp, add_merge_options
+
+from relex_merge.commands.options import SIZE, publishing_options
+from relex_merge.errors import RelexError
+
+if TYPE_CHECKING:
+    from mergekit.options import MergeOptions
+
+
+@click.command("run", cls=PrettyPrintHelp)
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--target-step",
+    "target_steps",
+    type=float,
+    multiple=True,
+    help="Replaces the recipe's; repeat it for several models in OUT/step-N, in one pass.",
+)
+@click.option("--force", is_flag=True, help="Replace OUT, and with --push-to the revision.")
+@click.option("--memory-budget", type=SIZE, help="Bytes the engine may use, for example 2G.")
+@click.option(
+    "--stream/--no-stream",
+    default=None,
+    help="Read Hub weights in ranges, or through the cache  [default: ranges when not cached]",
+)
+@click.option("--push-to", metavar="REPO", help="Publish the finished output to this Hub repo.")
+@publishing_options
+@add_merge_options  # type: ignore[untyped-decorator]  # mergekit ships no types
+def command(
+    recipe: Path,
+    out: Path,
+    target_steps: tuple[float, ...],
+    force: bool,
+    memory_budget: int | None,
+    stream: bool | None,
+    push_to: str | None,
+    merge_options: MergeOptions,
+    **publishing: Any,
+) -> None:
+    """Run RECIPE (mergekit YAML) and write the model to OUT.
+
+    OUT appears complete or not at all. For merge_method: relex the model is the one that the run
+    would have reached at target_step.
+    """
+    from relex_merge.api import extrapolate
+
+    if push_to and len(target_steps) > 1:
+        raise click.UsageError("--push-to takes one target; push OUT/step-N one by one instead")
+    if publishing["revision"] and not push_to:
+        raise click.UsageError("--revision is for --push-to REPO")
+    merge_options.apply_global_options()
+    result = extrapolate(
+        recipe,
+        out,
+        target_step=(target_steps[0] if len(target_steps) == 1 else target_steps) or None,
+        force=force,
+        options=merge_options,
+        memory_budget=memory_budget,
+        stream=stream,
+        quiet=merge_options.quiet,
+        notify=lambda message: click.echo(message, err=True),
+    )
+    for folder in result.outputs.values() or [result.out]:
+        click.echo(f"wrote {folder}")
+    if push_to:
+        from relex_merge.commands.push import publish
+
+        publish(out, push_to, force=force, quiet=merge_options.quiet, **publishing)
+
+
+__all__ = ["RelexError", "command"]

@@ -1,0 +1,88 @@
+"""What a model folder holds besides weights: configuration, tokenizer, chat template, generation.
+
+The configuration is the base's, as in mergekit. Tokenizer, chat template and generation config come
+from the last observed checkpoint where it has them, else from the base: RLVR trains with a chat
+template that the base may not have.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from relex_merge.writer import disk_errors
+
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+)
+VOCABULARY = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+CHAT_TEMPLATE = ("chat_template.jinja", "chat_template.json")
+PROCESSOR = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
+GENERATION = ("generation_config.json",)
+
+
+def write_config(config: Any, folder: Path, dtype: str) -> None:
+    """Save the base's transformers configuration with the dtype of the output."""
+    config.dtype = dtype
+    with disk_errors(folder):
+        config.save_pretrained(folder)
+
+
+def copy_companions(donors: Sequence[Path], folder: Path, tagalong: Sequence[str] = ()) -> None:
+    """Copy each kind of file from the first of ``donors`` that has it.
+
+    tagalong: further files that mergekit's architecture definition names.
+    """
+    with disk_errors(folder):
+        _copy(donors, folder, TOKENIZER, needs=VOCABULARY)
+        _copy(donors, folder, PROCESSOR, needs=PROCESSOR)
+        _copy(donors, folder, GENERATION, needs=GENERATION)
+        _copy_chat_template(donors, folder)
+        for file in tagalong:
+            _copy(donors, folder, (file,), needs=(file,))
+
+
+def _copy(
+    donors: Sequence[Path], folder: Path, files: Sequence[str], *, needs: Sequence[str]
+) -> None:
+    donor = next((d for d in donors if any((d / f).is_file() for f in needs)), None)
+    for file in files if donor else ():
+        if donor and (donor / file).is_file():
+            shutil.copyfile(donor / file, folder / file)
+
+
+def _copy_chat_template(donors: Sequence[Path], folder: Path) -> None:
+    """A template lives in files of its own or inside tokenizer_config.json."""
+    for donor in donors:
+        if any((donor / file).is_file() for file in CHAT_TEMPLATE):
+            _copy([donor], folder, CHAT_TEMPLATE, needs=CHAT_TEMPLATE)
+            return
+        template = _embedded_template(donor)
+        if template is not None:
+            if _embedded_template(folder) != template:
+                (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+            return
+
+
+def _embedded_template(folder: Path) -> str | None:
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    template = config.get("chat_template")
+    return template if isinstance(template, str) else None

@@ -1,0 +1,84 @@
+"""The three texts beside the weights: expanded recipe, report, model card."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from relex_merge import card
+from relex_merge.predictor import Predictor
+from relex_merge.recipe import METHOD, Recipe
+from relex_merge.report.build import build_report
+from relex_merge.series import Snapshot
+from relex_merge.statistics import FILE_NAME, SeriesStatistics
+from relex_merge.writer import disk_errors
+
+REPORT = "relex_report.json"
+RECIPE = "mergekit_config.yml"
+CARD = "README.md"
+_PACKAGES = ("relex-merge", "mergekit", "torch", "transformers", "safetensors", "huggingface_hub")
+
+
+def make_report(
+    statistics: SeriesStatistics,
+    predictors: Mapping[str, Predictor],
+    snapshots: Sequence[Snapshot],
+    dtype: str,
+) -> dict[str, Any]:
+    """What goes to relex_report.json; snapshots: base first, then the order of the steps."""
+    main, _ = Counter(predictors.values()).most_common(1)[0]
+    method = {"name": METHOD, **asdict(main)}
+    target = method.pop("target_step")
+    base, *checkpoints = snapshots
+    return build_report(
+        statistics,
+        predictors,
+        method=method,
+        base={"reference": base.reference, "sha": base.sha},
+        checkpoints=[
+            {"reference": s.reference, "step": whole(step), "sha": s.sha}
+            for s, step in zip(checkpoints, statistics.steps, strict=True)
+        ],
+        target_step=whole(target),
+        dtype=dtype,
+        versions={package: version(package) for package in _PACKAGES},
+    )
+
+
+def whole(number: float) -> float | int:
+    """A step number as people write it: 75, not 75.0."""
+    return int(number) if float(number).is_integer() else float(number)
+
+
+def write_documents(
+    folder: Path,
+    recipe: Recipe,
+    report: dict[str, Any],
+    statistics: SeriesStatistics,
+    *,
+    base: Snapshot,
+    architectures: Sequence[str],
+    name: str,
+    write_card: bool = True,
+) -> None:
+    """Recipe, report, Gram matrices and card into a finished model folder."""
+    text = recipe.to_yaml()
+    causal = any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in architectures)
+    with disk_errors(folder):
+        (folder / RECIPE).write_text(text, encoding="utf-8")
+        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        statistics.save(folder / FILE_NAME)
+        if write_card:
+            written = card.model_card(
+                report,
+                text,
+                name=name,
+                license=card.base_license(base.folder / CARD),
+                pipeline_tag="text-generation" if causal else None,
+            )
+            (folder / CARD).write_text(written, encoding="utf-8")

@@ -1,0 +1,141 @@
+"""Reading from the Hugging Face Hub: pin a reference to its commit, find its files, fetch some.
+
+Everything goes through the ``huggingface_hub`` client, so that tokens, endpoints, caches, offline
+mode and retries are the ones its users know.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from relex_merge.errors import RelexError
+from relex_merge.hub_errors import TOKEN_HELP, hub_errors, patiently
+
+# Everything of a checkpoint but its weights: configuration, tokenizer, chat template, card.
+SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.py", "README.md")
+WEIGHT_FILES = (("*.safetensors",), ("*.bin",))  # the first kind that a repo has is taken
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A Hub reference nailed to one commit.
+
+    sha: 40 hex digits; files: the paths in that commit, empty when offline (the cache decides).
+    """
+
+    repo: str
+    sha: str
+    files: tuple[str, ...]
+
+    def weight_patterns(self) -> tuple[str, ...]:
+        """The glob patterns of the weight files to read: safetensors where there are any."""
+        for patterns in WEIGHT_FILES:
+            if any(fnmatch(file, pattern) for file in self.files for pattern in patterns):
+                return patterns
+        return WEIGHT_FILES[0] + WEIGHT_FILES[1]
+
+
+@contextmanager
+def reading(repo: str, revision: str | None = None) -> Iterator[None]:
+    """Turn what the client raises inside into one RelexError with the remedy, never a token."""
+    from huggingface_hub import errors
+
+    with hub_errors(repo, token=None):
+        try:
+            yield
+        except errors.RevisionNotFoundError as error:
+            raise RelexError(_no_such_revision(repo, revision)) from error
+        except errors.GatedRepoError:
+            raise
+        except errors.RepositoryNotFoundError as error:
+            raise RelexError(
+                f"{repo} is not on the Hub and is no local folder, or it is private: check the "
+                f"name, or {TOKEN_HELP}"
+            ) from error
+        except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
+            at = f"@{revision}" if revision else ""
+            raise RelexError(
+                f"{repo}{at} is not in the cache and the Hub cannot be reached: go online once "
+                "(unset HF_HUB_OFFLINE), or download it first"
+            ) from error
+
+
+def _no_such_revision(repo: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi
+
+    refs = HfApi().list_repo_refs(repo)
+    names = [ref.name for ref in [*refs.branches, *refs.tags]]
+    near = nearest(str(revision), names)
+    return f"{repo} has no revision {revision}; the nearest that exist: {', '.join(near) or 'none'}"
+
+
+def nearest(wanted: str, names: Sequence[str], count: int = 5) -> list[str]:
+    """The names most like ``wanted``; among names with numbers those with the nearest number."""
+    digits = re.findall(r"\d+", wanted)
+
+    def distance(name: str) -> tuple[float, float]:
+        likeness = difflib.SequenceMatcher(
+            None, re.sub(r"\d+", "#", wanted), re.sub(r"\d+", "#", name)
+        )
+        own = re.findall(r"\d+", name)
+        gap = abs(int(own[-1]) - int(digits[-1])) if own and digits else float("inf")
+        return -round(likeness.ratio(), 2), gap
+
+    return sorted(names, key=distance)[:count]
+
+
+def pin(repo: str, revision: str | None, cache_dir: str | None = None) -> Pin:
+    """The commit that ``revision`` (branch, tag, sha; None: the default branch) points to now.
+
+    One request. In offline mode the cache answers. Raises RelexError.
+    """
+    from huggingface_hub import HfApi, constants
+
+    with reading(repo, revision):
+        if constants.HF_HUB_OFFLINE:
+            folder = download(repo, revision, ["config.json"], cache_dir, local_files_only=True)
+            return Pin(repo, folder.name, ())
+        info = patiently(lambda: HfApi().model_info(repo, revision=revision))
+        files = tuple(sibling.rfilename for sibling in info.siblings or ())
+        return Pin(repo, str(info.sha), files)
+
+
+def download(
+    repo: str,
+    revision: str | None,
+    patterns: Sequence[str],
+    cache_dir: str | None = None,
+    *,
+    local_files_only: bool = False,
+) -> Path:
+    """The cache folder of a revision with the files that match; downloaded as far as missing."""
+    from huggingface_hub import snapshot_download
+
+    with reading(repo, revision):
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                allow_patterns=list(patterns),
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+            )
+        )
+
+
+def cached(pinned: Pin, cache_dir: str | None = None) -> bool:
+    """Whether every weight file of the commit lies in the cache already."""
+    from huggingface_hub import try_to_load_from_cache
+
+    patterns = pinned.weight_patterns()
+    weights = [f for f in pinned.files if any(fnmatch(f, pattern) for pattern in patterns)]
+    return all(
+        isinstance(try_to_load_from_cache(pinned.repo, f, cache_dir, pinned.sha), str)
+        for f in weights
+    )

@@ -1,0 +1,276 @@
+"""What a run will do, decided before a byte of weights is read.
+
+From the recipe, mergekit's architecture definition and the headers of all checkpoints: which tensor
+is made from which stored tensors, with which parameters, in which dtype. Recipes that need other
+machinery of mergekit raise :class:`NeedsMergekit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from relex_merge.errors import RelexError
+from relex_merge.method import steps_in_order
+from relex_merge.predictor import Predictor
+from relex_merge.recipe import Recipe
+from relex_merge.sources import EXTRAPOLATED, Source, TensorInfo
+from relex_merge.trajectory import Array
+
+if TYPE_CHECKING:
+    from mergekit.architecture import ModelArchitecture, WeightInfo
+    from mergekit.options import MergeOptions
+
+
+class NeedsMergekit(Exception):  # noqa: N818  # a way to go on, not an error
+    """The recipe asks for what only mergekit's own path does; the message says what."""
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """One output tensor.
+
+    stored: its name in the base and in each checkpoint (T + 1); work: the dtype of mergekit's
+    rules in which inputs count and the result is first rounded; out: dtype and shape in the file;
+    predictors: one for each target, None for integer buffers, which are copied when all agree.
+    """
+
+    name: str
+    stored: tuple[str, ...]
+    work: torch.dtype
+    out: TensorInfo
+    predictors: tuple[Predictor, ...] | None
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """All output tensors in the model's order; sources and steps in the order of the steps.
+
+    sources: base first, then T checkpoints; steps: (T,) ascending.
+    """
+
+    sources: tuple[Source, ...]
+    steps: Array
+    tensors: tuple[TensorPlan, ...]
+
+    @property
+    def T(self) -> int:  # noqa: N802  # the paper's letter
+        """Number of checkpoints."""
+        return len(self.steps)
+
+    def row_bytes(self, tensor: TensorPlan) -> int:
+        """Bytes of the widest row of a tensor: of its storage in the base or a checkpoint."""
+        return max(s.tensors[n].nbytes for s, n in zip(self.sources, tensor.stored, strict=True))
+
+    def stored_bytes(self, index: int) -> int:
+        """Bytes of a tensor in all files together."""
+        names = self.tensors[index].stored
+        return sum(s.tensors[n].nbytes for s, n in zip(self.sources, names, strict=True))
+
+
+def refuse_other_machinery(recipe: Recipe, options: MergeOptions) -> None:
+    """Raise NeedsMergekit when the recipe or the options name something the engine does not do."""
+    config = recipe.config
+    wants = {
+        "slices": config.slices,
+        "modules": config.modules,
+        "tokenizer": config.tokenizer,
+        "tokenizer_source": config.tokenizer_source,
+        "chat_template": config.chat_template,
+        "adapters (base+adapter)": any(m.lora for m in config.referenced_models()),
+        "--unsafe-truncate-embeddings": options.unsafe_truncate_embeddings,
+        "--no-safe-serialization": not options.safe_serialization,
+        "--multi-gpu": options.multi_gpu,
+    }
+    for name, wanted in wants.items():
+        if wanted:
+            raise NeedsMergekit(name)
+
+
+def ordered_checkpoints(recipe: Recipe) -> tuple[list[str], Array]:
+    """References of the checkpoints and their steps (T,), both in the order of the steps.
+
+    The base, should it be listed among the models as mergekit allows, is left out. Raises
+    RelexError for steps that cannot be told, or occur twice.
+    """
+    base = recipe.config.base_model
+    entries = [entry for entry in recipe.config.models or [] if entry.model != base]
+    labels = [str(entry.model) for entry in entries]
+    given = [_number((entry.parameters or {}).get("step"), str(entry.model)) for entry in entries]
+    ordered = steps_in_order(labels, given)
+    steps = np.array([step for step, _ in ordered], dtype=np.float64)
+    return [labels[position] for _, position in ordered], steps
+
+
+def _number(value: Any, label: str) -> float | None:
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise RelexError(f"{label}: step is {value!r}, which is not a number") from error
+
+
+def make_plan(
+    recipe: Recipe,
+    targets: Sequence[float | None],
+    sources: Sequence[Source],
+    steps: Array,
+    architecture: ModelArchitecture,
+    config: Any,
+) -> ModelPlan:
+    """The plan of a recipe over opened sources (base first, then the order of ``steps``).
+
+    targets: target steps; None takes the recipe's own (with its filters). Raises RelexError naming
+    tensor and checkpoint, or NeedsMergekit.
+    """
+    tensors = []
+    settings = _Settings(recipe, targets, steps)
+    for weight, t in _weights(architecture, config):
+        stored = _stored_names(weight, sources, config)
+        if stored is not None:
+            infos = [s.tensors[n] for s, n in zip(sources, stored, strict=True)]
+            _check_shapes(weight, infos, sources)
+            tensors.append(_plan_tensor(weight, stored, infos, settings, t, sources))
+    return ModelPlan(tuple(sources), steps, tuple(tensors))
+
+
+def _weights(architecture: ModelArchitecture, config: Any) -> Iterator[tuple[WeightInfo, float]]:
+    """Every weight in mergekit's order, with the position t in [0, 1] that its gradients use."""
+    from mergekit.architecture import ConfiguredModuleArchitecture
+
+    for definition in architecture.modules.values():
+        module = ConfiguredModuleArchitecture(
+            info=definition.architecture, config=config, weight_prefix=definition.weight_prefix
+        )
+        layers = module.num_layers()
+        for weight in module.pre_weights():
+            yield weight, 0.0
+        for index in range(layers):
+            for weight in module.layer_weights(index):
+                yield weight, index / (layers - 1) if layers > 1 else 1.0
+        for weight in module.post_weights():
+            yield weight, 0.0
+
+
+def _stored_names(
+    weight: WeightInfo, sources: Sequence[Source], config: Any
+) -> tuple[str, ...] | None:
+    """The weight's name in each source, by mergekit's rules of aliases and ties; None: skip it."""
+    own = [weight.name, *(weight.aliases or ())]
+    names = [*own, *(weight.tied_names or ())]
+    # As in mergekit, a weight that is only there as its tie (lm_head) is not written.
+    if weight.optional and not any(name in s.tensors for s in sources for name in own):
+        return None
+    found = [next((name for name in names if name in s.tensors), None) for s in sources]
+    if None not in found:
+        return tuple(name for name in found if name is not None)
+    missing = sources[found.index(None)]
+    if weight.optional:
+        raise NeedsMergekit(f"{weight.name}, which only some of the checkpoints have")
+    from mergekit.architecture.conversion import can_convert_checkpoint_keys
+
+    if can_convert_checkpoint_keys(config.model_type, set(missing.tensors), weight.name):
+        raise NeedsMergekit(f"{weight.name}, which the checkpoints store in another layout")
+    raise RelexError(
+        f"{missing.label} has no tensor {weight.name}, which the base's architecture requires; "
+        "leave that checkpoint out or fetch it again"
+    )
+
+
+def _check_shapes(
+    weight: WeightInfo, infos: Sequence[TensorInfo], sources: Sequence[Source]
+) -> None:
+    for info, source in zip(infos, sources, strict=True):
+        if info.shape == infos[0].shape:
+            continue
+        remedy = (
+            "align the vocabularies with mergekit's tokenizer options (for example tokenizer: "
+            "{source: base})"
+            if weight.vocabulary_axis is not None
+            else "is the base the model that this run started from?"
+        )
+        raise RelexError(
+            f"{weight.name} is {list(info.shape)} in {source.label} but {list(infos[0].shape)} in "
+            f"the base {sources[0].label}; {remedy}"
+        )
+
+
+def _plan_tensor(
+    weight: WeightInfo,
+    stored: tuple[str, ...],
+    infos: Sequence[TensorInfo],
+    settings: _Settings,
+    t: float,
+    sources: Sequence[Source],
+) -> TensorPlan:
+    from mergekit.common import dtype_from_name
+
+    for info, source in zip(infos, sources, strict=True):
+        if info.dtype.is_floating_point and info.dtype not in EXTRAPOLATED:
+            raise RelexError(
+                f"{source.label}: {weight.name} is {info.dtype}, a quantized format; "
+                "extrapolation needs the unquantized checkpoints"
+            )
+    if not all(info.dtype.is_floating_point for info in infos):
+        return TensorPlan(weight.name, stored, infos[0].dtype, infos[0], None)
+    config = settings.recipe.config
+    work = dtype_from_name(weight.force_dtype or config.dtype)
+    if work is None:
+        work = infos[0].dtype
+        for info in infos[1:]:
+            work = torch.promote_types(work, info.dtype)
+    out = dtype_from_name(weight.force_dtype or config.out_dtype) or work
+    shape = infos[0].shape
+    return TensorPlan(
+        weight.name, stored, work, TensorInfo(out, shape), settings.predictors(weight.name, t)
+    )
+
+
+class _Settings:
+    """The method's shared parameters, resolved per tensor by mergekit's rules."""
+
+    def __init__(self, recipe: Recipe, targets: Sequence[float | None], steps: Array) -> None:
+        self.recipe = recipe
+        self._targets = targets
+        self._steps = steps
+        self._checked: dict[tuple[Any, ...], Predictor] = {}
+
+    def predictors(self, tensor: str, t: float) -> tuple[Predictor, ...]:
+        """One for each target. Raises RelexError when a parameter does not fit the series."""
+        from mergekit import merge_methods
+        from mergekit.parameter_resolver import resolve_parameter
+        from pydantic import ValidationError
+
+        spec = merge_methods.get(self.recipe.config.merge_method).spec
+        given = self.recipe.config.parameters or {}
+        values: dict[str, Any] = {}
+        for parameter in spec.shared_parameters:
+            try:
+                values[parameter.name] = resolve_parameter(
+                    parameter, (given,), tensor_name=tensor, t=t
+                )
+            except ValidationError as error:
+                raise RelexError(
+                    f"{self.recipe.name}: {parameter.name} for {tensor}: {error.errors()[0]['msg']}"
+                ) from error
+            except RuntimeError as error:
+                raise RelexError(
+                    f"{self.recipe.name}: no {parameter.name} for {tensor}; its filters leave this "
+                    "tensor out: end the list with an entry that has no filter"
+                ) from error
+        return tuple(self._predictor(target, values) for target in self._targets)
+
+    def _predictor(self, target: float | None, values: dict[str, Any]) -> Predictor:
+        if target is not None:
+            values = {**values, "target_step": target}
+        key = tuple(sorted(values.items()))
+        if key not in self._checked:
+            predictor = Predictor(**values)
+            predictor.check(self._steps)
+            self._checked[key] = predictor
+        return self._checked[key]

@@ -1,0 +1,66 @@
+"""What this machine can spare: cores, memory, devices."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from relex_merge import kernels
+from relex_merge.errors import RelexError
+
+if TYPE_CHECKING:
+    from mergekit.options import MergeOptions
+
+LARGEST_DEFAULT = 4 * 2**30  # bytes
+DISK_PIECE = 32 * 2**20  # bytes; larger pieces do not read faster and leave the cache
+SPAN_CHUNKS = 16  # a span is what one worker does at a time
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Where and with how much a run computes. budget: bytes for everything the engine allocates."""
+
+    device: torch.device
+    workers: int
+    budget: int
+
+    def span(self, T: int) -> int:
+        """Numbers of a tensor that are summed as one; on the CPU it depends on T alone."""
+        length = kernels.chunk_length(T, torch.device("cpu")) * SPAN_CHUNKS
+        if self.device.type == "cpu":
+            return length
+        # rows as stored (at most 4 bytes a number) of every worker in a quarter of the budget
+        most = self.budget // 4 // self.workers // (4 * (T + 1))
+        return max(most // length, 1) * length
+
+    def piece_bytes(self, streamed: bool) -> int:
+        """The size of buffer to aim at: from the Hub, spans of tens of MB of every revision."""
+        return self.budget // 4 if streamed or self.device.type != "cpu" else DISK_PIECE
+
+    @property
+    def ahead(self) -> int:
+        """Buffers that are read while the workers are busy with others."""
+        return self.workers + 2
+
+
+def available(options: MergeOptions, memory_budget: int | None) -> Resources:
+    """Resources for mergekit's ``--device`` and ``--num-threads`` and a budget in bytes or None.
+
+    Default budget: a quarter of the free memory, at most 4 GiB; on a GPU a quarter of its free
+    memory. Raises RelexError when the device is not there.
+    """
+    import psutil
+
+    device = torch.device(options.device or "cpu")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RelexError(f"--device {device}: no CUDA device is available; leave the option out")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = options.num_threads or cores or 1
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return Resources(device, 2, memory_budget or free // 4)
+    free = psutil.virtual_memory().available
+    return Resources(device, workers, memory_budget or min(free // 4, LARGEST_DEFAULT))

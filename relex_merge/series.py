@@ -1,0 +1,68 @@
+"""From references to checkpoints: where each one's files are, and at which step it was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from relex_merge import hub
+from relex_merge.errors import RelexError
+
+REQUESTS = 8  # to the Hub at a time, while references are pinned
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One model as it is read: its reference, and its files on this disk or at a Hub commit.
+
+    reference: as the recipe has it, a Hub reference or an absolute folder path.
+    pin: the Hub commit, None for a local folder.
+    folder: the folder on this disk; for a streamed model it holds everything but the weights.
+    streamed: whether the weights are read from the Hub in ranges instead of from ``folder``.
+    """
+
+    reference: str
+    pin: hub.Pin | None
+    folder: Path
+    streamed: bool = False
+
+    @property
+    def sha(self) -> str | None:
+        """The commit that is read, for Hub sources."""
+        return self.pin.sha if self.pin else None
+
+
+def locate(
+    references: Sequence[str], *, cache_dir: str | None = None, stream: bool | None = None
+) -> list[Snapshot]:
+    """Pin every reference (``folder`` or ``owner/name[@revision]``) and bring what is needed here.
+
+    stream: True reads weights from the Hub in ranges, False downloads them to the cache, None
+    streams what is not cached already. Small files are always brought to the cache. Each moving ref
+    is looked at once. Raises RelexError naming the reference.
+    """
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        return list(pool.map(lambda r: _locate(r, cache_dir, stream), references))
+
+
+def _locate(reference: str, cache_dir: str | None, stream: bool | None) -> Snapshot:
+    path, _, revision = reference.partition("@")
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if revision:
+            raise RelexError(f"{reference}: a local folder has no revisions; drop @{revision}")
+        return Snapshot(str(folder.resolve()), None, folder.resolve())
+    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise RelexError(f"{path} does not exist; it was taken for a local folder")
+    pinned = hub.pin(path, revision or None, cache_dir)
+    small = hub.SMALL_FILES
+    weights = pinned.weight_patterns()
+    streamed = False
+    if pinned.files and stream is not False and weights == hub.WEIGHT_FILES[0]:
+        streamed = bool(stream) or not hub.cached(pinned, cache_dir)
+    wanted = small if streamed else (*small, *weights)
+    offline = not pinned.files
+    found = hub.download(path, pinned.sha, wanted, cache_dir, local_files_only=offline)
+    return Snapshot(reference, pinned, found, streamed)

@@ -1,0 +1,244 @@
+"""Where a tensor's bytes come from: one small interface with range reads.
+
+A source knows its tensors' dtypes and shapes before a byte of weights is read, and fills buffers
+with byte ranges of them. On top of mergekit's index (which finds shards as mergekit does).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from relex_merge.errors import RelexError
+
+# Names of the safetensors format.
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+EXTRAPOLATED = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """dtype and shape of a stored tensor."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        """How many numbers it has; 1 for a scalar."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return self.numel * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Read:
+    """A wish: bytes [start, start + len(into)) of tensor ``name``, row-major, to ``into``."""
+
+    name: str
+    start: int
+    into: memoryview
+
+
+class Source(ABC):
+    """The weights of one model. ``label`` names it in messages. Reads may come from any thread."""
+
+    label: str
+    tensors: Mapping[str, TensorInfo]
+
+    @abstractmethod
+    def read(self, reads: Sequence[Read]) -> None:
+        """Fill every buffer. Raises RelexError when the bytes are not there any more."""
+
+    def fingerprint(self) -> list[Any]:
+        """What must be the same for bytes read earlier to be valid still (JSON)."""
+        return [self.label]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a tensor lies: file, and byte offset in it."""
+
+    file: str
+    offset: int
+
+
+def tensor_info(name: str, dtype: str, shape: Sequence[int], label: str) -> TensorInfo:
+    """The info of a header entry. Raises RelexError for a dtype that is none of the format's."""
+    if dtype not in DTYPES:
+        raise RelexError(
+            f"{label}: {name} is stored as {dtype}, a packed or quantized format; extrapolation "
+            "needs the unquantized checkpoints"
+        )
+    return TensorInfo(DTYPES[dtype], tuple(shape))
+
+
+class SafetensorsSource(Source):
+    """A folder of safetensors files, read range by range without mapping them."""
+
+    def __init__(self, folder: Path, label: str, files: Sequence[str]) -> None:
+        self.label = label
+        self._folder = folder
+        self._files = files
+        self._extents: dict[str, Extent] = {}
+        tensors: dict[str, TensorInfo] = {}
+        for file in files:
+            self._read_header(file, tensors)
+        self.tensors = tensors
+
+    def _read_header(self, file: str, tensors: dict[str, TensorInfo]) -> None:
+        from huggingface_hub import parse_local_safetensors_file_metadata
+        from huggingface_hub.errors import SafetensorsParsingError
+
+        path = self._folder / file
+        try:
+            header = parse_local_safetensors_file_metadata(path)
+            with path.open("rb") as stream:
+                start = 8 + int.from_bytes(stream.read(8), "little")
+            size = path.stat().st_size
+        except (OSError, SafetensorsParsingError, ValueError) as error:
+            raise RelexError(f"{path} is not a whole safetensors file; fetch it again") from error
+        end = start
+        for name, entry in header.tensors.items():
+            info = tensor_info(name, entry.dtype, entry.shape, self.label)
+            first, last = entry.data_offsets
+            if last - first != info.nbytes:
+                raise RelexError(f"{path}: the header of {name} is corrupt; fetch the file again")
+            tensors[name] = info
+            self._extents[name] = Extent(file, start + first)
+            end = max(end, start + last)
+        if end != size:
+            raise RelexError(
+                f"{path} is truncated or corrupt: {size:,} bytes, its header says {end:,}; "
+                "fetch it again"
+            )
+
+    def read(self, reads: Sequence[Read]) -> None:
+        """One ``readinto`` per range; files are opened anew, so that a lost file is noticed."""
+        by_file: dict[str, list[Read]] = {}
+        for wish in reads:
+            by_file.setdefault(self._extents[wish.name].file, []).append(wish)
+        for file, wishes in by_file.items():
+            try:
+                with (self._folder / file).open("rb", buffering=0) as stream:
+                    for wish in wishes:
+                        stream.seek(self._extents[wish.name].offset + wish.start)
+                        _fill(stream, wish.into)
+            except (OSError, EOFError) as error:
+                raise RelexError(
+                    f"{self._folder / file} changed or vanished during the run "
+                    f"({error or 'it is shorter now'}); nothing was written"
+                ) from error
+
+    def fingerprint(self) -> list[Any]:
+        """Label, and size and time of change of every file."""
+        stats = [(self._folder / file).stat() for file in self._files]
+        return [self.label, *([s.st_size, s.st_mtime_ns] for s in stats)]
+
+
+def _fill(stream: Any, into: memoryview) -> None:
+    while len(into):
+        got = stream.readinto(into)
+        if not got:
+            raise EOFError
+        into = into[got:]
+
+
+class PickleSource(Source):
+    """A folder of ``.bin`` files, mapped and unpickled weights-only (no code runs)."""
+
+    def __init__(self, folder: Path, label: str, files: Sequence[str]) -> None:
+        self.label = label
+        self._loaded: dict[str, torch.Tensor] = {}
+        for file in files:
+            self._loaded.update(_load_pickle(folder / file))
+        self._fingerprint = [label, *([f, (folder / f).stat().st_size] for f in files)]
+        self.tensors = {
+            name: TensorInfo(tensor.dtype, tuple(tensor.shape))
+            for name, tensor in self._loaded.items()
+        }
+
+    def read(self, reads: Sequence[Read]) -> None:
+        """Copy the bytes out of the mapped files."""
+        for wish in reads:
+            flat = self._loaded[wish.name].contiguous().reshape(-1)
+            size = len(wish.into) // flat.element_size()
+            first = wish.start // flat.element_size()
+            target = torch.frombuffer(wish.into, dtype=flat.dtype, count=size)
+            target.copy_(flat[first : first + size])
+
+    def fingerprint(self) -> list[Any]:
+        """Label, names and sizes of the files."""
+        return self._fingerprint
+
+
+def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
+    import pickle
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, OSError, pickle.UnpicklingError, EOFError) as error:
+        raise RelexError(
+            f"{path} cannot be read as weights only: it is corrupt, in torch's format from before "
+            "1.6, or holds objects that would run code; save it as safetensors"
+        ) from error
+    state = state.get("state_dict", state)
+    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def weight_files(folder: Path, label: str) -> list[str]:
+    """The shards of a model folder, as mergekit's index finds them, each checked to lie inside.
+
+    Raises RelexError when there is no index or a shard is missing or points out of the folder.
+    """
+    from mergekit.io import ShardedTensorIndex
+
+    single = [n for n in ("model.safetensors", "pytorch_model.bin") if (folder / n).is_file()]
+    indexed = [n for n in single or () if (folder / f"{n}.index.json").is_file()]
+    if single and not indexed:
+        return single[:1]
+    try:
+        index = ShardedTensorIndex.from_disk(str(folder))
+        files = [str(shard.filename) for shard in index.shards]
+    except (RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        raise RelexError(
+            f"{label}: no readable model.safetensors, pytorch_model.bin or index of shards in "
+            f"{folder} (found: {found})"
+        ) from error
+    for file in files:
+        if Path(file).name != file or "\\" in file:
+            raise RelexError(f"{label}: the index names {file!r}, which lies outside its folder")
+        if not (folder / file).is_file():
+            raise RelexError(f"{label}: shard {file} is named in the index but not in {folder}")
+    return files
+
+
+def open_folder(folder: Path, label: str) -> Source:
+    """The source of a model folder. Raises RelexError for anything that is not whole."""
+    files = weight_files(folder, label)
+    kind = SafetensorsSource if files[0].endswith(".safetensors") else PickleSource
+    return kind(folder, label, files)

@@ -1,0 +1,74 @@
+"""Recipes that need more of mergekit than the engine has: mergekit's own path, same outputs.
+
+Hub references are pinned and brought to the cache first, so that mergekit sees folders alone, and
+steps are written out, since a folder of the cache does not name its step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from relex_merge.method import recording
+from relex_merge.predictor import Predictor
+from relex_merge.recipe import Recipe
+from relex_merge.series import Snapshot, locate
+from relex_merge.statistics import SeriesStatistics
+from relex_merge.steps import step_of
+
+if TYPE_CHECKING:
+    from mergekit.options import MergeOptions
+
+
+def run_merge(recipe: Recipe, folder: Path, options: MergeOptions) -> None:
+    """mergekit's ``run_merge``, unchanged. Raises what mergekit raises."""
+    from mergekit.merge import run_merge as merge
+
+    merge(recipe.config.model_copy(deep=True), str(folder), options, recipe.to_yaml())
+
+
+def run_relex(
+    recipe: Recipe, folder: Path, options: MergeOptions
+) -> tuple[SeriesStatistics, dict[str, Predictor], list[Snapshot]]:
+    """Merge a relex recipe by mergekit; the weights and tokenizer go to ``folder``.
+
+    Returns what the method saw, the predictor of each tensor, and the snapshots that were read
+    (base first, then the order of the steps).
+    """
+    base = str(recipe.config.base_model)
+    names = [str(m) for m in recipe.config.referenced_models() if not m.lora]
+    found = locate(names, cache_dir=options.transformers_cache, stream=False)
+    snapshots = dict(zip(names, found, strict=True))
+    steps: dict[str, float] = {}
+    settings = _pin(recipe.settings, snapshots, base, steps)
+    pinned = Recipe(settings, type(recipe.config).model_validate(settings), recipe.name)
+    plain = options.model_copy(update={"write_model_card": False, "copy_tokenizer": False})
+    with recording() as record:
+        run_merge(pinned, folder, plain)
+    ordered = sorted((step, name) for name, step in steps.items() if name in snapshots)
+    seen = {n: s for n, (s, _) in record.items() if len(s.gram) == len(ordered)}
+    statistics = SeriesStatistics(np.array([s for s, _ in ordered], dtype=np.float64), seen)
+    predictors = {name: predictor for name, (_, predictor) in record.items()}
+    return statistics, predictors, [snapshots[base], *(snapshots[name] for _, name in ordered)]
+
+
+def _pin(node: Any, snapshots: Mapping[str, Snapshot], base: str, steps: dict[str, float]) -> Any:
+    """The recipe with folders for references and a step for every checkpoint, noted in ``steps``."""
+    if isinstance(node, list):
+        return [_pin(entry, snapshots, base, steps) for entry in node]
+    if isinstance(node, str):
+        return str(snapshots[node].folder) if node in snapshots else node
+    if not isinstance(node, dict):
+        return node
+    pinned = {key: _pin(value, snapshots, base, steps) for key, value in node.items()}
+    model = node.get("model")
+    if isinstance(model, str) and model != base:
+        own = node.get("parameters") or {}
+        step = own.get("step", step_of(model))
+        if step is not None:
+            steps[model] = float(step)
+            pinned["parameters"] = {**own, "step": float(step)}
+    return pinned

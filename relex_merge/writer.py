@@ -1,0 +1,124 @@
+"""Safetensors shards written in place: every tensor at its final offset, in any order.
+
+The layout of a model is known before its first number is, so headers come first, and finished
+pieces go straight to their place on the disk. Nothing is held in memory, and a shard whose tensors
+are all there is a finished file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from relex_merge.errors import RelexError
+from relex_merge.sources import DTYPE_NAMES, TensorInfo
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a failed write to ``path`` into a RelexError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise RelexError(
+            f"cannot write {path}: {error.strerror or error}; free some room or choose another "
+            "place for OUT"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One output file. offsets: tensor name → byte offset in the file; size: bytes of the file."""
+
+    file: str
+    header: bytes
+    offsets: Mapping[str, int]
+    size: int
+
+
+def plan_shards(tensors: Mapping[str, TensorInfo], max_bytes: int) -> list[Shard]:
+    """Cut a model into shards of at most ``max_bytes`` (one tensor at least), in the given order.
+
+    As mergekit cuts: a shard is closed when the next tensor would not fit; 0 means one shard.
+    """
+    groups: list[dict[str, TensorInfo]] = [{}]
+    filled = 0
+    for name, info in tensors.items():
+        if groups[-1] and 0 < max_bytes < filled + info.nbytes:
+            groups.append({})
+            filled = 0
+        groups[-1][name] = info
+        filled += info.nbytes
+    if len(groups) == 1:
+        return [_layout("model.safetensors", groups[0])]
+    total = len(groups)
+    return [
+        _layout(f"model-{i:05d}-of-{total:05d}.safetensors", group)
+        for i, group in enumerate(groups, start=1)
+    ]
+
+
+def _layout(file: str, tensors: Mapping[str, TensorInfo]) -> Shard:
+    # Wide dtypes first keeps every tensor aligned to its own size, as the format asks of writers.
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    starts: dict[str, int] = {}
+    position = 0
+    for name, info in ordered:
+        starts[name] = position
+        entries[name] = {
+            "dtype": DTYPE_NAMES[info.dtype],
+            "shape": list(info.shape),
+            "data_offsets": [position, position + info.nbytes],
+        }
+        position += info.nbytes
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    header = len(text).to_bytes(8, "little") + text
+    offsets = {name: len(header) + start for name, start in starts.items()}
+    return Shard(file, header, offsets, len(header) + position)
+
+
+def write_index(folder: Path, shards: Sequence[Shard]) -> None:
+    """The index of a model of several shards; none for a single file."""
+    if len(shards) == 1:
+        return
+    weight_map = {name: shard.file for shard in shards for name in shard.offsets}
+    total = sum(shard.size - len(shard.header) for shard in shards)
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    path = folder / "model.safetensors.index.json"
+    path.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+class ShardFile:
+    """One shard being written; writes may come from any thread."""
+
+    def __init__(self, folder: Path, shard: Shard) -> None:
+        self.shard = shard
+        self._path = folder / shard.file
+        self._lock = threading.Lock()
+        with disk_errors(self._path):
+            self._stream = self._path.open("wb", buffering=0)
+            self._stream.write(shard.header)
+            self._stream.truncate(shard.size)
+
+    def write(self, name: str, start: int, data: memoryview) -> None:
+        """Put bytes [start, start + len(data)) of tensor ``name`` in their place."""
+        with self._lock, disk_errors(self._path):
+            self._stream.seek(self.shard.offsets[name] + start)
+            while len(data):
+                data = data[self._stream.write(data) or 0 :]
+
+    def close(self) -> None:
+        """Close the file, finished or not."""
+        self._stream.close()
+
+    def sync(self) -> None:
+        """Return when the file is on the disk."""
+        with disk_errors(self._path):
+            os.fsync(self._stream.fileno())
