@@ -1,0 +1,349 @@
+"""The model card of an extrapolated model: its README.md, front matter first.
+
+The card is rendered from ``relex_report.json`` and the recipe alone. Everything in it that was
+written by somebody else (references, reasons, the recipe) is escaped, and passes ``scrub`` before,
+so that a card never holds a path of the machine that made it. The repo it will be pushed to is
+not known when it is rendered: ``loading_snippet`` is filled with ``PLACEHOLDER_REPO`` until then.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from relex_merge.scrub import is_local_path, local_names, scrub, scrub_yaml
+
+PLACEHOLDER_REPO = "your-name/your-model"
+TAGS = ("mergekit", "merge", "relex", "rlvr")
+HUB = "https://huggingface.co"
+MERGEKIT_URL = "https://github.com/arcee-ai/mergekit"
+PAPER_URL = "https://arxiv.org/abs/2605.21468"
+PAPER = (
+    "RELEX, [You Only Need Minimal RLVR Training: Extrapolating LLMs via Rank-1 Trajectories]"
+    f"({PAPER_URL}), arXiv 2605.21468"
+)
+
+_MEASURES = (
+    ("explained_variance", "Explained variance"),
+    ("r2", "R² of the fit"),
+    ("straightness", "Straightness"),
+    ("backtest_skill", "Backtest skill"),
+)
+_COLUMNS = ("min", "mean", "max", "model")
+# ids of the Hub's list (apache-2.0, cc-by-nc-4.0, llama3.1, …) have no other letters
+_LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+\-]*")
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class License:
+    """A license as a card's front matter states it.
+
+    Attributes:
+        ids: ids of the Hub's list, mostly one.
+        name: name of the license where the id is "other".
+        link: URL, or file in the repo, of its text where the id is "other".
+    """
+
+    ids: tuple[str, ...]
+    name: str | None = None
+    link: str | None = None
+
+
+def base_license(readme: str | Path | None) -> License | None:
+    """License in the front matter of the base model's README.
+
+    Args:
+        readme: the README's text, its path, or None where the base has none.
+
+    Returns:
+        The license, or None where there is no README, no readable front matter, or no license in
+        it that the Hub would accept.
+    """
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    if isinstance(readme, Path):
+        readme = readme.read_text("utf-8-sig", errors="replace") if readme.is_file() else None
+    block = REGEX_YAML_BLOCK.search(readme) if readme else None
+    try:
+        fields = yaml.safe_load(block.group(2)) if block else None
+    except yaml.YAMLError:
+        return None
+    if not isinstance(fields, dict):
+        return None
+    given = fields.get("license")
+    ids = given if isinstance(given, list) else [given]
+    known = tuple(item for item in ids if isinstance(item, str) and _LICENSE_ID.fullmatch(item))
+    if not known or len(known) != len(ids):
+        return None
+    if known != ("other",):
+        return License(known)
+    name, link = fields.get("license_name"), fields.get("license_link")
+    return License(
+        known, name if isinstance(name, str) else None, link if isinstance(link, str) else None
+    )
+
+
+def format_step(step: float) -> str:
+    """A step number without a trailing ``.0``: 1000, 750.5."""
+    return str(int(step)) if float(step).is_integer() else f"{step:g}"
+
+
+def default_revision(report: Mapping[str, Any]) -> str:
+    """The revision an output is pushed to unless another is named: ``relex-step-<N>``."""
+    return f"relex-step-{format_step(report['target_step'])}"
+
+
+def loading_snippet(repo: str, revision: str | None = None) -> str:
+    """Python that loads the model and its tokenizer from the Hub: an import and two lines.
+
+    Args:
+        repo: repo id.
+        revision: branch, tag, sha or ``refs/pr/N``; None for the default branch.
+    """
+    arguments = json.dumps(repo, ensure_ascii=False)
+    if revision is not None:
+        arguments += f", revision={json.dumps(revision, ensure_ascii=False)}"
+    return (
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        f"model = AutoModelForCausalLM.from_pretrained({arguments})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({arguments})"
+    )
+
+
+def fill_snippet(card: str, report: Mapping[str, Any], repo: str, revision: str | None) -> str:
+    """``card`` with the repo and revision it is pushed to in the place of the placeholder."""
+    placeholder = loading_snippet(PLACEHOLDER_REPO, default_revision(report))
+    return card.replace(placeholder, loading_snippet(repo, revision))
+
+
+def model_card(
+    report: Mapping[str, Any],
+    recipe_yaml: str,
+    *,
+    name: str,
+    license: License | None = None,
+    pipeline_tag: str | None = "text-generation",
+) -> str:
+    """README.md of an output.
+
+    Args:
+        report: what ``relex_report.json`` holds.
+        recipe_yaml: the expanded recipe, as in ``mergekit_config.yml``.
+        name: the card's title.
+        license: what ``base_license`` read from the base's card.
+        pipeline_tag: the Hub's task id, or None where it is not known.
+    """
+    names = local_names(dict(report), yaml.safe_load(recipe_yaml))
+    shown = scrub(dict(report), names)
+    base = _hub_id(report["base"]["reference"])
+    sections = [
+        f"---\n{_front_matter(base, license, pipeline_tag)}\n---",
+        f"# {_text(scrub(name, names))}",
+        _opening(shown),
+        _fenced(loading_snippet(PLACEHOLDER_REPO, default_revision(report)), "python"),
+        "## What was observed",
+        _observed(shown),
+        "## Method",
+        _method(shown),
+        "## How far to trust it",
+        _trust(shown),
+        "## Recipe",
+        f"Run it with `relex-merge run recipe.yml OUT`, a front end of [mergekit]({MERGEKIT_URL}).",
+        _fenced(scrub_yaml(recipe_yaml, names), "yaml"),
+        "Versions: " + ", ".join(f"{_text(k)} {_text(v)}" for k, v in shown["versions"].items()),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(base: str | None, license: License | None, pipeline_tag: str | None) -> str:
+    """YAML of the front matter, without its fences."""
+    from huggingface_hub import ModelCardData
+
+    link = license.link if license else None
+    if link is not None and "://" not in link:
+        # a file of the base's repo, which this repo does not have
+        link = f"{HUB}/{base}/blob/main/{link.removeprefix('./')}" if base else None
+    data = ModelCardData(
+        base_model=base,
+        library_name="transformers",
+        license=license.ids[0] if license else None,
+        license_name=license.name if license else None,
+        license_link=link,
+        pipeline_tag=pipeline_tag,
+        tags=list(TAGS),
+        base_model_relation="merge" if base else None,
+    )
+    if license and len(license.ids) > 1:
+        data["license"] = list(license.ids)
+    return data.to_yaml()
+
+
+def _hub_id(reference: str) -> str | None:
+    """Repo id in a reference such as ``org/name@revision``, or None for a local folder."""
+    repo = re.split(r"[@+]", reference, maxsplit=1)[0]
+    return repo if _REPO_ID.fullmatch(repo) and not is_local_path(reference) else None
+
+
+def _opening(report: Mapping[str, Any]) -> str:
+    """One paragraph: what the model is."""
+    base = _code(report["base"]["reference"])
+    untrained = "" if _reconstructs(report) else " It was not trained past the last of them."
+    return (
+        f"{_what(report)}, of an RLVR run from {base}; made with relex-merge from "
+        f"{_observed_steps(report)}.{untrained}"
+    )
+
+
+def _reconstructs(report: Mapping[str, Any]) -> bool:
+    return bool(report["method"]["mode"] == "reconstruct")
+
+
+def _what(report: Mapping[str, Any]) -> str:
+    """The prediction in words."""
+    what = "Reconstruction of observed" if _reconstructs(report) else "Extrapolation to"
+    rank = _number(report["method"]["rank"])
+    return f"{what} step {format_step(report['target_step'])}, rank {rank}"
+
+
+def _observed_steps(report: Mapping[str, Any]) -> str:
+    """Number of checkpoints and the span of their steps."""
+    steps = [item["step"] for item in report["checkpoints"]]
+    return (
+        f"{len(steps)} observed checkpoints, steps "
+        f"{format_step(min(steps))} to {format_step(max(steps))}"
+    )
+
+
+def _observed(report: Mapping[str, Any]) -> str:
+    """Table of base, checkpoints, target and share, and a folded list of every checkpoint."""
+    base = report["base"]
+    rows = [
+        f"| Base | {_reference(base)} |",
+        f"| Checkpoints | {_observed_steps(report)} |",
+        f"| Target | step {format_step(report['target_step'])} |",
+        f"| Share of the run | {_share(report)} |",
+    ]
+    listed = [
+        f"| {format_step(item['step'])} | {_reference(item)} |" for item in report["checkpoints"]
+    ]
+    return "\n".join(
+        [
+            "| | |\n|---|---|",
+            *rows,
+            "\n<details>\n<summary>Every checkpoint, with the commit that was read</summary>\n",
+            "| Step | Checkpoint |\n|---:|---|",
+            *listed,
+            "\n</details>",
+        ]
+    )
+
+
+def _share(report: Mapping[str, Any]) -> str:
+    """Share of the run that was observed and what that saves."""
+    last, target = max(item["step"] for item in report["checkpoints"]), report["target_step"]
+    if _reconstructs(report) or target <= last:
+        return f"step {format_step(target)} lies within the observed steps: no rollouts are saved"
+    return (
+        f"{format_step(last)} of {format_step(target)} steps ({_number(100 * last / target)} %): "
+        f"{target / last:.1f}× fewer rollouts"
+    )
+
+
+def _reference(item: Mapping[str, Any]) -> str:
+    """A checkpoint for a table cell: its reference, linked to the commit on the Hub if one was."""
+    reference, sha = item["reference"], item["sha"]
+    shown = _code(reference).replace("|", r"\|")
+    if sha is None:
+        return shown
+    return f"{shown} at [`{sha[:8]}`]({HUB}/{_hub_id(reference)}/tree/{sha})"
+
+
+def _method(report: Mapping[str, Any]) -> str:
+    """One paragraph on the arithmetic, with its source."""
+    method = report["method"]
+    rank = _number(method["rank"])
+    line = "line" if rank == "1" else f"{rank}-dimensional subspace"
+    start = (
+        "For every weight tensor θ the updates θ_t − θ₀ of the observed checkpoints from the base "
+        f"are decomposed by an SVD, and their leading {line} is kept. "
+    )
+    if _reconstructs(report):
+        rest = "The tensor written is the observed update of that step, projected on it."
+    else:
+        fitted = "all observed steps" if method["window"] is None else _window(method["window"])
+        rest = (
+            f"The coefficients along it are fitted over {fitted} with a polynomial of degree "
+            f"{_number(method['degree'])} by least squares, continued to step "
+            f"{format_step(report['target_step'])} and added back to the base."
+        )
+    return f"{start}{rest} Source: {PAPER}. Merged with [mergekit]({MERGEKIT_URL})."
+
+
+def _window(window: float) -> str:
+    return f"the last {_number(window)} checkpoints"
+
+
+def _trust(report: Mapping[str, Any]) -> str:
+    """Verdict, its reasons, and the summary figures as a table."""
+    verdict, summary = report["verdict"], report["summary"]
+    rows = [
+        f"| {label} | "
+        + " | ".join(_number((summary.get(key) or {}).get(c)) for c in _COLUMNS)
+        + " |"
+        for key, label in _MEASURES
+    ]
+    return "\n".join(
+        [
+            f"Verdict: **{_text(verdict['verdict'])}**\n",
+            *(_item(reason) for reason in verdict["reasons"]),
+            "\n| | " + " | ".join(_COLUMNS) + " |\n|---|---:|---:|---:|---:|",
+            *rows,
+            "\nMin, mean and max are over tensors, the last column is the whole model. "
+            "Straightness is 1 for a line; backtest skill is above 0 where the same prediction, "
+            "made earlier in the run, came closer to the last observed checkpoint than standing "
+            "still.",
+        ]
+    )
+
+
+def _number(value: float | None) -> str:
+    """Four significant digits at most; a dash where the figure is not defined."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.4g}"
+
+
+def _text(text: object) -> str:
+    """``text`` on one line, with everything escaped that Markdown or HTML would act on."""
+    return re.sub(r"([\\`*_\[\]<>|~&#$])", r"\\\1", " ".join(str(text).split()))
+
+
+def _item(text: str) -> str:
+    """``text`` as an item of a list; a list marker that it begins with starts no second list."""
+    return "- " + re.sub(r"^(\d*)([+\-=.)])", r"\1\\\2", _text(text))
+
+
+def _code(text: str) -> str:
+    """``text`` as a code span, whatever backticks it holds."""
+    line = " ".join(text.split())
+    fence = "`" * (_longest_backticks(line) + 1)
+    pad = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{pad}{line}{pad}{fence}"
+
+
+def _fenced(text: str, language: str) -> str:
+    """``text`` as a code block, whatever fences it holds."""
+    fence = "`" * max(3, _longest_backticks(text) + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def _longest_backticks(text: str) -> int:
+    return max((len(run) for run in re.findall(r"`+", text)), default=0)

@@ -1,0 +1,265 @@
+"""Publishing a finished output as one revision of a Hub repo.
+
+A push is built so that nobody ever reads half a model, and so that it can simply be repeated:
+
+1. the folder is checked, and the texts that could name local folders are rewritten in memory;
+2. the repo is looked up, or created, and the revision is refused if it exists;
+3. the large files are uploaded. The first request of this step is the first one that needs write
+   permission, and the Hub shows none of the files until a commit names them. A repeated push finds
+   them there and sends none twice;
+4. the branch is created from ``main``, and one commit replaces all it holds by the output. The
+   commit names the one it expects below it, so that whatever somebody else did in the meantime
+   is refused by the Hub instead of overwritten. If the commit fails, the branch is deleted again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import yaml
+
+from relex_merge.card import default_revision, format_step, loading_snippet
+from relex_merge.commit import MAIN, Target, commit_on_branch, heads, propose
+from relex_merge.errors import RelexError
+from relex_merge.finished import REPORT, Finished, check_finished
+from relex_merge.hub_errors import TOKEN_HELP, hub_errors, patiently
+from relex_merge.publishable import CARD, publishable
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+# What git and the Hub allow in the name of a branch; 40 hex digits would be taken for a commit.
+_BRANCH = re.compile(
+    r"(?!refs/)(?![0-9a-f]{40}$)(?!.*(?:\.\.|//|\.lock$|/$|\.$))[A-Za-z0-9][\w./+=@%-]*"
+)
+# A .gitignore of the repo must not take files out of the model; it goes with the other files.
+_IGNORE_NOTHING = "# every file of the output is part of the model\n"
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """What was published.
+
+    Attributes:
+        url: page of the revision or of the pull request.
+        repo: repo id.
+        revision: branch, or ``refs/pr/N``.
+        commit: sha of the commit that holds the output.
+        snippet: Python that loads the model.
+    """
+
+    url: str
+    repo: str
+    revision: str
+    commit: str
+    snippet: str
+
+
+def push(
+    out: str | Path,
+    repo: str,
+    *,
+    revision: str | None = None,
+    private: bool = False,
+    force: bool = False,
+    create_pr: bool = False,
+    token: str | None = None,
+    quiet: bool = False,
+) -> PushResult:
+    """Publishes a finished output as a revision of a Hub repo, in one commit.
+
+    The revision then holds exactly the output (and ``.gitattributes``); ``main`` and every other
+    revision stay as they are. The files at ``out`` are not changed.
+
+    Args:
+        out: folder that ``run`` or another merge wrote.
+        repo: repo id, ``namespace/name``; created if there is none.
+        revision: branch to publish as, by default ``relex-step-<N>``.
+        private: whether a new repo is private.
+        force: whether an existing branch may be replaced, by a further commit on it.
+        create_pr: open a pull request against ``main`` instead.
+        token: access token; by default the one that ``huggingface_hub`` finds.
+        quiet: no progress bars.
+
+    Raises:
+        RelexError: the output is not finished, the revision exists, or the Hub refuses.
+    """
+    from huggingface_hub import HfApi, get_token
+
+    output = check_finished(Path(out))
+    revision = _chosen_revision(output, revision, force, create_pr)
+    files = publishable(output, repo, None if create_pr or revision == MAIN else revision)
+    token = token or get_token()
+    if token is None:
+        raise RelexError(f"{repo}: pushing needs an access token; {TOKEN_HELP}")
+    with _progress_bars(not quiet), hub_errors(repo, token):
+        api = HfApi(token=token, library_name="relex-merge")
+        _ensure_repo(api, repo, private)
+        target = _target(api, repo, revision, force)
+        additions = _upload(api, repo, target, files, create_pr)
+        message = _message(output)
+        if create_pr:
+            info = propose(api, repo, target, additions, message)
+            snippet = loading_snippet(repo, info.pr_revision)
+            return PushResult(str(info.pr_url), repo, str(info.pr_revision), info.oid, snippet)
+        commit = commit_on_branch(api, repo, target, additions, message)
+    url = f"{api.endpoint}/{repo}/tree/{quote(revision, safe='/')}"
+    snippet = loading_snippet(repo, None if revision == MAIN else revision)
+    return PushResult(url, repo, revision, commit, snippet)
+
+
+def _chosen_revision(output: Finished, revision: str | None, force: bool, create_pr: bool) -> str:
+    """The branch to commit on; ``main`` for a pull request."""
+    if create_pr:
+        if revision is not None:
+            raise RelexError(
+                f"a pull request goes to {MAIN}, not to the revision {revision}; give either "
+                "--create-pr or --revision"
+            )
+        return MAIN
+    if revision is None:
+        step = None if output.report is None else output.report.get("target_step")
+        if output.report is None or not isinstance(step, (int, float)):
+            raise RelexError(
+                f"{output.folder} has no {REPORT} with a target_step, so there is no default "
+                "revision; name one with --revision"
+            )
+        return default_revision(output.report)
+    if not _BRANCH.fullmatch(revision):
+        raise RelexError(f"{revision!r} cannot be the name of a branch; choose another --revision")
+    if revision == MAIN and not force:
+        raise RelexError(
+            f"every repo has a revision {MAIN}; replace it with --force, open a pull request with "
+            "--create-pr, or choose another --revision"
+        )
+    return revision
+
+
+def _message(output: Finished) -> str:
+    """Title of the commit."""
+    if output.report is None:
+        return "Merge with relex-merge"
+    return f"Extrapolate to step {format_step(output.report['target_step'])} with relex-merge"
+
+
+@contextmanager
+def _progress_bars(shown: bool) -> Iterator[None]:
+    """``huggingface_hub``'s progress bars off where they are not wanted, and as they were after."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    silence = not shown and not are_progress_bars_disabled()
+    if silence:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if silence:
+            enable_progress_bars()
+
+
+def _ensure_repo(api: HfApi, repo: str, private: bool) -> None:
+    """Creates ``repo`` if there is none.
+
+    Raises:
+        RelexError: it has no namespace, or is public although ``private`` is asked for.
+    """
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+    )
+
+    if "/" not in repo:
+        raise RelexError(f"{repo!r} lacks the user or organization; write namespace/{repo}")
+    try:
+        info = patiently(lambda: api.model_info(repo))
+    except GatedRepoError:
+        raise
+    except RepositoryNotFoundError:
+        # None leaves it to the namespace's own default, which may be private as well
+        patiently(lambda: api.create_repo(repo, private=private or None, exist_ok=True))
+        return
+    if private and not info.private:
+        raise RelexError(
+            f"{repo} is a public repo, so a private push to it is not possible; make it private "
+            "in its settings, or choose another repo"
+        )
+
+
+def _target(api: HfApi, repo: str, revision: str, force: bool) -> Target:
+    """Where the commit goes, an existing revision refused unless ``force`` is given."""
+    branches, tags = heads(api, repo)
+    if revision in tags:
+        raise RelexError(
+            f"{repo} has a tag {revision}, and a tag is never moved; choose another --revision, or "
+            "delete the tag"
+        )
+    if revision not in branches:
+        return Target(revision, MAIN, branches[MAIN])
+    if not force and revision != MAIN:
+        unfinished = (
+            f" It points at the same commit as {MAIN}: an interrupted push may have left it."
+            if branches[revision] == branches[MAIN]
+            else ""
+        )
+        raise RelexError(
+            f"{repo} has a revision {revision} already.{unfinished} Replace it with --force, "
+            "choose another --revision, or open a pull request with --create-pr"
+        )
+    return Target(revision, revision, branches[revision])
+
+
+def _upload(
+    api: HfApi, repo: str, target: Target, files: dict[str, Path | bytes], create_pr: bool
+) -> list[CommitOperationAdd]:
+    """Uploads the large files, which no revision shows yet, and prepares the commit's additions."""
+    from huggingface_hub import CommitOperationAdd
+
+    if isinstance(card := files.get(CARD), bytes):
+        _check_card(repo, card.decode())  # before the uploads, not after them
+    additions = [CommitOperationAdd(name, content) for name, content in sorted(files.items())]
+    # The answers say which files the revision holds already, and the commit leaves those out: so
+    # they must be about the branch that the commit is made on, and still be true by then.
+    api.preupload_lfs_files(
+        repo,
+        additions,
+        revision=target.start,
+        create_pr=create_pr,
+        free_memory=False,
+        gitignore_content=_IGNORE_NOTHING,
+    )
+    if heads(api, repo)[0].get(target.start) != target.parent:
+        raise RelexError(
+            f"{repo}: {target.start} was changed by somebody else during the upload; repeat the "
+            "command, files that were uploaded are not sent again"
+        )
+    return additions
+
+
+def _check_card(repo: str, card: str) -> None:
+    """Asks the Hub's validator about the front matter.
+
+    Raises:
+        RelexError: it refuses the card.
+    """
+    from huggingface_hub import ModelCard
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        patiently(lambda: ModelCard(card).validate())
+    except HfHubHTTPError:
+        raise
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        raise RelexError(
+            f"{repo}: the Hub does not accept the front matter of {CARD}; correct it and push "
+            f"again ({error})"
+        ) from error
