@@ -22,13 +22,15 @@ class _AfterMergekit(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != _HOST:
             return None
-        sys.meta_path.remove(self)
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is None or spec.loader is None:
             return spec
         load = spec.loader.exec_module
 
         def load_and_register(module: ModuleType) -> None:
+            # Not before: importlib.util.find_spec may ask without importing.
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
             load(module)
             _register()
 

@@ -12,6 +12,13 @@ from relex_merge import documents, job, through_mergekit
 from relex_merge.companions import copy_companions
 from relex_merge.documents import whole
 from relex_merge.errors import RelexError
+from relex_merge.inspection import (
+    Inspection,
+    load_statistics,
+    of_output,
+    of_series,
+    with_holdout,
+)
 from relex_merge.plan import NeedsMergekit
 from relex_merge.predictor import Predictor
 from relex_merge.recipe import Recipe, RecipeSource, load_recipe
@@ -24,6 +31,14 @@ if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
 Notify = Callable[[str], None]
+
+
+def _say_nothing(message: str) -> None:
+    """For callers who do not want remarks."""
+
+
+def _accept_all(report: dict[str, Any]) -> None:
+    """For callers who decide for themselves."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +63,10 @@ def extrapolate(
     options: MergeOptions | None = None,
     memory_budget: int | None = None,
     stream: bool | None = None,
+    reuse: str | Path | None = None,
     quiet: bool = False,
-    notify: Notify | None = None,
+    notify: Notify = _say_nothing,
+    accept: Callable[[dict[str, Any]], None] = _accept_all,
 ) -> Result:
     """Run a recipe and write the model to ``out``, whole or not at all.
 
@@ -65,8 +82,11 @@ def extrapolate(
             most 4 GiB.
         stream: read weights from the Hub in ranges (True), through its cache (False), or in ranges
             when they are not in the cache (None).
+        reuse: an earlier output of the same series, or its relex_gram.safetensors: its Gram
+            matrices are used instead of being formed again.
         quiet: no progress bar.
         notify: called with remarks for the user, such as a fall-back to mergekit's path.
+        accept: called with each report before anything appears at ``out``; it may raise.
 
     Raises:
         RelexError: whatever is wrong, with the remedy; nothing is left at ``out``.
@@ -75,19 +95,32 @@ def extrapolate(
 
     targets = _targets(target_step)
     run = _Run(
-        load_recipe(recipe, target_step=targets[0] if len(targets) == 1 else None),
-        Path(out),
+        load_recipe(recipe, target_step=targets[0]),
+        Path(out).resolve(),
         targets if len(targets) > 1 else [None],
         options or MergeOptions(),
         memory_budget,
         stream,
+        reuse,
         quiet,
-        notify or (lambda message: None),
+        notify,
     )
+    _spare_sources(run.recipe, run.out)
     with staging(run.out, force) as stage:
-        result = run.into(stage)
+        result, reports = run.into(stage)
+        for report in reports:
+            accept(report)
         stage.publish(force)
     return result
+
+
+def _spare_sources(recipe: Recipe, out: Path) -> None:
+    """Raise RelexError when a model that the recipe reads lies at OUT, or inside it."""
+    for reference in recipe.config.referenced_models():
+        for part in (reference.model, reference.lora):
+            folder = Path(part.path).expanduser() if part else None
+            if folder and folder.is_dir() and folder.resolve().is_relative_to(out):
+                raise RelexError(f"{out} would replace {folder}, which is read; choose another OUT")
 
 
 def _targets(target_step: float | Sequence[float] | None) -> list[float | None]:
@@ -110,17 +143,18 @@ class _Run:
     options: MergeOptions
     memory_budget: int | None
     stream: bool | None
+    reuse: str | Path | None
     quiet: bool
     notify: Notify
 
-    def into(self, stage: Staging) -> Result:
+    def into(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
         """Everything up to the renaming."""
         if not self.recipe.is_relex:
             if self.targets != [None]:
                 raise RelexError("several targets are for merge_method: relex")
             stage.begin(None)
             through_mergekit.run_merge(self.recipe, stage.content, self.options)
-            return Result(self.out, {})
+            return Result(self.out, {}), []
         try:
             return self._by_engine(stage)
         except NeedsMergekit as reason:
@@ -132,12 +166,15 @@ class _Run:
             self.notify(f"using mergekit's own path: the recipe uses {reason}")
             return self._by_mergekit(stage)
 
-    def _by_engine(self, stage: Staging) -> Result:
+    def _by_engine(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
         prepared = job.prepare(self.recipe, self.targets, self.options, self.stream)
         resources = available(self.options, self.memory_budget)
+        known = None if self.reuse is None else load_statistics(Path(self.reuse))
         folders = [stage.content / name for name in self._names()]
         with progress_bar(self.quiet) as progress:
-            statistics = job.compute(prepared, stage, folders, resources, self.options, progress)
+            statistics = job.compute(
+                prepared, stage, folders, resources, self.options, progress, known
+            )
         reports = []
         for index, (target, folder) in enumerate(zip(self.targets, folders, strict=True)):
             predictors = {
@@ -158,9 +195,9 @@ class _Run:
         outputs = {
             r["target_step"]: self.out / n for r, n in zip(reports, self._names(), strict=True)
         }
-        return Result(self.out, reports[-1], outputs)
+        return Result(self.out, reports[-1], outputs), reports
 
-    def _by_mergekit(self, stage: Staging) -> Result:
+    def _by_mergekit(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
         from transformers import AutoConfig
 
         stage.begin(None)
@@ -181,7 +218,7 @@ class _Run:
             str(config.dtype).removeprefix("torch."),
             config.architectures,
         )
-        return Result(self.out, report, {report["target_step"]: self.out})
+        return Result(self.out, report, {report["target_step"]: self.out}), [report]
 
     def _makes_tokenizer(self) -> bool:
         config = self.recipe.config
@@ -216,6 +253,82 @@ class _Run:
             write_card=self.options.write_model_card,
         )
         return report
+
+
+def forecast(
+    recipe: RecipeSource,
+    out: str | Path,
+    *,
+    target_step: float | Sequence[float] | None = None,
+    options: MergeOptions | None = None,
+    memory_budget: int | None = None,
+    stream: bool | None = None,
+    reuse: str | Path | None = None,
+) -> str:
+    """What :func:`extrapolate` would read and write, as text; no byte of weights is read."""
+    from mergekit.options import MergeOptions
+
+    from relex_merge.forecast import describe
+
+    targets = _targets(target_step)
+    options = options or MergeOptions()
+    loaded = load_recipe(recipe, target_step=targets[0])
+    if not loaded.is_relex:
+        raise RelexError("--dry-run is for merge_method: relex")
+    try:
+        prepared = job.prepare(loaded, targets if len(targets) > 1 else [None], options, stream)
+    except NeedsMergekit as reason:
+        return f"through mergekit's own path (the recipe uses {reason}): every revision whole"
+    resources = available(options, memory_budget)
+    return describe(prepared, resources, Path(out), options, once=reuse is not None)
+
+
+def inspect(source: RecipeSource, **how: Any) -> dict[str, Any]:
+    """The trust report of a recipe or a finished output: the ``report`` of :func:`examine`."""
+    return examine(source, **how).report
+
+
+def examine(
+    source: RecipeSource,
+    *,
+    target_step: float | None = None,
+    holdout: Sequence[str] = (),
+    options: MergeOptions | None = None,
+    memory_budget: int | None = None,
+    stream: bool | None = None,
+    quiet: bool = False,
+) -> Inspection:
+    """The trust report and the Gram matrices behind it, without writing a model.
+
+    Args:
+        source: a recipe as for :func:`extrapolate`, or the folder of a finished output, whose Gram
+            matrices are read instead of weights.
+        target_step: replaces the recipe's.
+        holdout: references (brace ranges too) of checkpoints beyond the observed ones; the true
+            error there is reported.
+        options, memory_budget, stream, quiet: as for :func:`extrapolate`.
+
+    Raises:
+        RelexError: whatever is wrong, with the remedy.
+    """
+    from mergekit.options import MergeOptions
+
+    if isinstance(source, (str, Path)) and Path(source).is_dir():
+        if holdout:
+            raise RelexError("--holdout needs the recipe: a finished output has no weights of them")
+        return of_output(Path(source), target_step)
+    recipe = with_holdout(load_recipe(source, target_step=target_step), holdout)
+    options = options or MergeOptions()
+    try:
+        prepared = job.prepare(recipe, [None], options, stream, holdout=True)
+    except NeedsMergekit as reason:
+        raise RelexError(
+            f"{recipe.name} uses {reason}; inspect reads plain series: a recipe with models: and "
+            "a base of the same vocabulary"
+        ) from reason
+    with progress_bar(quiet) as progress:
+        found = job.examine(prepared, available(options, memory_budget), progress)
+    return of_series(prepared, found)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ def read_config(folder: Path, label: str, *, trust_remote_code: bool) -> Any:
     except (OSError, ValueError, KeyError) as error:
         if "trust_remote_code" in str(error):
             raise RelexError(
-                f"{label} brings its own code; read it, and give --trust-remote-code if you trust it"
+                f"{label} brings its own code; give --trust-remote-code if you read and trust it"
             ) from error
         raise RelexError(
             f"{label}: no usable config.json: {' '.join(str(error).split())}"
@@ -34,7 +34,7 @@ def read_config(folder: Path, label: str, *, trust_remote_code: bool) -> Any:
         raise RelexError(f"{label}: config.json must name one entry under architectures")
     if getattr(config, "quantization_config", None):
         raise RelexError(
-            f"{label} is quantized (config.json has a quantization_config); extrapolation needs the "
+            f"{label} is quantized (quantization_config in config.json); extrapolation needs the "
             "unquantized checkpoints"
         )
     return config

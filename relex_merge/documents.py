@@ -29,8 +29,13 @@ def make_report(
     predictors: Mapping[str, Predictor],
     snapshots: Sequence[Snapshot],
     dtype: str,
+    holdout: SeriesStatistics | None = None,
 ) -> dict[str, Any]:
-    """What goes to relex_report.json; snapshots: base first, then the order of the steps."""
+    """What goes to relex_report.json.
+
+    snapshots: base first, then the order of the steps; holdout: statistics over the same and later
+    checkpoints.
+    """
     main, _ = Counter(predictors.values()).most_common(1)[0]
     method = {"name": METHOD, **asdict(main)}
     target = method.pop("target_step")
@@ -46,6 +51,7 @@ def make_report(
         ],
         target_step=whole(target),
         dtype=dtype,
+        holdout=holdout,
         versions={package: version(package) for package in _PACKAGES},
     )
 

@@ -29,32 +29,38 @@ _LONGEST_WAIT = 310.0  # seconds; the Hub counts requests over windows of five m
 _LOG = logging.getLogger(__name__)
 
 
-def patiently(call: Callable[[], T], transient: frozenset[int] = TRANSIENT) -> T:
+def patiently(
+    call: Callable[[], T],
+    transient: frozenset[int] = TRANSIENT,
+    *,
+    attempts: int = _ATTEMPTS,
+    pause: Callable[[float], object] | None = None,
+) -> T:
     """Result of ``call``, repeated while the Hub answers with a ``transient`` status.
 
     A request that got no answer is repeated as well where ``transient`` has server errors in it,
     so ``call`` must be safe to repeat then. Waits what ``Retry-After`` or ``RateLimit`` says, else
-    1, 2, 4, … seconds.
+    1, 2, 4, … seconds. ``pause`` is what waits, by default ``time.sleep``; it may raise.
 
     Raises:
         HTTPError: of the last attempt, or of the first one that is not worth repeating.
     """
     wait = _FIRST_WAIT
-    for _ in range(_ATTEMPTS - 1):
+    for _ in range(attempts - 1):
         try:
             return call()
-        except _http_error() as error:
+        except http_error() as error:
             status = status_of(error)
             asked = _asked_wait(error)
             if not (status in transient if status else transient > {BUSY}) or (
                 asked is not None and asked > _LONGEST_WAIT
             ):
                 raise
-            pause = wait if asked is None else asked
+            seconds = wait if asked is None else asked
             _LOG.warning(
-                "The Hub did not serve a request (%s); trying again in %g s", status, pause
+                "The Hub did not serve a request (%s); trying again in %g s", status, seconds
             )
-            time.sleep(pause)
+            (pause or time.sleep)(seconds)
             wait *= 2
     return call()
 
@@ -75,12 +81,12 @@ def hub_errors(repo: str, token: str | None) -> Iterator[None]:
     """
     try:
         yield
-    except (_http_error(), OSError, ValueError, RuntimeError) as error:
+    except (http_error(), OSError, ValueError, RuntimeError) as error:
         message = blank_tokens(_explain(error, repo))
         raise RelexError(message.replace(token, "***") if token else message) from error
 
 
-def _http_error() -> type[Exception]:
+def http_error() -> type[Exception]:
     """Base of every error of the HTTP client that ``huggingface_hub`` is built on."""
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -122,7 +128,7 @@ def _explain(error: BaseException, repo: str) -> str:
         reason = f"the repo is gated; ask for access on its page, then {TOKEN_HELP}"
     elif status_of(error) is not None:
         reason = _explain_status(error, isinstance(error, RepositoryNotFoundError))
-    elif isinstance(error, _http_error()):
+    elif isinstance(error, http_error()):
         reason = (
             f"no connection to the Hub ({_first_line(error) or type(error).__name__}); check the "
             "network and HF_ENDPOINT, then repeat the command"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from relex_merge import companions, plan, series
 from relex_merge.architecture import architecture_of, read_config
-from relex_merge.engine import Engine
+from relex_merge.engine import Engine, Sink
 from relex_merge.errors import RelexError
 from relex_merge.output import ModelOutput, shards_of
 from relex_merge.recipe import Recipe
@@ -19,36 +24,39 @@ from relex_merge.resources import Resources
 from relex_merge.schedule import Schedule, make_schedule
 from relex_merge.sources import Source, open_folder
 from relex_merge.staging import Staging
-from relex_merge.statistics import SeriesStatistics
+from relex_merge.statistics import SeriesStatistics, TensorStatistics
 
 if TYPE_CHECKING:
     from mergekit.architecture import ModelArchitecture
     from mergekit.options import MergeOptions
+
+# Given the bytes to read, returns what is called with the bytes of each read.
+Progress: TypeAlias = Callable[[int], Callable[[int], None]]
 
 
 @dataclass(frozen=True)
 class Prepared:
     """Everything known before a byte of weights is read.
 
-    snapshots: base first, then the checkpoints in the order of their steps.
+    snapshots: base first, then the checkpoints in the order of their steps; observed: which of the
+    checkpoints enter the fit, (T,).
     """
 
     recipe: Recipe
     targets: tuple[float | None, ...]
     snapshots: tuple[series.Snapshot, ...]
+    observed: npt.NDArray[np.bool_]
     config: Any
     architecture: ModelArchitecture
     plan: plan.ModelPlan
 
-
-def locate(
-    recipe: Recipe, options: MergeOptions, stream: bool | None
-) -> tuple[tuple[series.Snapshot, ...], Any]:
-    """The snapshots of base and checkpoints, and the steps (T,) of the latter."""
-    labels, steps = plan.ordered_checkpoints(recipe)
-    references = [str(recipe.config.base_model), *labels]
-    found = series.locate(references, cache_dir=options.transformers_cache, stream=stream)
-    return tuple(found), steps
+    def fingerprint(self) -> str:
+        """The same for the same weights: commits on the Hub; sizes and times of local files."""
+        marks = [
+            [snapshot.pin.repo, snapshot.sha] if snapshot.pin else source.fingerprint()
+            for snapshot, source in zip(self.snapshots, self.plan.sources, strict=True)
+        ]
+        return hashlib.sha256(json.dumps(marks).encode()).hexdigest()
 
 
 def prepare(
@@ -56,21 +64,30 @@ def prepare(
     targets: Sequence[float | None],
     options: MergeOptions,
     stream: bool | None = None,
+    *,
+    holdout: bool = False,
 ) -> Prepared:
     """Read headers and configurations and make the plan.
 
-    Raises RelexError for whatever is wrong with recipe or checkpoints, and NeedsMergekit.
+    holdout: read the checkpoints of that role too. Raises RelexError for whatever is wrong with
+    recipe or checkpoints, and NeedsMergekit.
     """
     plan.refuse_other_machinery(recipe, options)
-    snapshots, steps = locate(recipe, options, stream)
+    listed = [c for c in plan.listed_checkpoints(recipe) if c.observed or holdout]
+    references = [str(recipe.config.base_model), *(c.reference for c in listed)]
+    snapshots = series.locate(references, cache_dir=options.transformers_cache, stream=stream)
     base = snapshots[0]
     config = read_config(base.folder, base.reference, trust_remote_code=options.trust_remote_code)
     sources = [open_source(snapshot) for snapshot in snapshots]
     architecture = architecture_of(config, base.folder, sources[0].tensors, options)
-    made = plan.make_plan(recipe, targets, sources, steps, architecture, config)
+    steps = np.array([c.step for c in listed], dtype=np.float64)
+    observed = np.array([c.observed for c in listed], dtype=bool)
+    made = plan.make_plan(
+        recipe, targets, sources, steps, architecture, config, observed=steps[observed]
+    )
     if not made.tensors:
         raise RelexError(f"{base.reference} has none of the tensors of its architecture")
-    return Prepared(recipe, tuple(targets), snapshots, config, architecture, made)
+    return Prepared(recipe, tuple(targets), tuple(snapshots), observed, config, architecture, made)
 
 
 def open_source(snapshot: series.Snapshot) -> Source:
@@ -78,8 +95,15 @@ def open_source(snapshot: series.Snapshot) -> Source:
     return open_folder(snapshot.folder, snapshot.reference)
 
 
-def schedule(prepared: Prepared, tensors: Sequence[int], resources: Resources) -> Schedule:
-    """The pieces for ``tensors`` (indices into the plan)."""
+def schedule(
+    prepared: Prepared,
+    tensors: Sequence[int],
+    resources: Resources,
+    *,
+    gram: bool = True,
+    combine: bool = True,
+) -> Schedule:
+    """The pieces for ``tensors`` (indices into the plan). gram, combine: which loops are wanted."""
     streamed = any(snapshot.streamed for snapshot in prepared.snapshots)
     return make_schedule(
         prepared.plan,
@@ -88,6 +112,8 @@ def schedule(prepared: Prepared, tensors: Sequence[int], resources: Resources) -
         span=resources.span(prepared.plan.T),
         piece_bytes=resources.piece_bytes(streamed),
         ahead=resources.ahead,
+        gram=gram,
+        combine=combine,
     )
 
 
@@ -97,12 +123,15 @@ def compute(
     folders: Sequence[Path],
     resources: Resources,
     options: MergeOptions,
-    progress: Callable[[int], Callable[[int], None]],
+    progress: Progress,
+    known: SeriesStatistics | None = None,
 ) -> SeriesStatistics:
     """Write the weights of every target into its folder; go on where an earlier run was stopped.
 
-    progress: given the bytes to read, returns what is called with the bytes of each read.
+    known: statistics of an earlier pass over the same weights, so that one pass is enough.
     """
+    if known is not None:
+        _check_known(prepared, known)
     shards = shards_of(prepared.plan, options.out_shard_size)
     stage.begin(_key(prepared, options))
     for folder in folders:
@@ -115,21 +144,68 @@ def compute(
                 f"{free:,} free; free some room or choose another place for OUT"
             )
     output = ModelOutput(prepared.plan, stage, folders, shards)
-    pieces = schedule(prepared, output.unfinished(), resources)
-    engine = Engine(
+    pieces = schedule(prepared, output.unfinished(), resources, gram=known is None)
+    try:
+        run_engine(prepared, pieces, output, resources, progress, known)
+    finally:
+        output.close()
+    return replace(output.complete(), fingerprint=prepared.fingerprint())
+
+
+def examine(prepared: Prepared, resources: Resources, progress: Progress) -> SeriesStatistics:
+    """Only form the Gram matrices, of every checkpoint that was prepared."""
+    found = _Collected()
+    everything = range(len(prepared.plan.tensors))
+    pieces = schedule(prepared, everything, resources, combine=False)
+    run_engine(prepared, pieces, found, resources, progress, None)
+    names = [tensor.name for tensor in prepared.plan.tensors]
+    tensors = {names[i]: found.statistics[i] for i in everything if i in found.statistics}
+    return SeriesStatistics(prepared.plan.steps, tensors, prepared.fingerprint())
+
+
+class _Collected:
+    """The sink of a pass without an output."""
+
+    def __init__(self) -> None:
+        self.statistics: dict[int, TensorStatistics] = {}
+
+    def write(self, target: int, tensor: int, start: int, data: memoryview) -> None:
+        """Never called: the schedule combines nothing."""
+
+    def finished(self, tensor: int, statistics: TensorStatistics | None) -> None:
+        """Keep what is known of a tensor."""
+        if statistics is not None:
+            self.statistics[tensor] = statistics
+
+
+def run_engine(
+    prepared: Prepared,
+    pieces: Schedule,
+    sink: Sink,
+    resources: Resources,
+    progress: Progress,
+    known: SeriesStatistics | None,
+) -> None:
+    """One run of the engine with what this machine can spare."""
+    Engine(
         prepared.plan,
         pieces,
-        output,
+        sink,
         span=resources.span(prepared.plan.T),
         device=resources.device,
         workers=resources.workers,
         progress=progress(pieces.read_bytes),
-    )
-    try:
-        engine.run()
-    finally:
-        output.close()
-    return output.complete()
+        known=known.tensors if known else None,
+    ).run()
+
+
+def _check_known(prepared: Prepared, known: SeriesStatistics) -> None:
+    wanted = {tensor.name for tensor in prepared.plan.tensors if tensor.predictors is not None}
+    if known.fingerprint != prepared.fingerprint() or wanted != set(known.tensors):
+        raise RelexError(
+            "the Gram matrices to reuse were formed from other checkpoints, or these have changed "
+            "since; run without --reuse"
+        )
 
 
 def _key(prepared: Prepared, options: MergeOptions) -> dict[str, Any]:
@@ -137,7 +213,7 @@ def _key(prepared: Prepared, options: MergeOptions) -> dict[str, Any]:
     return {
         "recipe": prepared.recipe.to_yaml(),
         "targets": prepared.targets,
-        "sources": [source.fingerprint() for source in prepared.plan.sources],
+        "sources": prepared.fingerprint(),
         "shard_size": options.out_shard_size,
         "device": str(options.device),
     }

@@ -5,7 +5,7 @@ either one tensor (T + 1, n) or a sequence of T + 1 vectors (n,), which may diff
 floating dtype, any device. Deltas live only in one chunk of about a megabyte, which stays in a
 core's cache: float32 inside the chunk, float64 across chunks. Small tensors (norms, biases), which
 are cheap and where rounding shows most, are float64 throughout. Chunks depend on T and n alone, so
-that neither memory nor threads change a digit.
+that memory never changes a digit.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from mergekit.merge_methods import (
 from relex_merge import kernels
 from relex_merge.errors import RelexError
 from relex_merge.predictor import Predictor
-from relex_merge.recipe import METHOD
+from relex_merge.recipe import METHOD, ROLES
 from relex_merge.statistics import TensorStatistics
 from relex_merge.steps import step_of
 
@@ -70,6 +70,13 @@ def steps_in_order(labels: Sequence[str], given: Sequence[float | None]) -> list
     return sorted(steps.items())
 
 
+def is_observed(role: object, label: str) -> bool:
+    """Whether a checkpoint of this role enters the fit. Raises RelexError for an unknown role."""
+    if role not in (None, *ROLES):
+        raise RelexError(f"{label}: role is {role!r}; it can be {' or '.join(ROLES)}")
+    return role != "holdout"
+
+
 def first_non_finite(rows: Sequence[torch.Tensor], labels: Sequence[str]) -> str | None:
     """The label of the first row that holds NaN or Inf."""
     for row, label in zip(rows, labels, strict=True):
@@ -88,7 +95,7 @@ def _pieces(rows: list[torch.Tensor]) -> Iterator[tuple[slice, list[torch.Tensor
         yield slice(0, n), rows
         return
     length = max(1, PIECE_BYTES // sum(row.element_size() for row in rows))
-    for start in range(0, n, length):
+    for start in range(0, max(n, 1), length):
         columns = slice(start, min(start + length, n))
         yield columns, [row[columns].to(device) for row in rows]
 
@@ -110,15 +117,17 @@ def relex(
     window: int | None = None,
     mode: str = "extrapolate",
     step: PerNonBase[float | None] = None,  # mergekit broadcasts it
+    role: PerNonBase[str] = "observed",
 ) -> torch.Tensor:
     """θ₀ + Σ_t w_t δ_t for one tensor, in the dtype of the group.
 
-    ``step`` of a checkpoint is read from its id where absent. Gradients are not recorded. Raises
+    ``step`` of a checkpoint is read from its id where absent; those with ``role`` holdout are left
+    out. Gradients are not recorded. Raises
     RelexError for parameters that do not fit the series and for NaN or Inf in a checkpoint.
     """
     assert group.base is not None  # by the input contract
     name = group.metadata.name or "the tensor"
-    entries: tuple[TensorEntry, ...] = group.non_base
+    entries: list[TensorEntry] = [e for e in group.non_base if is_observed(role[e.id], str(e.id))]
     labels = [str(entry.id) for entry in entries]
     ordered = steps_in_order(labels, step.values_for(entries))
     predictor = Predictor(target_step, rank, degree, window, mode)

@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from relex_merge.errors import RelexError
-from relex_merge.method import steps_in_order
+from relex_merge.method import is_observed, steps_in_order
 from relex_merge.predictor import Predictor
 from relex_merge.recipe import Recipe
 from relex_merge.sources import EXTRAPOLATED, Source, TensorInfo
@@ -50,11 +49,12 @@ class TensorPlan:
 class ModelPlan:
     """All output tensors in the model's order; sources and steps in the order of the steps.
 
-    sources: base first, then T checkpoints; steps: (T,) ascending.
+    sources: base first, then T checkpoints; steps: (T,) ascending; targets: how many target steps.
     """
 
     sources: tuple[Source, ...]
     steps: Array
+    targets: int
     tensors: tuple[TensorPlan, ...]
 
     @property
@@ -91,19 +91,28 @@ def refuse_other_machinery(recipe: Recipe, options: MergeOptions) -> None:
             raise NeedsMergekit(name)
 
 
-def ordered_checkpoints(recipe: Recipe) -> tuple[list[str], Array]:
-    """References of the checkpoints and their steps (T,), both in the order of the steps.
+@dataclass(frozen=True)
+class Listed:
+    """A checkpoint as a recipe lists it. observed: it enters the fit; else it is held out."""
+
+    reference: str
+    step: float
+    observed: bool = True
+
+
+def listed_checkpoints(recipe: Recipe) -> list[Listed]:
+    """The checkpoints of a recipe in the order of their steps.
 
     The base, should it be listed among the models as mergekit allows, is left out. Raises
-    RelexError for steps that cannot be told, or occur twice.
+    RelexError for steps that cannot be told, or occur twice, and for unknown roles.
     """
     base = recipe.config.base_model
     entries = [entry for entry in recipe.config.models or [] if entry.model != base]
     labels = [str(entry.model) for entry in entries]
-    given = [_number((entry.parameters or {}).get("step"), str(entry.model)) for entry in entries]
-    ordered = steps_in_order(labels, given)
-    steps = np.array([step for step, _ in ordered], dtype=np.float64)
-    return [labels[position] for _, position in ordered], steps
+    own = [entry.parameters or {} for entry in entries]
+    given = [_number(p.get("step"), label) for p, label in zip(own, labels, strict=True)]
+    observed = [is_observed(p.get("role"), label) for p, label in zip(own, labels, strict=True)]
+    return [Listed(labels[i], s, observed[i]) for s, i in steps_in_order(labels, given)]
 
 
 def _number(value: Any, label: str) -> float | None:
@@ -122,21 +131,23 @@ def make_plan(
     steps: Array,
     architecture: ModelArchitecture,
     config: Any,
+    *,
+    observed: Array | None = None,
 ) -> ModelPlan:
     """The plan of a recipe over opened sources (base first, then the order of ``steps``).
 
-    targets: target steps; None takes the recipe's own (with its filters). Raises RelexError naming
-    tensor and checkpoint, or NeedsMergekit.
+    targets: target steps; None takes the recipe's own (with its filters); observed: the steps that
+    enter the fit, by default all. Raises RelexError naming tensor and checkpoint, or NeedsMergekit.
     """
     tensors = []
-    settings = _Settings(recipe, targets, steps)
+    settings = Settings(recipe, targets, steps if observed is None else observed)
     for weight, t in _weights(architecture, config):
         stored = _stored_names(weight, sources, config)
         if stored is not None:
             infos = [s.tensors[n] for s, n in zip(sources, stored, strict=True)]
             _check_shapes(weight, infos, sources)
             tensors.append(_plan_tensor(weight, stored, infos, settings, t, sources))
-    return ModelPlan(tuple(sources), steps, tuple(tensors))
+    return ModelPlan(tuple(sources), steps, len(targets), tuple(tensors))
 
 
 def _weights(architecture: ModelArchitecture, config: Any) -> Iterator[tuple[WeightInfo, float]]:
@@ -204,7 +215,7 @@ def _plan_tensor(
     weight: WeightInfo,
     stored: tuple[str, ...],
     infos: Sequence[TensorInfo],
-    settings: _Settings,
+    settings: Settings,
     t: float,
     sources: Sequence[Source],
 ) -> TensorPlan:
@@ -231,7 +242,7 @@ def _plan_tensor(
     )
 
 
-class _Settings:
+class Settings:
     """The method's shared parameters, resolved per tensor by mergekit's rules."""
 
     def __init__(self, recipe: Recipe, targets: Sequence[float | None], steps: Array) -> None:

@@ -50,6 +50,10 @@ class Predictor:
                     f" was not (observed: {', '.join(f'{s:g}' for s in steps)})"
                 )
             return
+        if self.degree >= T:
+            raise RelexError(
+                f"degree is {self.degree}; {T} checkpoints determine at most degree {T - 1}"
+            )
         window = T if self.window is None else self.window
         if not self.degree + 1 <= window <= T:
             raise RelexError(

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 METHOD = "relex"
 SHARED_PARAMETERS = ("target_step", "rank", "degree", "window", "mode")
-MODEL_PARAMETERS = ("step",)
+MODEL_PARAMETERS = ("step", "role")
+ROLES = ("observed", "holdout")
 
 RecipeSource: TypeAlias = "str | Path | Mapping[str, Any] | Recipe"
 
@@ -62,7 +63,8 @@ def expand_braces(text: str) -> list[str]:
     if by == 0:
         raise RelexError(f"{text}: the stride of {match.group()} is 0; give a positive one")
     by = by if start <= stop else -by
-    width = max(len(first), len(last)) if first.startswith("0") or last.startswith("0") else 0
+    padded = any(re.match(r"-?0\d", number) for number in (first, last))
+    width = max(len(first), len(last)) if padded else 0
     head, tail = text[: match.start()], text[match.end() :]
     numbers = range(start, stop + (1 if by > 0 else -1), by)
     return [head + f"{n:0{width}d}" + rest for n in numbers for rest in expand_braces(tail)]
@@ -110,6 +112,8 @@ def load_recipe(source: RecipeSource, *, target_step: float | None = None) -> Re
     settings = _expand(settings)
     if "merge_method" not in settings:
         raise RelexError(f"{name} has no merge_method; for this tool it is merge_method: {METHOD}")
+    if not isinstance(settings.get("parameters") or {}, dict):
+        raise RelexError(f"{name}: parameters must be a mapping, for example {{target_step: 500}}")
     if target_step is not None:
         _require_relex(settings, name, "--target-step")
         settings["parameters"] = {**(settings.get("parameters") or {}), "target_step": target_step}
@@ -159,9 +163,12 @@ def _check_relex(settings: dict[str, Any], name: str) -> None:
     models = settings.get("models") or []
     if not settings.get("base_model"):
         raise RelexError(f"{name}: no base_model; name the model that the run started from")
+    if not isinstance(models, list):
+        raise RelexError(f"{name}: models must be a list of entries, each written - model: NAME")
     for entry in models:
-        own = entry.get("parameters") if isinstance(entry, dict) else None
-        _check_names(f"parameter of {entry}", own or {}, MODEL_PARAMETERS, name)
+        _check_entry(entry, name)
+    for parameter, setting in parameters.items():
+        _check_filters(parameter, setting, name)
     if "models" in settings and len(models) < 2:
         raise RelexError(
             f"{name}: {len(models)} checkpoint{'s' * (len(models) != 1)} under models; "
@@ -175,6 +182,24 @@ def _check_relex(settings: dict[str, Any], name: str) -> None:
     for value in _scalars(parameters.get("target_step")):
         if isinstance(value, bool) or not _is_number(value):
             raise RelexError(f"{name}: target_step is {value!r}, which is not a number")
+
+
+def _check_entry(entry: Any, name: str) -> None:
+    """An entry under models; mergekit would pass over a key that it does not know."""
+    if not isinstance(entry, dict) or "model" not in entry:
+        raise RelexError(f"{name}: {entry!r} under models; an entry is written - model: NAME")
+    _check_names(f"key of {entry['model']}", entry, ("model", "parameters"), name)
+    own = entry.get("parameters") or {}
+    if not isinstance(own, dict):
+        raise RelexError(f"{name}: parameters of {entry['model']} must be a mapping: {{step: N}}")
+    _check_names(f"parameter of {entry['model']}", own, MODEL_PARAMETERS, name)
+
+
+def _check_filters(parameter: str, setting: Any, name: str) -> None:
+    """The keys of a filtered setting; a filter under a wrong name would apply to every tensor."""
+    for entry in setting if isinstance(setting, list) else [setting]:
+        if isinstance(entry, dict):
+            _check_names(f"key of {parameter}", entry, ("filter", "value"), name)
 
 
 def _scalars(setting: Any) -> Iterable[Any]:

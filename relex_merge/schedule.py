@@ -42,13 +42,20 @@ class Piece:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Pieces in the order of reading. buffers: how many of ``buffer_bytes`` a run needs."""
+    """Pieces in the order of reading.
+
+    buffers: how many of ``buffer_bytes`` a run needs; read_bytes: of all files together; twice: the
+    tensors that are read twice; gram: whether G is formed or known from an earlier pass; combine:
+    whether there is an output at all.
+    """
 
     pieces: tuple[Piece, ...]
     buffer_bytes: int
     buffers: int
     read_bytes: int
     twice: tuple[int, ...]
+    gram: bool
+    combine: bool
 
 
 def make_schedule(
@@ -59,11 +66,14 @@ def make_schedule(
     span: int,
     piece_bytes: int,
     ahead: int,
+    gram: bool = True,
+    combine: bool = True,
 ) -> Schedule:
     """Cut ``tensors`` (indices into the plan) for a budget in bytes.
 
     span: numbers of a tensor that are never cut; piece_bytes: the size to aim at; ahead: buffers to
-    read ahead of the arithmetic. Raises RelexError when the budget does not hold two spans.
+    read ahead of the arithmetic; gram, combine: which loops are wanted. Raises RelexError when
+    the budget does not hold two spans.
     """
     rows = plan.T + 1
     widest = max((plan.row_bytes(plan.tensors[i]) for i in tensors), default=1)
@@ -81,28 +91,35 @@ def make_schedule(
     twice: list[int] = []
     most = 1
     open_piece: list[Segment] = []
+
+    def close(segments: list[Segment]) -> list[Piece]:
+        return [Piece(tuple(segments), gram, combine)] if segments else []
+
     for index in tensors:
         segments = list(_cut(plan, index, span, size))
         if len(segments) == 1:
             segment = segments[0]
             end = _end(open_piece, rows)
             if end + rows * segment.row_bytes > size:
-                pieces += _close(open_piece)
+                pieces += close(open_piece)
                 open_piece, end = [], 0
             open_piece.append(Segment(index, segment.start, segment.stop, end, segment.row_bytes))
             continue
-        pieces += _close(open_piece)
+        pieces += close(open_piece)
         open_piece = []
-        if len(segments) <= limit:
-            pieces += [Piece((s,), gram=True, combine=True) for s in segments]
-            most = max(most, len(segments))
+        both = gram and combine
+        if not both or len(segments) <= limit:
+            pieces += [Piece((s,), gram, combine) for s in segments]
+            most = max(most, len(segments) if both else 1)
         else:
             twice.append(index)
             pieces += [Piece((s,), gram=True, combine=False) for s in segments]
             pieces += [Piece((s,), gram=False, combine=True) for s in segments]
-    pieces += _close(open_piece)
+    pieces += close(open_piece)
     read = sum(plan.stored_bytes(i) * (2 if i in set(twice) else 1) for i in tensors)
-    return Schedule(tuple(pieces), size, min(limit, most + ahead), read, tuple(twice))
+    return Schedule(
+        tuple(pieces), size, min(limit, most + ahead), read, tuple(twice), gram, combine
+    )
 
 
 def _itemsize(plan: ModelPlan, tensor: TensorPlan) -> int:
@@ -126,7 +143,3 @@ def _end(segments: Sequence[Segment], rows: int) -> int:
     last = segments[-1]
     end = last.position + rows * last.row_bytes
     return -(-end // ALIGNMENT) * ALIGNMENT
-
-
-def _close(segments: list[Segment]) -> list[Piece]:
-    return [Piece(tuple(segments), gram=True, combine=True)] if segments else []

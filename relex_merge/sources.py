@@ -6,6 +6,7 @@ with byte ranges of them. On top of mergekit's index (which finds shards as merg
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,8 @@ DTYPES = {
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 EXTRAPOLATED = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
+LONGEST_HEADER = 100_000_000  # bytes, the format's own limit
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,9 @@ class Source(ABC):
         """What must be the same for bytes read earlier to be valid still (JSON)."""
         return [self.label]
 
+    def stop(self) -> None:  # noqa: B027  # most have nothing to wait for
+        """Let reads that wait for something fail soon: nobody needs them any more."""
+
 
 @dataclass(frozen=True)
 class Extent:
@@ -84,6 +90,10 @@ class Extent:
 
     file: str
     offset: int
+
+
+class HeaderError(ValueError):
+    """A safetensors file does not hold what it should; the message says what is wrong with it."""
 
 
 def tensor_info(name: str, dtype: str, shape: Sequence[int], label: str) -> TensorInfo:
@@ -94,6 +104,48 @@ def tensor_info(name: str, dtype: str, shape: Sequence[int], label: str) -> Tens
             "needs the unquantized checkpoints"
         )
     return TensorInfo(DTYPES[dtype], tuple(shape))
+
+
+def header_length(prefix: bytes, size: int) -> int:
+    """Length of the header of a safetensors file of ``size`` bytes from its first 8 bytes."""
+    length = int.from_bytes(prefix[:LENGTH_BYTES], "little")
+    if len(prefix) < LENGTH_BYTES or length > min(size - LENGTH_BYTES, LONGEST_HEADER):
+        raise HeaderError("is not a whole safetensors file")
+    return length
+
+
+def parse_header(
+    text: bytes, file: str, size: int, label: str
+) -> tuple[dict[str, TensorInfo], dict[str, Extent]]:
+    """Infos and places of all tensors from the header (without the length before it).
+
+    The numbers must fill a file of ``size`` bytes without a gap. Raises HeaderError, and RelexError
+    naming ``label`` for what is stored in a format that cannot be extrapolated.
+    """
+    start = LENGTH_BYTES + len(text)
+    try:
+        entries = json.loads(text)
+        entries.pop("__metadata__", None)
+        fields = [
+            (*map(int, entry["data_offsets"]), name, str(entry["dtype"]), tuple(map(int, entry["shape"])))
+            for name, entry in entries.items()
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise HeaderError("is not a whole safetensors file") from error
+    infos: dict[str, TensorInfo] = {}
+    extents: dict[str, Extent] = {}
+    end = 0
+    for first, last, name, dtype, shape in sorted(fields):
+        infos[name] = tensor_info(name, dtype, shape, label)
+        extents[name] = Extent(file, start + first)
+        if first != end or last - first != infos[name].nbytes:
+            raise HeaderError(f"is corrupt: its header puts {name} where it cannot be")
+        end = last
+    if start + end != size:
+        raise HeaderError(
+            f"is truncated or corrupt: {size:,} bytes, its header says {start + end:,}"
+        )
+    return infos, extents
 
 
 class SafetensorsSource(Source):
@@ -110,31 +162,18 @@ class SafetensorsSource(Source):
         self.tensors = tensors
 
     def _read_header(self, file: str, tensors: dict[str, TensorInfo]) -> None:
-        from huggingface_hub import parse_local_safetensors_file_metadata
-        from huggingface_hub.errors import SafetensorsParsingError
-
         path = self._folder / file
         try:
-            header = parse_local_safetensors_file_metadata(path)
-            with path.open("rb") as stream:
-                start = 8 + int.from_bytes(stream.read(8), "little")
             size = path.stat().st_size
-        except (OSError, SafetensorsParsingError, ValueError) as error:
-            raise RelexError(f"{path} is not a whole safetensors file; fetch it again") from error
-        end = start
-        for name, entry in header.tensors.items():
-            info = tensor_info(name, entry.dtype, entry.shape, self.label)
-            first, last = entry.data_offsets
-            if last - first != info.nbytes:
-                raise RelexError(f"{path}: the header of {name} is corrupt; fetch the file again")
-            tensors[name] = info
-            self._extents[name] = Extent(file, start + first)
-            end = max(end, start + last)
-        if end != size:
-            raise RelexError(
-                f"{path} is truncated or corrupt: {size:,} bytes, its header says {end:,}; "
-                "fetch it again"
-            )
+            with path.open("rb") as stream:
+                text = stream.read(header_length(stream.read(LENGTH_BYTES), size))
+            infos, extents = parse_header(text, file, size, self.label)
+        except HeaderError as error:
+            raise RelexError(f"{path} {error}; fetch it again") from error
+        except OSError as error:
+            raise RelexError(f"{path} cannot be read ({error.strerror}); fetch it again") from error
+        tensors |= infos
+        self._extents |= extents
 
     def read(self, reads: Sequence[Read]) -> None:
         """One ``readinto`` per range; files are opened anew, so that a lost file is noticed."""
@@ -146,7 +185,7 @@ class SafetensorsSource(Source):
                 with (self._folder / file).open("rb", buffering=0) as stream:
                     for wish in wishes:
                         stream.seek(self._extents[wish.name].offset + wish.start)
-                        _fill(stream, wish.into)
+                        fill(stream, wish.into)
             except (OSError, EOFError) as error:
                 raise RelexError(
                     f"{self._folder / file} changed or vanished during the run "
@@ -159,7 +198,8 @@ class SafetensorsSource(Source):
         return [self.label, *([s.st_size, s.st_mtime_ns] for s in stats)]
 
 
-def _fill(stream: Any, into: memoryview) -> None:
+def fill(stream: Any, into: memoryview) -> None:
+    """Read from ``stream`` until ``into`` is full. Raises EOFError when there is not enough."""
     while len(into):
         got = stream.readinto(into)
         if not got:

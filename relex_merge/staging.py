@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ def check_free(out: Path, force: bool) -> None:
     """Raise RelexError when OUT is something that must not be overwritten."""
     if out.is_file():
         raise RelexError(f"{out} is a file; give a folder that does not exist yet")
+    if Path.cwd().is_relative_to(out):
+        raise RelexError(f"{out} cannot be renamed while you are in it; name a folder below it")
     if out.is_dir() and any(out.iterdir()) and not force:
         raise RelexError(f"{out} is not empty; choose another folder, or replace it with --force")
 
@@ -37,6 +39,7 @@ class Staging:
         self.folder = out.parent / f".{out.name}.relex-partial"
         self.content = self.folder / "content"
         self._key = ""
+        self.begun = False
         self.finished: list[int] = []
 
     def begin(self, key: dict[str, Any] | None) -> None:
@@ -44,11 +47,17 @@ class Staging:
 
         ``key`` None: nothing can be continued.
         """
+        self.begun = True
         text = json.dumps(key, sort_keys=True)
         self._key = hashlib.sha256(text.encode()).hexdigest()
         earlier = self._read()
         if key is not None and earlier.get("key") == self._key:
             self.finished = list(earlier["finished"])
+            for path in self.content.rglob(
+                "*"
+            ):  # texts may depend on options that the key leaves out
+                if path.is_file() and path.suffix != ".safetensors":
+                    path.unlink()
             return
         with disk_errors(self.folder):
             shutil.rmtree(self.content, ignore_errors=True)
@@ -68,7 +77,12 @@ class Staging:
             if self.out.is_dir():
                 shutil.rmtree(replaced, ignore_errors=True)
                 self.out.rename(replaced)
-            self.content.rename(self.out)
+            try:
+                self.content.rename(self.out)
+            except OSError:
+                if replaced.is_dir():
+                    replaced.rename(self.out)
+                raise
             shutil.rmtree(self.folder)
 
     def discard(self) -> None:
@@ -91,28 +105,32 @@ class Staging:
 
 @contextmanager
 def staging(out: Path, force: bool) -> Iterator[Staging]:
-    """The staging folder of OUT, for one process at a time.
+    """The staging folder of OUT, for one process at a time; made by :meth:`Staging.begin`.
 
     Left by an error with nothing finished, it is removed; with finished shards, or after a kill, it
-    stays for the next run. Raises RelexError when OUT is in the way or cannot be made.
+    stays for the next run, also when that one fails before it begins. Raises RelexError when OUT is in the way or cannot be made.
     """
     from filelock import FileLock, Timeout
 
     check_free(out, force)
     stage = Staging(out)
+    made_parent = not out.parent.exists()
     with disk_errors(out.parent):
-        stage.folder.mkdir(parents=True, exist_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out.parent / f".{out.name}.relex-lock")
     try:
-        with lock.acquire(timeout=0):
-            try:
-                yield stage
-            except BaseException:
-                if not stage.finished:
-                    stage.discard()
-                raise
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise RelexError(f"another run is writing {out}; wait for it") from error
+    try:
+        yield stage
+    except BaseException:
+        if stage.begun and not stage.finished:
+            stage.discard()
+        raise
     finally:
-        if not lock.is_locked:
-            Path(lock.lock_file).unlink(missing_ok=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+        if made_parent:
+            with suppress(OSError):  # it holds OUT, or what the next run goes on from
+                out.parent.rmdir()

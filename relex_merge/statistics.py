@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from relex_merge.errors import RelexError
 from relex_merge.trajectory import Array
@@ -49,19 +50,33 @@ class SeriesStatistics:
     """Statistics of every extrapolated tensor of a series.
 
     steps: (T,) step numbers, ascending; tensors: name → statistics, in the model's order.
+    fingerprint: of the weights they were formed from; empty where nobody asked.
     """
 
     steps: Array
     tensors: Mapping[str, TensorStatistics]
+    fingerprint: str = ""
+
+    def select(self, chosen: npt.NDArray[np.bool_]) -> SeriesStatistics:
+        """The statistics of the checkpoints ``chosen`` (T,); ``moved`` stays the last's."""
+        tensors = {
+            name: replace(t, gram=t.gram[np.ix_(chosen, chosen)])
+            for name, t in self.tensors.items()
+        }
+        return SeriesStatistics(self.steps[chosen], tensors, self.fingerprint)
 
     def save(self, path: Path) -> None:
         """Write G (float64) of every tensor and, as metadata, the rest; a few MB for 75 × 340."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         rest = {n: [t.base_squared_norm, t.moved, t.numel] for n, t in self.tensors.items()}
-        arrays = {name: t.gram for name, t in self.tensors.items()}
-        metadata = {"steps": json.dumps(self.steps.tolist()), "tensors": json.dumps(rest)}
-        save_file(arrays, path, metadata=metadata)
+        arrays = {name: np.ascontiguousarray(t.gram) for name, t in self.tensors.items()}
+        metadata = {
+            "steps": json.dumps(self.steps.tolist()),
+            "tensors": json.dumps(rest),
+            "fingerprint": self.fingerprint,
+        }
+        path.write_bytes(save(arrays, metadata=metadata))
 
     @staticmethod
     def load(path: Path) -> SeriesStatistics:
@@ -76,8 +91,17 @@ class SeriesStatistics:
                     name: TensorStatistics(file.get_tensor(name), norm, int(moved), int(numel))
                     for name, (norm, moved, numel) in json.loads(metadata["tensors"]).items()
                 }
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            if any(t.gram.shape != (len(steps), len(steps)) for t in tensors.values()):
+                raise ValueError("a matrix is not T × T")  # noqa: TRY301
+        except (
+            OSError,
+            SafetensorError,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:
             raise RelexError(
                 f"{path} is not a file of Gram matrices written by relex-merge: {error}"
             ) from error
-        return SeriesStatistics(steps, tensors)
+        return SeriesStatistics(steps, tensors, metadata.get("fingerprint", ""))

@@ -56,7 +56,7 @@ def run_relex(
 
 
 def _pin(node: Any, snapshots: Mapping[str, Snapshot], base: str, steps: dict[str, float]) -> Any:
-    """The recipe with folders for references and a step for every checkpoint, noted in ``steps``."""
+    """Folders for references, and a step for every checkpoint, noted in ``steps`` too."""
     if isinstance(node, list):
         return [_pin(entry, snapshots, base, steps) for entry in node]
     if isinstance(node, str):
@@ -68,7 +68,7 @@ def _pin(node: Any, snapshots: Mapping[str, Snapshot], base: str, steps: dict[st
     if isinstance(model, str) and model != base:
         own = node.get("parameters") or {}
         step = own.get("step", step_of(model))
-        if step is not None:
+        if step is not None and own.get("role") != "holdout":
             steps[model] = float(step)
             pinned["parameters"] = {**own, "step": float(step)}
     return pinned

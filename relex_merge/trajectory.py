@@ -195,7 +195,8 @@ def fit(
     fitted, predicted = values[:-1], values[-1]
     residual = ((coefficients - fitted)[inside] ** 2).sum()
     total = ((coefficients[inside] - coefficients[inside].mean()) ** 2).sum()
-    if total > 0:
+    noise = (len(s) * np.finfo(np.float64).eps) ** 2 * (coefficients**2).sum()
+    if total > noise:
         r2 = float(1 - residual / total)
     else:
         r2 = 1.0 if len(coefficients) and np.any(coefficients) else float("nan")
@@ -243,8 +244,8 @@ def backtest_skill(
     """
     s = np.asarray(steps, dtype=np.float64)
     last = int(s.argmax())
-    cut = s[last] / ratio * (1 + 1e-12)  # a step exactly at the cut counts as before it
-    before = np.flatnonzero(s <= cut)
+    # The slack: a step exactly at the cut s_T / r counts as before it.
+    before = np.flatnonzero(s * ratio <= s[last] * (1 + 1e-12))
     if ratio <= 1 or len(before) < max(degree + 1, 2):
         return float("nan")
     w = np.zeros(len(s))

@@ -85,9 +85,11 @@ def _layout(file: str, tensors: Mapping[str, TensorInfo]) -> Shard:
 
 
 def write_index(folder: Path, shards: Sequence[Shard]) -> None:
-    """The index of a model of several shards; none for a single file."""
-    if len(shards) == 1:
-        return
+    """The index of the shards, for a single one too.
+
+    Loaders that take every ``*.safetensors`` of a folder for weights heed it, and so leave
+    ``relex_gram.safetensors`` alone.
+    """
     weight_map = {name: shard.file for shard in shards for name in shard.offsets}
     total = sum(shard.size - len(shard.header) for shard in shards)
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}

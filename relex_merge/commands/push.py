@@ -18,7 +18,7 @@ from relex_merge.commands.options import publishing_options
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
 @publishing_options
 def command(out: Path, repo: str, force: bool, quiet: bool, verbose: bool, **how: Any) -> None:
-    """Publish OUT, a finished output, to the Hub repo REPO as one commit on a revision of its own."""
+    """Publish OUT, a finished output, to the Hub repo REPO: one commit, a revision of its own."""
     publish(out, repo, force=force, quiet=quiet, **how)
 
 

@@ -9,7 +9,7 @@ import click
 from mergekit.options import PrettyPrintHelp, add_merge_options
 
 from relex_merge.commands.options import SIZE, publishing_options
-from relex_merge.errors import RelexError
+from relex_merge.commands.verdict import ask
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -32,6 +32,15 @@ if TYPE_CHECKING:
     default=None,
     help="Read Hub weights in ranges, or through the cache  [default: ranges when not cached]",
 )
+@click.option(
+    "--reuse",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="An earlier output of the same series, for another target, rank or degree: reads once.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 3 before writing when the verdict is bad.")
+@click.option("--yes", is_flag=True, help="Write also when the verdict is bad, without asking.")
+@click.option("--dry-run", is_flag=True, help="Say what would be read and written, and stop.")
 @click.option("--push-to", metavar="REPO", help="Publish the finished output to this Hub repo.")
 @publishing_options
 @add_merge_options  # type: ignore[untyped-decorator]  # mergekit ships no types
@@ -42,6 +51,10 @@ def command(
     force: bool,
     memory_budget: int | None,
     stream: bool | None,
+    reuse: Path | None,
+    strict: bool,
+    yes: bool,
+    dry_run: bool,
     push_to: str | None,
     merge_options: MergeOptions,
     **publishing: Any,
@@ -51,23 +64,31 @@ def command(
     OUT appears complete or not at all. For merge_method: relex the model is the one that the run
     would have reached at target_step.
     """
-    from relex_merge.api import extrapolate
+    from relex_merge.api import extrapolate, forecast
 
     if push_to and len(target_steps) > 1:
         raise click.UsageError("--push-to takes one target; push OUT/step-N one by one instead")
     if publishing["revision"] and not push_to:
         raise click.UsageError("--revision is for --push-to REPO")
     merge_options.apply_global_options()
+    how: dict[str, Any] = {
+        "target_step": target_steps or None,
+        "options": merge_options,
+        "memory_budget": memory_budget,
+        "stream": stream,
+        "reuse": reuse,
+    }
+    if dry_run:
+        click.echo(forecast(recipe, out, **how))
+        return
     result = extrapolate(
         recipe,
         out,
-        target_step=(target_steps[0] if len(target_steps) == 1 else target_steps) or None,
         force=force,
-        options=merge_options,
-        memory_budget=memory_budget,
-        stream=stream,
         quiet=merge_options.quiet,
         notify=lambda message: click.echo(message, err=True),
+        accept=ask(strict=strict, yes=yes),
+        **how,
     )
     for folder in result.outputs.values() or [result.out]:
         click.echo(f"wrote {folder}")
@@ -75,6 +96,3 @@ def command(
         from relex_merge.commands.push import publish
 
         publish(out, push_to, force=force, quiet=merge_options.quiet, **publishing)
-
-
-__all__ = ["RelexError", "command"]

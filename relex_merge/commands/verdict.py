@@ -1,0 +1,42 @@
+"""What ``run`` does about a bad verdict, before anything appears at OUT."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from relex_merge.errors import RelexError
+
+REFUSAL = "do not extrapolate"
+
+
+class RefusedError(RelexError):
+    """``--strict`` met a bad verdict, or the user said no."""
+
+    exit_code = 3
+
+
+def ask(*, strict: bool, yes: bool) -> Callable[[dict[str, Any]], None]:
+    """Print the verdict; when it is bad ask (on a terminal), refuse (strict) or warn.
+
+    The function returned raises RefusedError when nothing is to be written.
+    """
+
+    def accept(report: dict[str, Any]) -> None:
+        verdict = report["verdict"]
+        click.echo(f"verdict for step {report['target_step']}: {verdict['verdict']}", err=True)
+        for reason in verdict["reasons"]:
+            click.echo(f"  - {reason}", err=True)
+        if verdict["verdict"] != REFUSAL:
+            return
+        if strict:
+            raise RefusedError("nothing was written: the verdict is bad and --strict was given")
+        if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            click.echo("WARNING: writing a model that the backtests speak against", err=True)
+        elif not click.confirm("Write the model all the same?", err=True):
+            raise RefusedError("nothing was written")
+
+    return accept

@@ -1,0 +1,47 @@
+"""What a run will read, hold and write, told before a byte of weights is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relex_merge.job import Prepared, schedule
+from relex_merge.output import shards_of
+from relex_merge.resources import Resources
+
+if TYPE_CHECKING:
+    from mergekit.options import MergeOptions
+
+
+def describe(
+    prepared: Prepared, resources: Resources, out: Path, options: MergeOptions, *, once: bool
+) -> str:
+    """A table in plain text. once: the Gram matrices are known already."""
+    plan = prepared.plan
+    pieces = schedule(prepared, range(len(plan.tensors)), resources, gram=not once)
+    shards = shards_of(plan, options.out_shard_size)
+    streamed = any(snapshot.streamed for snapshot in prepared.snapshots)
+    largest = max((plan.stored_bytes(i) for i in pieces.twice), default=0)
+    twice = f"1, and a second one for {len(pieces.twice)} tensors" if pieces.twice else "1"
+    steps = ", ".join(f"{step:g}" for step in plan.steps)
+    rows = {
+        "base": prepared.snapshots[0].reference,
+        "checkpoints": f"{plan.T} at steps {steps}",
+        "tensors": f"{len(plan.tensors)}",
+        "to read": f"{size(pieces.read_bytes)} from {'the Hub' if streamed else 'the disk'}",
+        "passes": twice,
+        "peak memory": f"{size(pieces.buffers * pieces.buffer_bytes)} of buffers",
+        "scratch disk": size(largest if streamed else 0),
+        "output": f"{size(plan.targets * sum(s.size for s in shards))} in {out}",
+    }
+    width = max(len(name) for name in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
+
+
+def size(nbytes: int) -> str:
+    """Bytes as people read them, in powers of 1000: 5.6 GB."""
+    value, units = float(nbytes), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.3g} {units[0]}"

@@ -1,0 +1,190 @@
+"""The report as one figure, for a model card or for print.
+
+Top: spectrum against a random walk's, coefficient against step with fit and target, backtest skill
+against ratio. Bottom: explained variance and skill of every tensor, layers × kinds of module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from relex_merge.report.evaluation import stacked
+from relex_merge.report.maps import draw_maps
+from relex_merge.report.spectra import spectra
+from relex_merge.report.style import COLOURS, GREY, MARKERS, RED, new_figure, save
+from relex_merge.statistics import SeriesStatistics
+from relex_merge.trajectory import Array, in_window, least_squares_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LOWEST_SKILL = -2.0  # below, how bad it is no longer matters; points are drawn on the edge
+RATIO_TICKS = (1, 2, 5, 10, 20, 50, 100)
+ZOOM_FROM = 3.0  # ratio above which the observed steps get an inset of their own
+
+
+def save_plot(report: Mapping[str, Any], statistics: SeriesStatistics, path: Path) -> None:
+    """Write the figure to ``path`` (.png, .svg or .pdf).
+
+    statistics: the observed checkpoints, as given to ``build_report``. Raises RelexError when
+    matplotlib is missing or cannot write that format.
+    """
+    save(draw(report, statistics), path)
+
+
+def draw(report: Mapping[str, Any], statistics: SeriesStatistics) -> Figure:
+    """The figure itself."""
+    figure = new_figure(12, 7.6)
+    grid = figure.add_gridspec(2, 1, height_ratios=[1, 1.1])
+    top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
+    spectrum, coefficient, tests = top.subplots(1, 3, width_ratios=[1, 1, 1.25])
+    draw_spectrum(spectrum, report)
+    draw_coefficient(coefficient, report, spectra(stacked(statistics)).coefficients())
+    draw_backtests(tests, report)
+    left, right = bottom.subplots(1, 2)
+    draw_maps(left, right, report)
+    figure.suptitle(_title(report), fontsize=12)
+    return figure
+
+
+def _title(report: Mapping[str, Any]) -> str:
+    steps, ratio = report["steps"], report["ratio"]
+    further = f" ({ratio:.3g}×)" if ratio else ""
+    return (
+        f"{len(steps)} checkpoints, steps {steps[0]:g}–{steps[-1]:g} → "
+        f"{report['target_step']:g}{further}.  Verdict: {report['verdict']['verdict']}"
+    )
+
+
+def _shares(cumulative: list[float | None]) -> Array:
+    """Share of each direction from the cumulative explained variance; NaN where undefined."""
+    values = np.asarray([np.nan if v is None else v for v in cumulative])
+    return np.diff(values, prepend=0.0)
+
+
+def draw_spectrum(axes: Axes, report: Mapping[str, Any]) -> None:
+    """Share of the variance on each direction, whole model and tensors, against a random walk."""
+    model = _shares(report["model"]["spectrum"])
+    ranks = np.arange(1, len(model) + 1)
+    tensors = np.stack([_shares(entry["spectrum"]) for entry in report["tensors"].values()])
+    low, high = _band(tensors)
+    axes.fill_between(ranks, low, high, color=COLOURS[0], alpha=0.2, lw=0, label="80 % of tensors")
+    axes.plot(ranks, model, "o-", color=COLOURS[0], label="whole model")
+    axes.plot(
+        ranks, _shares(report["random_walk"]["spectrum"]), "x--", color=GREY, label="random walk"
+    )
+    axes.set_yscale("log")
+    axes.set_ylim(1e-4, 1.5)
+    axes.set_xticks(ranks)
+    axes.set_xlabel("direction")
+    axes.set_ylabel("share of the variance")
+    axes.set_title("Spectrum")
+    axes.legend(frameon=False)
+
+
+def _band(rows: Array) -> tuple[Array, Array]:
+    """10 % and 90 % quantiles of each column over the rows that are defined."""
+    defined = rows[np.isfinite(rows).all(axis=1)]
+    if not len(defined):
+        return np.full(rows.shape[1], np.nan), np.full(rows.shape[1], np.nan)
+    low, high = np.quantile(defined, [0.1, 0.9], axis=0)
+    return low, high
+
+
+def draw_coefficient(axes: Axes, report: Mapping[str, Any], tensors: Array) -> None:
+    """Coefficient of the whole model, in units of its last observed value, with its continuation.
+
+    tensors: (N, T) coefficients of the tensors; 80 % of them lie in the band.
+    """
+    steps = np.asarray(report["steps"])
+    c = np.asarray([np.nan if v is None else v for v in report["model"]["coefficients"]])
+    scale = c[-1] if c[-1] > 0 else 1.0
+    last = tensors[:, -1:]
+    band = _band(tensors / np.where(last > 0, last, np.nan))
+    _draw_observed(axes, report, steps, c / scale, band)
+    target, predicted = report["target_step"], report["model"]["predicted"]
+    axes.plot(target, predicted / scale, "*", ms=13, color=COLOURS[1], label="target")
+    axes.set_xlabel("step")
+    axes.set_ylabel("coefficient / last observed")
+    axes.set_title(f"First direction, R² {_short(report['model']['r2'])}")
+    axes.legend(frameon=False, loc="upper left")
+    if report["ratio"] and report["ratio"] > ZOOM_FROM:
+        inset = axes.inset_axes((0.58, 0.12, 0.4, 0.4))
+        _draw_observed(inset, report, steps, c / scale, band)
+        inset.set_xlim(0, steps[-1] * 1.05)
+        inset.set_ylim(min(0.0, float(np.nanmin(c / scale))) - 0.05, 1.25)
+        inset.tick_params(labelsize=7)
+
+
+def _draw_observed(
+    axes: Axes, report: Mapping[str, Any], steps: Array, c: Array, band: tuple[Array, Array]
+) -> None:
+    method = report["method"]
+    degree, window = method.get("degree", 1), method.get("window")
+    ends = np.linspace(0, max(report["target_step"], steps[-1]), 100)
+    line = least_squares_rows(steps, ends, degree=degree, window=window) @ np.nan_to_num(c)
+    axes.fill_between(steps, *band, color=COLOURS[0], alpha=0.2, lw=0, label="80 % of tensors")
+    axes.plot(ends, line, "-", color=COLOURS[1], lw=1.2, label="fit")
+    inside = in_window(steps, window)
+    axes.plot(steps[inside], c[inside], "o", ms=3, color=COLOURS[0], label="observed")
+    axes.plot(steps[~inside], c[~inside], "o", ms=3, mfc="none", color=COLOURS[0])
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def draw_backtests(axes: Axes, report: Mapping[str, Any]) -> None:
+    """Skill of every continuation against the extrapolation ratio, what they lead one to expect at
+    the user's own ratio, and the truth at held-out checkpoints.
+    """
+    tests = report["backtests"]
+    axes.axhline(0, color="0.3", lw=0.8)
+    forecast = tests["forecast"]
+    if forecast:
+        ratio, low, middle, high = np.asarray(forecast["curve"]).T
+        axes.fill_between(ratio, _clip(low), _clip(high), color="0.8", lw=0)
+        axes.plot(ratio, _clip(middle), "-", color="0.4", lw=2, label="expected with all T")
+    for i, (key, label) in enumerate(_drawn(report).items()):
+        points = [(t["ratio"], t["skill"][key]) for t in tests["grid"]]
+        known = [(ratio, skill) for ratio, skill in points if skill is not None]
+        if known:
+            ratios, skills = np.asarray(known).T
+            axes.plot(ratios, _clip(skills), f"{MARKERS[i]}-", color=COLOURS[i], ms=4, label=label)
+    truth = [(t["ratio"], t["skill"]["method"]) for t in report["holdout"] or []]
+    known = [(ratio, skill) for ratio, skill in truth if skill is not None]
+    if known:
+        ratios, skills = np.asarray(known).T
+        axes.plot(ratios, _clip(skills), "*", ms=11, color="black", label="true skill")
+    if report["ratio"]:
+        axes.axvline(report["ratio"], color=RED, lw=1, ls="--", label="target")
+    axes.set_xscale("log")
+    ticks = [r for r in RATIO_TICKS if r <= 1.2 * axes.get_xlim()[1]]
+    axes.set_xticks(ticks, [f"{r}×" for r in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(LOWEST_SKILL - 0.1, 1.05)
+    axes.set_xlabel("extrapolation ratio")
+    axes.set_ylabel("skill (0 = standing still)")
+    axes.set_title("Backtests")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def _clip(skill: Array) -> Array:
+    return np.asarray(np.maximum(skill, LOWEST_SKILL))
+
+
+def _drawn(report: Mapping[str, Any]) -> dict[str, str]:
+    """The five baselines, and the recipe's own method where it is none of them."""
+    tests = report["backtests"]
+    labels = dict(tests["labels"])
+    own = [trial["skill"]["method"] for trial in tests["grid"]]
+    others = [k for k in labels if k != "method"]
+    if any(own == [trial["skill"][k] for trial in tests["grid"]] for k in others):
+        del labels["method"]
+    return labels

@@ -1,0 +1,39 @@
+"""How figures are made: matplotlib, found late, drawn without a display, the same on every run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relex_merge.errors import RelexError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe & Ito's colours: told apart by colour-blind readers and, with markers, in grey print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+RED = "#A50026"
+GREY = "0.35"
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of width × height inches. Raises RelexError when matplotlib is missing."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise RelexError(
+            "plots need matplotlib; install it with: pip install relex-merge[plot]"
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure in the format of the path's suffix (png, svg, pdf).
+
+    Raises RelexError for a suffix that matplotlib cannot write.
+    """
+    formats = figure.canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in formats:
+        raise RelexError(f"{path}: a plot can be {', '.join(sorted(formats))}, by its suffix")
+    figure.savefig(path, dpi=150)
