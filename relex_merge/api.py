@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from relex_merge.predictor import Predictor
 from relex_merge.recipe import Recipe, RecipeSource, load_recipe
 from relex_merge.resources import available
 from relex_merge.series import Snapshot
-from relex_merge.staging import Staging, staging
+from relex_merge.staging import Staging, check_free, staging
 from relex_merge.statistics import SeriesStatistics
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def extrapolate(
     memory_budget: int | None = None,
     stream: bool | None = None,
     reuse: str | Path | None = None,
+    figure: bool | None = None,
     quiet: bool = False,
     notify: Notify = _say_nothing,
     accept: Callable[[dict[str, Any]], None] = _accept_all,
@@ -84,6 +86,7 @@ def extrapolate(
             when they are not in the cache (None).
         reuse: an earlier output of the same series, or its relex_gram.safetensors: its Gram
             matrices are used instead of being formed again.
+        figure: draw the report for the model card; default: when matplotlib is installed.
         quiet: no progress bar.
         notify: called with remarks for the user, such as a fall-back to mergekit's path.
         accept: called with each report before anything appears at ``out``; it may raise.
@@ -102,6 +105,7 @@ def extrapolate(
         memory_budget,
         stream,
         reuse,
+        find_spec("matplotlib") is not None if figure is None else figure,
         quiet,
         notify,
     )
@@ -144,6 +148,7 @@ class _Run:
     memory_budget: int | None
     stream: bool | None
     reuse: str | Path | None
+    figure: bool
     quiet: bool
     notify: Notify
 
@@ -204,8 +209,9 @@ class _Run:
         statistics, predictors, snapshots = through_mergekit.run_relex(
             self.recipe, stage.content, self.options
         )
-        if self.options.copy_tokenizer and not self._makes_tokenizer():
-            copy_companions([snapshots[-1].folder, snapshots[0].folder], stage.content)
+        if self.options.copy_tokenizer:
+            donors = [snapshots[-1].folder, snapshots[0].folder]
+            copy_companions(donors, stage.content, tokenizer=not self._makes_tokenizer())
         config = AutoConfig.from_pretrained(
             str(stage.content), trust_remote_code=self.options.trust_remote_code
         )
@@ -251,6 +257,7 @@ class _Run:
             architectures=architectures,
             name=self.out.name if target is None else f"{self.out.name}-step-{whole(target)}",
             write_card=self.options.write_model_card,
+            figure=self.figure,
         )
         return report
 
@@ -264,12 +271,18 @@ def forecast(
     memory_budget: int | None = None,
     stream: bool | None = None,
     reuse: str | Path | None = None,
+    force: bool = False,
+    **_: object,
 ) -> str:
-    """What :func:`extrapolate` would read and write, as text; no byte of weights is read."""
+    """What :func:`extrapolate` with the same arguments would read and write, as text.
+
+    No byte of weights is read. Raises RelexError as :func:`extrapolate` would by then.
+    """
     from mergekit.options import MergeOptions
 
     from relex_merge.forecast import describe
 
+    check_free(Path(out), force)
     targets = _targets(target_step)
     options = options or MergeOptions()
     loaded = load_recipe(recipe, target_step=targets[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import threading
 from dataclasses import dataclass
 
@@ -60,7 +61,8 @@ class BufferPool:
         if self._pinned:
             tensor = torch.empty(self._nbytes, dtype=torch.uint8, pin_memory=True)
             return Buffer(tensor, tensor.numpy().data)
-        memory = mmap.mmap(-1, self._nbytes)
+        private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
+        memory = mmap.mmap(-1, self._nbytes, **private)
         if hasattr(mmap, "MADV_HUGEPAGE"):  # a page fault for 2 MB instead of 4 kB
             memory.madvise(mmap.MADV_HUGEPAGE)
         return Buffer(torch.frombuffer(memory, dtype=torch.uint8), memoryview(memory))

@@ -131,6 +131,7 @@ def model_card(
     name: str,
     license: License | None = None,
     pipeline_tag: str | None = "text-generation",
+    figure: str | None = None,
 ) -> str:
     """README.md of an output.
 
@@ -140,6 +141,7 @@ def model_card(
         name: the card's title.
         license: what ``base_license`` read from the base's card.
         pipeline_tag: the Hub's task id, or None where it is not known.
+        figure: file beside the card that shows the report, if there is one.
     """
     names = local_names(dict(report), yaml.safe_load(recipe_yaml))
     shown = scrub(dict(report), names)
@@ -155,6 +157,7 @@ def model_card(
         _method(shown),
         "## How far to trust it",
         _trust(shown),
+        *([f"![Trust report]({figure})"] if figure else []),
         "## Recipe",
         f"Run it with `relex-merge run recipe.yml OUT`, a front end of [mergekit]({MERGEKIT_URL}).",
         _fenced(scrub_yaml(recipe_yaml, names), "yaml"),

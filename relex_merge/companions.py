@@ -43,16 +43,20 @@ def write_config(config: Any, folder: Path, dtype: str) -> None:
         config.save_pretrained(folder)
 
 
-def copy_companions(donors: Sequence[Path], folder: Path, tagalong: Sequence[str] = ()) -> None:
+def copy_companions(
+    donors: Sequence[Path], folder: Path, tagalong: Sequence[str] = (), *, tokenizer: bool = True
+) -> None:
     """Copy each kind of file from the first of ``donors`` that has it.
 
-    tagalong: further files that mergekit's architecture definition names.
+    tagalong: further files that mergekit's architecture definition names; tokenizer: whether
+    tokenizer and chat template are among them, or there already.
     """
     with disk_errors(folder):
-        _copy(donors, folder, TOKENIZER, needs=VOCABULARY)
+        if tokenizer:
+            _copy(donors, folder, TOKENIZER, needs=VOCABULARY)
+            _copy_chat_template(donors, folder)
         _copy(donors, folder, PROCESSOR, needs=PROCESSOR)
         _copy(donors, folder, GENERATION, needs=GENERATION)
-        _copy_chat_template(donors, folder)
         for file in tagalong:
             _copy(donors, folder, (file,), needs=(file,))
 

@@ -13,7 +13,7 @@ from typing import Any
 from relex_merge import card
 from relex_merge.predictor import Predictor
 from relex_merge.recipe import METHOD, Recipe
-from relex_merge.report.build import build_report
+from relex_merge.report import build_report, save_plot
 from relex_merge.series import Snapshot
 from relex_merge.statistics import FILE_NAME, SeriesStatistics
 from relex_merge.writer import disk_errors
@@ -21,6 +21,7 @@ from relex_merge.writer import disk_errors
 REPORT = "relex_report.json"
 RECIPE = "mergekit_config.yml"
 CARD = "README.md"
+FIGURE = "relex_report.png"
 _PACKAGES = ("relex-merge", "mergekit", "torch", "transformers", "safetensors", "huggingface_hub")
 
 
@@ -71,14 +72,17 @@ def write_documents(
     architectures: Sequence[str],
     name: str,
     write_card: bool = True,
+    figure: bool = False,
 ) -> None:
-    """Recipe, report, Gram matrices and card into a finished model folder."""
+    """Recipe, report, Gram matrices, figure and card into a finished model folder."""
     text = recipe.to_yaml()
     causal = any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in architectures)
     with disk_errors(folder):
         (folder / RECIPE).write_text(text, encoding="utf-8")
         (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         statistics.save(folder / FILE_NAME)
+        if figure:
+            save_plot(report, statistics, folder / FIGURE)
         if write_card:
             written = card.model_card(
                 report,
@@ -86,5 +90,6 @@ def write_documents(
                 name=name,
                 license=card.base_license(base.folder / CARD),
                 pipeline_tag="text-generation" if causal else None,
+                figure=FIGURE if figure else None,
             )
             (folder / CARD).write_text(written, encoding="utf-8")

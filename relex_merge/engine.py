@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from relex_merge import kernels, rows
 from relex_merge.buffers import Buffer, BufferPool
@@ -34,7 +35,9 @@ from relex_merge.solving import Task, TensorSolver
 from relex_merge.sources import Read
 from relex_merge.statistics import TensorStatistics
 
-READERS = 8  # threads; more do not make one disk faster
+R = TypeVar("R")
+
+LEAST_COLUMNS = 1024  # numbers of a row; a GPU without room for these cannot be used
 
 
 class Sink(Protocol):
@@ -77,6 +80,7 @@ class Engine:
         self._schedule = schedule
         self._sink = sink
         self._span = span
+        self._part = span
         self._device = device
         self._workers = workers
         self._progress = progress
@@ -100,10 +104,11 @@ class Engine:
         """
         if not self._schedule.pieces:
             return
+        readers = max(source.parallel_reads for source in self._plan.sources)
         with (
             kernels.ieee_float32(),
             _single_threaded(),
-            ThreadPoolExecutor(READERS, "relex-read") as self._readers,
+            ThreadPoolExecutor(readers, "relex-read") as self._readers,
             ThreadPoolExecutor(self._workers, "relex-compute") as self._compute,
         ):
             loader = threading.Thread(target=self._guard(self._load), name="relex-load")
@@ -113,11 +118,18 @@ class Engine:
             finally:
                 self._stop.set()
                 self._pool.close()
+                if self._left:
+                    self._release_sources()
                 loader.join()
                 self._readers.shutdown(cancel_futures=True)
                 self._compute.shutdown(cancel_futures=True)
         if self._error is not None:
             raise self._error
+
+    def _release_sources(self) -> None:
+        """After a failure or Ctrl-C nobody waits for a slow network any more."""
+        for source in self._plan.sources:
+            source.stop()
 
     def _guard(self, task: Task) -> Task:
         """``task`` that does nothing after a stop and turns an error into one."""
@@ -210,17 +222,9 @@ class Engine:
         buffer: Buffer,
         done: _Countdown,
     ) -> None:
-        plan = solver.plan
-        data = rows.view(buffer, segment, columns, self._plan, self._device)
-        statistics = None
-        if plan.predictors is None:
-            message = rows.unequal(data, plan, self._plan)
-            if message:
-                raise RelexError(message)
-        else:
-            statistics = kernels.accumulate(data, kernels.compute_dtype(data, plan.out.numel))
-            if not np.isfinite(statistics.gram).all():
-                raise RelexError(rows.non_finite(data, plan, self._plan))
+        parts = self._shrinking(partial(self._sums, segment, buffer), columns)
+        sums = [part for part in parts if part is not None]
+        statistics = sum(sums[1:], sums[0]) if sums else None
         done.down()
         if not solver.add((segment.start + columns.start) // self._span, statistics):
             return
@@ -238,25 +242,56 @@ class Engine:
         buffer: Buffer,
         done: _Countdown,
     ) -> None:
-        data = rows.view(buffer, segment, columns, self._plan, self._device)
-        out = solver.plan.out.dtype
-        start = (segment.start + columns.start) * out.itemsize
-        for target, result in enumerate(self._results(solver, data)):
-            flat = result.to(out).cpu().contiguous().view(torch.uint8).numpy()
-            self._sink.write(target, segment.tensor, start, flat.data)
+        self._shrinking(partial(self._write, solver, segment, buffer), columns)
         done.down()
         if solver.combined():
             self._finish(segment.tensor, solver)
 
-    def _results(self, solver: TensorSolver, data: kernels.Rows) -> list[torch.Tensor]:
-        """The output numbers of one span, for every target."""
+    def _sums(self, segment: Segment, buffer: Buffer, columns: slice) -> TensorStatistics | None:
+        """Sums over some columns of a segment; integer buffers are only compared."""
+        plan = self._plan.tensors[segment.tensor]
+        data = rows.view(buffer, segment, columns, self._plan, self._device)
+        if plan.predictors is None:
+            message = rows.unequal(data, plan, self._plan)
+            if message:
+                raise RelexError(message)
+            return None
+        statistics = kernels.accumulate(data, kernels.compute_dtype(data, plan.out.numel))
+        if not np.isfinite(statistics.gram).all():
+            raise RelexError(rows.non_finite(data, plan, self._plan))
+        return statistics
+
+    def _write(
+        self, solver: TensorSolver, segment: Segment, buffer: Buffer, columns: slice
+    ) -> None:
+        """Combine some columns of a segment, for every target."""
         plan = solver.plan
         assert solver.W is not None  # combined only once solved
-        if plan.predictors is None:
-            return [data[0]] * self._plan.targets
-        out = [torch.empty_like(data[0], dtype=plan.work) for _ in solver.W]
-        kernels.combine(data, solver.W, out, kernels.compute_dtype(data, plan.out.numel))
-        return out
+        data = rows.view(buffer, segment, columns, self._plan, self._device)
+        results = [data[0]] * self._plan.targets
+        if plan.predictors is not None:
+            results = [torch.empty_like(data[0], dtype=plan.work) for _ in solver.W]
+            kernels.combine(data, solver.W, results, kernels.compute_dtype(data, plan.out.numel))
+        start = (segment.start + columns.start) * plan.out.dtype.itemsize
+        for target, result in enumerate(results):
+            flat = result.to(plan.out.dtype).cpu().contiguous().view(torch.uint8).numpy()
+            self._sink.write(target, segment.tensor, start, flat.data)
+
+    def _shrinking(self, task: Callable[[slice], R], columns: slice) -> list[R]:
+        """``task`` over the columns; in smaller parts, from now on, when a GPU runs out of memory.
+
+        Raises torch.OutOfMemoryError when not even ``LEAST_COLUMNS`` fit.
+        """
+        while True:
+            part = min(self._part, max(columns.stop - columns.start, 1))
+            starts = range(columns.start, max(columns.stop, columns.start + 1), part)
+            try:
+                return [task(slice(start, min(start + part, columns.stop))) for start in starts]
+            except torch.OutOfMemoryError:
+                if part <= LEAST_COLUMNS:
+                    raise
+                self._part = part // 2
+                torch.cuda.empty_cache()
 
     def _finish(self, tensor: int, solver: TensorSolver) -> None:
         self._sink.finished(tensor, solver.statistics)
@@ -290,10 +325,15 @@ class _Countdown:
 
 @contextmanager
 def _single_threaded() -> Iterator[None]:
-    """Each worker computes on one core: the engine's parallelism is over spans."""
+    """Each worker computes on one core: the engine's parallelism is over spans.
+
+    torch has its own switch; numpy's BLAS, which solves the T × T problems, would otherwise spin on
+    every core for each of them.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(threads)

@@ -20,6 +20,8 @@ from relex_merge.hub_errors import TOKEN_HELP, hub_errors, patiently
 # Everything of a checkpoint but its weights: configuration, tokenizer, chat template, card.
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.py", "README.md")
 WEIGHT_FILES = (("*.safetensors",), ("*.bin",))  # the first kind that a repo has is taken
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -119,14 +121,47 @@ def download(
 
     with reading(repo, revision):
         return Path(
-            snapshot_download(
-                repo,
-                revision=revision,
-                allow_patterns=list(patterns),
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
+            patiently(
+                lambda: snapshot_download(
+                    repo,
+                    revision=revision,
+                    allow_patterns=list(patterns),
+                    cache_dir=cache_dir,
+                    local_files_only=local_files_only,
+                )
             )
         )
+
+
+def remember(pinned: Pin, revision: str | None, cache_dir: str | None = None) -> None:
+    """Note in the cache, as the client does, what a branch or tag pointed to: for offline mode."""
+    if revision != pinned.sha:
+        ref = folder_of(pinned, cache_dir).parent.parent / "refs" / (revision or "main")
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(pinned.sha, encoding="utf-8")
+
+
+def download_file(pinned: Pin, file: str, cache_dir: str | None = None) -> Path:
+    """One file of a commit, from the cache or brought there."""
+    from huggingface_hub import hf_hub_download
+
+    with reading(pinned.repo, pinned.sha):
+        return Path(
+            patiently(
+                lambda: hf_hub_download(pinned.repo, file, revision=pinned.sha, cache_dir=cache_dir)
+            )
+        )
+
+
+def folder_of(pinned: Pin, cache_dir: str | None = None) -> Path:
+    """Where the cache keeps the files of a commit; it is there once one was downloaded."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    root = Path(cache_dir or constants.HF_HUB_CACHE)
+    return (
+        root / repo_folder_name(repo_id=pinned.repo, repo_type="model") / "snapshots" / pinned.sha
+    )
 
 
 def cached(pinned: Pin, cache_dir: str | None = None) -> bool:

@@ -161,8 +161,8 @@ def _explain_status(error: BaseException, not_found: bool) -> str:
     }
     if status is not None and status >= 500:
         return (
-            f"the Hub fails with status {status}{said}; repeat the command later, files that were "
-            "uploaded are not sent again"
+            f"the Hub fails with status {status}{said}; repeat the command later (a push sends no "
+            "file twice)"
         )
     return known.get(status or 0, f"the Hub refuses with status {status}{said}")
 

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,12 +20,15 @@ from relex_merge.architecture import architecture_of, read_config
 from relex_merge.engine import Engine, Sink
 from relex_merge.errors import RelexError
 from relex_merge.output import ModelOutput, shards_of
+from relex_merge.ranges import Connections
 from relex_merge.recipe import Recipe
 from relex_merge.resources import Resources
 from relex_merge.schedule import Schedule, make_schedule
 from relex_merge.sources import Source, open_folder
+from relex_merge.spill import spilling
 from relex_merge.staging import Staging
 from relex_merge.statistics import SeriesStatistics, TensorStatistics
+from relex_merge.streaming import HubSource
 
 if TYPE_CHECKING:
     from mergekit.architecture import ModelArchitecture
@@ -78,7 +82,9 @@ def prepare(
     snapshots = series.locate(references, cache_dir=options.transformers_cache, stream=stream)
     base = snapshots[0]
     config = read_config(base.folder, base.reference, trust_remote_code=options.trust_remote_code)
-    sources = [open_source(snapshot) for snapshot in snapshots]
+    connections = Connections()
+    with ThreadPoolExecutor(series.REQUESTS) as pool:
+        sources = list(pool.map(lambda snapshot: open_source(snapshot, connections), snapshots))
     architecture = architecture_of(config, base.folder, sources[0].tensors, options)
     steps = np.array([c.step for c in listed], dtype=np.float64)
     observed = np.array([c.observed for c in listed], dtype=bool)
@@ -90,8 +96,10 @@ def prepare(
     return Prepared(recipe, tuple(targets), tuple(snapshots), observed, config, architecture, made)
 
 
-def open_source(snapshot: series.Snapshot) -> Source:
+def open_source(snapshot: series.Snapshot, connections: Connections) -> Source:
     """The weights of a snapshot, from the disk or in ranges from the Hub."""
+    if snapshot.streamed and snapshot.pin is not None:
+        return HubSource(snapshot.pin, snapshot.folder, snapshot.reference, connections)
     return open_folder(snapshot.folder, snapshot.reference)
 
 
@@ -146,7 +154,9 @@ def compute(
     output = ModelOutput(prepared.plan, stage, folders, shards)
     pieces = schedule(prepared, output.unfinished(), resources, gram=known is None)
     try:
-        run_engine(prepared, pieces, output, resources, progress, known)
+        streamed = [snapshot.streamed for snapshot in prepared.snapshots]
+        with spilling(prepared.plan, pieces, streamed, stage.folder / "scratch") as made:
+            run_engine(replace(prepared, plan=made), pieces, output, resources, progress, known)
     finally:
         output.close()
     return replace(output.complete(), fingerprint=prepared.fingerprint())

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from relex_merge.errors import RelexError
@@ -30,8 +31,11 @@ from relex_merge.hub import Pin
 from relex_merge.hub_errors import TOKEN_HELP, http_error, patiently, status_of
 from relex_merge.scrub import blank_tokens
 
+T = TypeVar("T")
+
 REQUESTS = 16  # at a time, of all files together
 ATTEMPTS = 6  # without a byte of progress: half a minute, or as long as the Hub asks for
+LONGEST_NAP = 0.5  # seconds; so soon everybody who waits notices that the run is over
 DIRECT = 2**20  # bytes; a body at least as long is worth a connection of its own
 EXPIRED = frozenset({400, 401, 403})  # what a signed URL answers when its time is over
 
@@ -96,12 +100,12 @@ class RemoteFile:
 
     def _resolve(self) -> Address:
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
-        from huggingface_hub.utils import build_hf_headers
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
         from relex_merge import __version__
 
         url = hf_hub_url(self._pin.repo, self._path, revision=self._pin.sha)
-        library = {"library_name": "relex-merge", "library_version": __version__}
+        library: dict[str, Any] = {"library_name": "relex-merge", "library_version": __version__}
         found = get_hf_file_metadata(url, **library)
         if found.size is None:
             raise RelexError(f"{self.name}: the Hub does not say how long it is; use --no-stream")
@@ -129,6 +133,10 @@ class Connections:
             self._stopped.set()
         return self._reason
 
+    def size(self, file: RemoteFile) -> int:
+        """Bytes of a file, as the Hub says. Raises RelexError naming it."""
+        return self._pool.submit(self._patiently, file, file.address).result().size
+
     def read(self, file: RemoteFile, spans: Iterable[Span]) -> None:
         """Fill all spans of a file; returns when no buffer is being written to any more.
 
@@ -140,29 +148,38 @@ class Connections:
             done.result()
 
     def _read(self, file: RemoteFile, span: Span) -> None:
-        while span.views:
-            reached = span.start
+        self._patiently(file, partial(self._request, file, span), lambda: span.start)
+
+    def _patiently(
+        self, file: RemoteFile, call: Callable[[], T], reached: Callable[[], int] = int
+    ) -> T:
+        """Result of ``call``, repeated as long as ``reached`` moves on, and then a while."""
+        while True:
+            before = reached()
             try:
-                patiently(
-                    partial(self._request, file, span), attempts=ATTEMPTS, pause=self._pause
-                )
+                return patiently(call, attempts=ATTEMPTS, pause=self._pause)
             except http_error() as error:
-                if span.start == reached:
+                if reached() == before:
                     raise self.stop(_failure(file, error)) from error
             except RelexError as error:
                 raise self.stop(error) from error.__cause__
 
     def _pause(self, seconds: float) -> None:
-        if self._stopped.wait(seconds):
+        while seconds > 0:
+            self._check()
+            time.sleep(min(seconds, LONGEST_NAP))
+            seconds -= LONGEST_NAP
+
+    def _check(self) -> None:
+        if self._stopped.is_set():
             raise self._reason
 
     def _request(self, file: RemoteFile, span: Span) -> None:
         """One request for what is missing of a span, a second one if the address had expired."""
-        from huggingface_hub import constants
-        from huggingface_hub.utils import get_session, hf_raise_for_status
+        from huggingface_hub import constants, get_session, hf_raise_for_status
 
         for last in (False, True):
-            self._pause(0)
+            self._check()
             address = file.address()
             headers = {
                 **address.headers,
@@ -179,7 +196,7 @@ class Connections:
                 hf_raise_for_status(response)
                 _check_range(response, file, span, address.size)
                 try:
-                    span.fill(_Body(response, self._pause).receive)
+                    span.fill(_Body(response, self._check).receive)
                 except http_error():
                     raise
                 except OSError as error:
@@ -190,24 +207,21 @@ class Connections:
 class _Body:
     """The body of an answer, received bit by bit."""
 
-    def __init__(self, response: Any, check: Callable[[float], None]) -> None:
+    def __init__(self, response: Any, check: Callable[[], None]) -> None:
         self._response = response
         self._check = check
         self._chunks = response.iter_raw()
         self._chunk = memoryview(b"")
-        self._begun = False
         self._socket: Any = None
 
     def receive(self, into: memoryview) -> int:
         """Put the next bytes in front of ``into``; returns how many, 0 at the end."""
-        self._check(0)
+        self._check()
         if not self._chunk:
-            if self._begun and self._socket is None:
-                self._socket = _socket_of(self._response) or False
-            if self._socket:
+            if self._socket is not None:
                 return int(self._socket.recv_into(into))
-            self._begun = True
             self._chunk = memoryview(next(self._chunks, b""))
+            self._socket = _socket_of(self._response)
         count = min(len(into), len(self._chunk))
         into[:count] = self._chunk[:count]
         self._chunk = self._chunk[count:]
@@ -260,10 +274,10 @@ def _failure(file: RemoteFile, error: Exception) -> RelexError:
     elif status == 416:
         reason = "it is shorter than its header says; leave that checkpoint out"
     else:
-        reason = f"status {status}; try again later"
+        reason = f"status {status}; wait a while"
     return RelexError(
         blank_tokens(
-            f"{file.name} could not be read from the Hub: {reason}. The same command goes on where "
-            "this one stopped"
+            f"{file.name} could not be read from the Hub: {reason}; then repeat the command, "
+            "which keeps what is finished"
         )
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from relex_merge import hub
 from relex_merge.errors import RelexError
 
-REQUESTS = 8  # to the Hub at a time, while references are pinned
+REQUESTS = 16  # to the Hub at a time, while references are pinned and headers read
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Snapshot:
 
     reference: as the recipe has it, a Hub reference or an absolute folder path.
     pin: the Hub commit, None for a local folder.
-    folder: the folder on this disk; for a streamed model it holds everything but the weights.
+    folder: the folder on this disk; for a streamed model without its weights, and for one between
+        the base and the last checkpoint without anything but an index of shards.
     streamed: whether the weights are read from the Hub in ranges instead of from ``folder``.
     """
 
@@ -40,14 +41,18 @@ def locate(
     """Pin every reference (``folder`` or ``owner/name[@revision]``) and bring what is needed here.
 
     stream: True reads weights from the Hub in ranges, False downloads them to the cache, None
-    streams what is not cached already. Small files are always brought to the cache. Each moving ref
-    is looked at once. Raises RelexError naming the reference.
+    streams what is not cached already. Configuration and tokenizer are taken from the first and the
+    last of the references; those of the others are left where they are when they are streamed. Each
+    moving ref is looked at once. Raises RelexError naming the reference.
     """
+    ends = {references[0], references[-1]}
     with ThreadPoolExecutor(REQUESTS) as pool:
-        return list(pool.map(lambda r: _locate(r, cache_dir, stream), references))
+        return list(pool.map(lambda r: _locate(r, cache_dir, stream, r in ends), references))
 
 
-def _locate(reference: str, cache_dir: str | None, stream: bool | None) -> Snapshot:
+def _locate(
+    reference: str, cache_dir: str | None, stream: bool | None, companions: bool
+) -> Snapshot:
     path, _, revision = reference.partition("@")
     folder = Path(path).expanduser()
     if folder.is_dir():
@@ -62,7 +67,13 @@ def _locate(reference: str, cache_dir: str | None, stream: bool | None) -> Snaps
     streamed = False
     if pinned.files and stream is not False and weights == hub.WEIGHT_FILES[0]:
         streamed = bool(stream) or not hub.cached(pinned, cache_dir)
+    if streamed and not companions:
+        if hub.INDEX in pinned.files:
+            hub.download_file(pinned, hub.INDEX, cache_dir)
+        return Snapshot(reference, pinned, hub.folder_of(pinned, cache_dir), streamed)
     wanted = small if streamed else (*small, *weights)
     offline = not pinned.files
     found = hub.download(path, pinned.sha, wanted, cache_dir, local_files_only=offline)
+    if not streamed and not offline:
+        hub.remember(pinned, revision or None, cache_dir)
     return Snapshot(reference, pinned, found, streamed)

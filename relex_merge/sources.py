@@ -67,10 +67,14 @@ class Read:
 
 
 class Source(ABC):
-    """The weights of one model. ``label`` names it in messages. Reads may come from any thread."""
+    """The weights of one model. Reads may come from any thread.
+
+    label: names it in messages; parallel_reads: how many threads may read at a time with a gain.
+    """
 
     label: str
     tensors: Mapping[str, TensorInfo]
+    parallel_reads = 4
 
     @abstractmethod
     def read(self, reads: Sequence[Read]) -> None:
@@ -127,7 +131,12 @@ def parse_header(
         entries = json.loads(text)
         entries.pop("__metadata__", None)
         fields = [
-            (*map(int, entry["data_offsets"]), name, str(entry["dtype"]), tuple(map(int, entry["shape"])))
+            (
+                *map(int, entry["data_offsets"]),
+                name,
+                str(entry["dtype"]),
+                tuple(map(int, entry["shape"])),
+            )
             for name, entry in entries.items()
         ]
     except (ValueError, TypeError, KeyError, AttributeError) as error:

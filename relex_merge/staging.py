@@ -53,9 +53,7 @@ class Staging:
         earlier = self._read()
         if key is not None and earlier.get("key") == self._key:
             self.finished = list(earlier["finished"])
-            for path in self.content.rglob(
-                "*"
-            ):  # texts may depend on options that the key leaves out
+            for path in self.content.rglob("*"):  # texts depend on options that no key holds
                 if path.is_file() and path.suffix != ".safetensors":
                     path.unlink()
             return
@@ -108,7 +106,8 @@ def staging(out: Path, force: bool) -> Iterator[Staging]:
     """The staging folder of OUT, for one process at a time; made by :meth:`Staging.begin`.
 
     Left by an error with nothing finished, it is removed; with finished shards, or after a kill, it
-    stays for the next run, also when that one fails before it begins. Raises RelexError when OUT is in the way or cannot be made.
+    stays for the next run, also when that one fails before it begins. Raises RelexError when OUT is
+    in the way or cannot be made.
     """
     from filelock import FileLock, Timeout
 

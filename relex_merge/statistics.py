@@ -71,12 +71,13 @@ class SeriesStatistics:
 
         rest = {n: [t.base_squared_norm, t.moved, t.numel] for n, t in self.tensors.items()}
         arrays = {name: np.ascontiguousarray(t.gram) for name, t in self.tensors.items()}
-        metadata = {
-            "steps": json.dumps(self.steps.tolist()),
-            "tensors": json.dumps(rest),
+        about = {
+            "steps": self.steps.tolist(),
+            "tensors": rest,
             "fingerprint": self.fingerprint,
         }
-        path.write_bytes(save(arrays, metadata=metadata))
+        # One entry, since safetensors writes several in an order that changes from run to run.
+        path.write_bytes(save(arrays, metadata={"series": json.dumps(about)}))
 
     @staticmethod
     def load(path: Path) -> SeriesStatistics:
@@ -85,11 +86,11 @@ class SeriesStatistics:
 
         try:
             with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                steps = np.asarray(json.loads(metadata["steps"]), dtype=np.float64)
+                about = json.loads((file.metadata() or {})["series"])
+                steps = np.asarray(about["steps"], dtype=np.float64)
                 tensors = {
                     name: TensorStatistics(file.get_tensor(name), norm, int(moved), int(numel))
-                    for name, (norm, moved, numel) in json.loads(metadata["tensors"]).items()
+                    for name, (norm, moved, numel) in about["tensors"].items()
                 }
             if any(t.gram.shape != (len(steps), len(steps)) for t in tensors.values()):
                 raise ValueError("a matrix is not T × T")  # noqa: TRY301
@@ -104,4 +105,4 @@ class SeriesStatistics:
             raise RelexError(
                 f"{path} is not a file of Gram matrices written by relex-merge: {error}"
             ) from error
-        return SeriesStatistics(steps, tensors, metadata.get("fingerprint", ""))
+        return SeriesStatistics(steps, tensors, about.get("fingerprint", ""))

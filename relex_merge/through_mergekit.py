@@ -6,12 +6,14 @@ steps are written out, since a folder of the cache does not name its step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from relex_merge.companions import VOCABULARY
+from relex_merge.errors import RelexError
 from relex_merge.method import recording
 from relex_merge.predictor import Predictor
 from relex_merge.recipe import Recipe
@@ -42,10 +44,14 @@ def run_relex(
     names = [str(m) for m in recipe.config.referenced_models() if not m.lora]
     found = locate(names, cache_dir=options.transformers_cache, stream=False)
     snapshots = dict(zip(names, found, strict=True))
+    if recipe.config.tokenizer or recipe.config.tokenizer_source:
+        _require_tokenizers(found)
     steps: dict[str, float] = {}
     settings = _pin(recipe.settings, snapshots, base, steps)
     pinned = Recipe(settings, type(recipe.config).model_validate(settings), recipe.name)
-    plain = options.model_copy(update={"write_model_card": False, "copy_tokenizer": False})
+    # A chat template without a choice of tokenizer is put into the base's, which mergekit copies.
+    copied = options.copy_tokenizer and bool(recipe.config.chat_template)
+    plain = options.model_copy(update={"write_model_card": False, "copy_tokenizer": copied})
     with recording() as record:
         run_merge(pinned, folder, plain)
     ordered = sorted((step, name) for name, step in steps.items() if name in snapshots)
@@ -53,6 +59,16 @@ def run_relex(
     statistics = SeriesStatistics(np.array([s for s, _ in ordered], dtype=np.float64), seen)
     predictors = {name: predictor for name, (_, predictor) in record.items()}
     return statistics, predictors, [snapshots[base], *(snapshots[name] for _, name in ordered)]
+
+
+def _require_tokenizers(snapshots: Sequence[Snapshot]) -> None:
+    """transformers makes an empty tokenizer where there is none, and mergekit drops every row."""
+    for snapshot in snapshots:
+        if not any((snapshot.folder / file).is_file() for file in VOCABULARY):
+            raise RelexError(
+                f"{snapshot.reference} has no tokenizer, which the recipe's tokenizer setting needs"
+                " of every model; copy the base's tokenizer files there, or leave the setting out"
+            )
 
 
 def _pin(node: Any, snapshots: Mapping[str, Snapshot], base: str, steps: dict[str, float]) -> Any:

@@ -77,7 +77,7 @@ def test_a_held_out_checkpoint_that_was_missed_overrules_the_backtests() -> None
     assert report_of(observed, 120.0)["verdict"]["verdict"] == "extrapolate"
     given = report_of(observed, 120.0, holdout=run.statistics())["verdict"]
     assert given["verdict"] == "do not extrapolate"
-    assert "Held-out checkpoint at step 80" in given["reasons"][0]
+    assert "Held-out checkpoint at step 120" in given["reasons"][0]
 
 
 def test_checkpoints_too_coarse_in_dtype_are_named() -> None:
@@ -139,6 +139,12 @@ def test_reconstructing_an_observed_step_is_no_extrapolation() -> None:
     assert report["reconstruction"]["relative_error"] == pytest.approx(error, rel=1e-9)
     assert report["ratio"] is None
     assert "nothing is extrapolated" in report["verdict"]["reasons"][0]
+
+
+def test_a_target_a_hair_beyond_the_last_step_is_no_fault() -> None:
+    report = report_of(make(EVEN).statistics(), float(np.nextafter(40.0, 41.0)))
+    assert finite(report)
+    assert report["model"]["backtest_skill"] is None
 
 
 def test_a_recipe_without_tensors_is_refused() -> None:

@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     metavar="OUT",
     help="An earlier output of the same series, for another target, rank or degree: reads once.",
 )
+@click.option(
+    "--figure/--no-figure",
+    default=None,
+    help="Draw the report for the card  [default: when matplotlib is installed]",
+)
 @click.option("--strict", is_flag=True, help="Exit with 3 before writing when the verdict is bad.")
 @click.option("--yes", is_flag=True, help="Write also when the verdict is bad, without asking.")
 @click.option("--dry-run", is_flag=True, help="Say what would be read and written, and stop.")
@@ -48,16 +53,12 @@ def command(
     recipe: Path,
     out: Path,
     target_steps: tuple[float, ...],
-    force: bool,
-    memory_budget: int | None,
-    stream: bool | None,
-    reuse: Path | None,
     strict: bool,
     yes: bool,
     dry_run: bool,
     push_to: str | None,
     merge_options: MergeOptions,
-    **publishing: Any,
+    **options: Any,
 ) -> None:
     """Run RECIPE (mergekit YAML) and write the model to OUT.
 
@@ -66,33 +67,28 @@ def command(
     """
     from relex_merge.api import extrapolate, forecast
 
+    publishing = {name: options.pop(name) for name in ("revision", "private", "create_pr")}
     if push_to and len(target_steps) > 1:
         raise click.UsageError("--push-to takes one target; push OUT/step-N one by one instead")
     if publishing["revision"] and not push_to:
         raise click.UsageError("--revision is for --push-to REPO")
     merge_options.apply_global_options()
-    how: dict[str, Any] = {
-        "target_step": target_steps or None,
-        "options": merge_options,
-        "memory_budget": memory_budget,
-        "stream": stream,
-        "reuse": reuse,
-    }
+    target_step = (target_steps[0] if len(target_steps) == 1 else target_steps) or None
+    options |= {"target_step": target_step, "options": merge_options}
     if dry_run:
-        click.echo(forecast(recipe, out, **how))
+        click.echo(forecast(recipe, out, **options))
         return
     result = extrapolate(
         recipe,
         out,
-        force=force,
         quiet=merge_options.quiet,
         notify=lambda message: click.echo(message, err=True),
         accept=ask(strict=strict, yes=yes),
-        **how,
+        **options,
     )
     for folder in result.outputs.values() or [result.out]:
         click.echo(f"wrote {folder}")
     if push_to:
         from relex_merge.commands.push import publish
 
-        publish(out, push_to, force=force, quiet=merge_options.quiet, **publishing)
+        publish(out, push_to, force=options["force"], quiet=merge_options.quiet, **publishing)

@@ -61,8 +61,9 @@ def build_report(
     predictors: one for all tensors, or one per name where filters make them differ; figures of
     groups use the most common. method, base, checkpoints and versions are copied as they are.
     dtype: of the checkpoints' files ("bfloat16"). holdout: statistics of the same tensors over the
-    observed *and* later checkpoints, for true errors; it changes nothing else. Raises RelexError
-    when there is no tensor or a held-out step is not beyond the window.
+    observed *and* later checkpoints, for true errors, which can overrule the verdict and change
+    nothing else. Raises RelexError when there is no tensor or a held-out step is not beyond the
+    window.
     """
     tried = evaluate(statistics, predictors, target_step, holdout)
     layers, kinds = members(tried.names)

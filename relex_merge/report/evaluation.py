@@ -93,7 +93,7 @@ def evaluate(
 
 
 def _same_ratio(tests: Backtests, steps: Array, ratio: float | None, needs: int) -> int | None:
-    if ratio is None or (cut := before_cut(steps, ratio)) < needs:
+    if ratio is None or not needs <= (cut := before_cut(steps, ratio)) < len(steps):
         return None
     return int(np.flatnonzero((tests.fitted == cut) & (tests.target == len(steps) - 1))[0])
 

@@ -181,10 +181,9 @@ def _clip(skill: Array) -> Array:
 
 def _drawn(report: Mapping[str, Any]) -> dict[str, str]:
     """The five baselines, and the recipe's own method where it is none of them."""
-    tests = report["backtests"]
-    labels = dict(tests["labels"])
-    own = [trial["skill"]["method"] for trial in tests["grid"]]
-    others = [k for k in labels if k != "method"]
-    if any(own == [trial["skill"][k] for trial in tests["grid"]] for k in others):
-        del labels["method"]
-    return labels
+    grid, labels = report["backtests"]["grid"], report["backtests"]["labels"]
+    drawn = {key: label for key, label in labels.items() if key != "method"}
+    own = [trial["skill"]["method"] for trial in grid]
+    if all(own != [trial["skill"][key] for trial in grid] for key in drawn):
+        drawn["method"] = labels["method"]  # last, so that the five keep their colours
+    return drawn

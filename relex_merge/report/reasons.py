@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from relex_merge.report.table import cell
+
 if TYPE_CHECKING:
     from relex_merge.report.verdict import Evidence
 
@@ -21,7 +23,7 @@ def explain(evidence: Evidence, supported: float | None) -> list[str]:
         sentences = [_within(evidence)]
     else:
         sentences = [
-            *_held_out(evidence),
+            _held_out(evidence),
             _same_ratio(evidence),
             _expectation(evidence),
             _furthest(evidence, supported),
@@ -37,13 +39,16 @@ def _within(e: Evidence) -> str:
     )
 
 
-def _held_out(e: Evidence) -> list[str]:
-    return [
-        f"Held-out checkpoint at step {step:g}: the prediction is "
-        f"{_better_or_worse(skill)} (true skill {skill:+.2f})."
-        for step, skill in e.held_out
-        if skill is not None
-    ]
+def _held_out(e: Evidence) -> str:
+    """On the furthest held-out checkpoint up to the target, or the nearest beyond it."""
+    known = [(step, skill) for step, skill in e.held_out if skill is not None]
+    if not known:
+        return ""
+    step, skill = max((k for k in known if k[0] <= e.target), default=known[0])
+    return (
+        f"Held-out checkpoint at step {step:g}: the prediction is {_better_or_worse(skill)} "
+        f"(true skill {cell(skill, '+.2f')})."
+    )
 
 
 def _better_or_worse(skill: float) -> str:
@@ -63,7 +68,7 @@ def _same_ratio(e: Evidence) -> str:
     return (
         f"Backtest at your ratio of {ratio:.3g}×: fitted on the first {e.cut} of {e.checkpoints} "
         f"checkpoints, the prediction of the last one is {_better_or_worse(skill)} "
-        f"(skill {skill:+.2f}; 1 is perfect, 0 is standing still)."
+        f"(skill {cell(skill, '+.2f')}; 1 is perfect, 0 is standing still)."
     )
 
 
@@ -74,7 +79,7 @@ def _expectation(e: Evidence) -> str:
             "more often, or from earlier in the run."
         )
     ratio = e.ratio or 0.0
-    low, middle, high = (e.law.skill(ratio, z) for z in (-1, 0, 1))
+    low, middle, high = (cell(e.law.skill(ratio, z), "+.2f") for z in (-1, 0, 1))
     beyond = (
         f" No backtest reached further than {e.law.widest:.3g}×."
         if ratio > e.law.widest * 1.05
@@ -82,7 +87,7 @@ def _expectation(e: Evidence) -> str:
     )
     return (
         f"All backtests together, which use the longer windows too, put the skill at step "
-        f"{e.target:g} at {middle:+.2f} (likely {low:+.2f} to {high:+.2f}).{beyond}"
+        f"{e.target:g} at {middle} (likely {low} to {high}).{beyond}"
     )
 
 

@@ -7,13 +7,14 @@ from textwrap import wrap
 from typing import Any
 
 WIDTH = 96
+LOWEST = -99  # a skill below this needs no digits
 SHOWN_GROUPS = 3  # best and worst of layers and of kinds
 COLUMNS = (
     ("expl. var", "explained_variance", ".3f"),
     ("R²", "r2", ".3f"),
     ("straight", "straightness", ".2f"),
     ("angle", "angle", ".0f°"),
-    ("end speed", "end_speed", ".2f"),
+    ("speed", "end_speed", ".2f"),
     ("skill", "backtest_skill", "+.2f"),
     ("update", "relative_update", ".1e"),
     ("moved", "moved", ".1%"),
@@ -28,9 +29,11 @@ def render_table(report: Mapping[str, Any]) -> str:
 
 
 def cell(value: float | None, form: str) -> str:
-    """A figure for readers; a dash where it is undefined."""
+    """A figure for readers; a dash where it is undefined, and no digits where it is hopeless."""
     if value is None:
         return "–"
+    if value < LOWEST:
+        return f"<{LOWEST}"
     if form.endswith("°"):
         return f"{value:{form[:-1]}}°"
     return f"{value:{form}}"
@@ -46,7 +49,7 @@ def _heading(report: Mapping[str, Any]) -> str:
 
 
 def _line(label: str, cells: Sequence[str]) -> str:
-    return f"{label:<24}" + "".join(f"{c:>9}" for c in cells)
+    return f"{label:<28}" + "".join(f"{c:>9}" for c in cells)
 
 
 def _row(label: str, entry: Mapping[str, Any]) -> str:
@@ -64,7 +67,7 @@ def _figures(report: Mapping[str, Any]) -> list[str]:
         if len(groups) > 1:
             lines.append(f"{title}, best to worst")
             lines += [
-                "  …" if label is None else _row(f"  {prefix}{label}"[:24], groups[label])
+                "  …" if label is None else _row(f"  {prefix}{label}"[:28], groups[label])
                 for label in _best_and_worst(groups)
             ]
     return lines

@@ -15,16 +15,25 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from relex_merge.predictor import Predictor
 from relex_merge.report.build import build_report, gather
 from relex_merge.report.evaluation import evaluate
-from relex_merge.report.verdict import CLEAR, DO_NOT, EXTRAPOLATE, VERDICTS, Evidence, decide
+from relex_merge.report.verdict import (
+    CAUTION,
+    CLEAR,
+    DO_NOT,
+    EXTRAPOLATE,
+    VERDICTS,
+    Evidence,
+    decide,
+)
 from relex_merge.statistics import SeriesStatistics, TensorStatistics
 from tests.benchmarks.real_series import load
 from tests.benchmarks.trajectories import LAWS, RATIOS, draw
@@ -122,9 +131,13 @@ def _chosen(statistics: SeriesStatistics, kept: list[int]) -> SeriesStatistics:
 
 @dataclass(frozen=True)
 class Score:
-    """Shares of n cases. clear: got a definite verdict. right: of those definite. harmed: of the
-    ``extrapolate`` verdicts, how many had true skill below −0.5; missed: of the ``do not``, how
-    many above +0.3. supported: how often the skill at the supported target was really positive.
+    """How often verdicts on n cases were right, as shares; None where there is no such case.
+
+    extrapolate_right, do_not_right: of these verdicts. harmed: of the ``extrapolate`` verdicts, how
+    many had true skill below −0.5; missed: of the ``do not``, how many above +0.3.
+    caution_positive: of the ``caution`` verdicts, how many had positive true skill (one half is a
+    coin flip). supported: how often the true skill was positive at the furthest target within the
+    supported one. truly_positive: of all cases.
     """
 
     cases: int
@@ -133,6 +146,7 @@ class Score:
     do_not_right: float | None
     harmed: float | None
     missed: float | None
+    caution_positive: float | None
     supported: float | None
     truly_positive: float | None
 
@@ -165,6 +179,7 @@ def score(cases: Sequence[Case], clear: float = CLEAR) -> Score:
         do_not_right=share([s <= 0 for s in skills[DO_NOT]]),
         harmed=share([s < -0.5 for s in skills[EXTRAPOLATE]]),
         missed=share([s > 0.3 for s in skills[DO_NOT]]),
+        caution_positive=share([s > 0 for s in skills[CAUTION]]),
         supported=share(supported),
         truly_positive=share([case.true_skill > 0 for case in cases]),
     )
@@ -172,7 +187,14 @@ def score(cases: Sequence[Case], clear: float = CLEAR) -> Score:
 
 def row(label: str, s: Score) -> str:
     counts = "".join(f"{s.verdicts[word]:>8}" for word in VERDICTS)
-    shares = (s.extrapolate_right, s.harmed, s.do_not_right, s.missed, s.supported)
+    shares = (
+        s.extrapolate_right,
+        s.harmed,
+        s.do_not_right,
+        s.missed,
+        s.caution_positive,
+        s.supported,
+    )
     return f"{label:<22}{s.cases:>6}{counts}" + "".join(
         f"{'–' if value is None else f'{value:.0%}':>10}" for value in shares
     )
@@ -180,7 +202,7 @@ def row(label: str, s: Score) -> str:
 
 HEADER = (
     f"{'':<22}{'cases':>6}{'extrap.':>8}{'caution':>8}{'do not':>8}{'unknown':>8}"
-    f"{'ex.right':>10}{'harmed':>10}{'no right':>10}{'missed':>10}{'supported':>10}"
+    f"{'ex.right':>10}{'harmed':>10}{'no right':>10}{'missed':>10}{'caution+':>10}{'supported':>10}"
 )
 
 
@@ -203,6 +225,30 @@ def table(cases: Sequence[Case]) -> dict[str, Score]:
     return {label: score(part) for label, part in parts.items()}
 
 
+RIVALS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "explained variance > 0.9": lambda figures: figures["explained_variance"] > 0.9,
+    "EV > 0.9 and R² > 0.9": lambda f: f["explained_variance"] > 0.9 and f["r2"] > 0.9,
+    "EV > 0.95 and R² > 0.98": lambda f: f["explained_variance"] > 0.95 and f["r2"] > 0.98,
+    "straightness > 0.5": lambda figures: figures["straightness"] > 0.5,
+    "same-ratio skill > 0": lambda figures: (figures["backtest_skill"] or -1) > 0,
+}
+
+
+def rivals(cases: Sequence[Case]) -> dict[str, dict[str, float | None]]:
+    """Simpler rules on the same cases: how many each accepts and rejects, and how often rightly."""
+    results = {}
+    for label, accepts in RIVALS.items():
+        yes = [c.true_skill for c in cases if accepts(c.evidence.figures)]
+        no = [c.true_skill for c in cases if not accepts(c.evidence.figures)]
+        results[label] = {
+            "accepted": len(yes),
+            "accepted_right": share([s > 0 for s in yes]),
+            "harmed": share([s < -0.5 for s in yes]),
+            "rejected_right": share([s <= 0 for s in no]),
+        }
+    return results
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("series", nargs="*", type=Path, help="whole real runs")
@@ -211,15 +257,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     tuning = synthetic(range(TUNING, TUNING + options.seeds))
     scan = {f"clear = {clear:g}": score(tuning, clear) for clear in SCAN}
-    tested = table(synthetic(range(TESTING, TESTING + options.seeds)))
+    unseen = synthetic(range(TESTING, TESTING + options.seeds))
+    tested = table(unseen)
     measured = table(real(options.series)) if options.series else {}
     results = {"scan": scan, "tested": tested, "real": measured}
     for title, scores in results.items():
         if scores:
             print(f"\n{title}\n{HEADER}")
             print("\n".join(row(label, s) for label, s in scores.items()))
+    simpler = rivals(unseen)
+    print("\nsimpler rules")
+    for label, values in simpler.items():
+        print(f"{label:<28}" + "  ".join(f"{key} {value}" for key, value in values.items()))
     if options.json:
-        plain = {k: {label: asdict(s) for label, s in v.items()} for k, v in results.items()}
+        plain: dict[str, Any] = {
+            k: {label: asdict(s) for label, s in v.items()} for k, v in results.items()
+        }
+        plain["simpler rules"] = simpler
         options.json.write_text(json.dumps(plain, indent=1, allow_nan=False))
 
 

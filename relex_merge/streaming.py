@@ -1,0 +1,132 @@
+"""Weights read from the Hub while they are needed: ranges of every revision, no copy on the disk.
+
+Headers come first; after that every byte of a tensor is asked for once. A row of a piece is many
+small ranges, most of them neighbours in their file, so that a few requests of megabytes serve it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from relex_merge.errors import RelexError
+from relex_merge.hub import INDEX, SINGLE, Pin
+from relex_merge.ranges import REQUESTS, Connections, RemoteFile, Span
+from relex_merge.sources import (
+    LENGTH_BYTES,
+    Extent,
+    HeaderError,
+    Read,
+    Source,
+    TensorInfo,
+    header_length,
+    parse_header,
+)
+
+LONGEST_SPAN = 16 * 2**20  # bytes; longer ones are cut, so that they come in parallel
+WIDEST_GAP = 2**18  # bytes; to read over a smaller one is cheaper than another request
+
+
+class HubSource(Source):
+    """The safetensors files of one Hub commit, read by HTTP ranges.
+
+    folder: holds the index of shards, where the commit has one; connections: shared by all sources
+    of a run. Raises RelexError for anything that is not whole.
+    """
+
+    parallel_reads = REQUESTS
+
+    def __init__(self, pin: Pin, folder: Path, label: str, connections: Connections) -> None:
+        self.label = label
+        self._pin = pin
+        self._connections = connections
+        self._extents: dict[str, Extent] = {}
+        self._files = {
+            name: RemoteFile(pin, name, label) for name in _weight_files(pin, folder, label)
+        }
+        tensors: dict[str, TensorInfo] = {}
+        for name, file in self._files.items():
+            infos, extents = self._header(name, file)
+            tensors |= infos
+            self._extents |= extents
+        self.tensors = tensors
+
+    def _header(
+        self, name: str, file: RemoteFile
+    ) -> tuple[dict[str, TensorInfo], dict[str, Extent]]:
+        size = self._connections.size(file)
+        try:
+            length = header_length(self._bytes(file, 0, min(LENGTH_BYTES, size)), size)
+            text = self._bytes(file, LENGTH_BYTES, length)
+            return parse_header(text, name, size, self.label)
+        except HeaderError as error:
+            raise RelexError(
+                f"{file.name} {error}; its upload is not complete: leave that checkpoint out"
+            ) from error
+
+    def _bytes(self, file: RemoteFile, start: int, count: int) -> bytes:
+        data = bytearray(count)
+        self._connections.read(file, coalesce([(start, memoryview(data))]))
+        return bytes(data)
+
+    def read(self, reads: Sequence[Read]) -> None:
+        """Ask for neighbouring ranges together; the bytes go straight to the buffers."""
+        wanted: dict[str, list[tuple[int, memoryview]]] = {}
+        for wish in reads:
+            extent = self._extents[wish.name]
+            wanted.setdefault(extent.file, []).append((extent.offset + wish.start, wish.into))
+        for name, wishes in wanted.items():
+            self._connections.read(self._files[name], coalesce(wishes))
+
+    def fingerprint(self) -> list[Any]:
+        """Repo and commit."""
+        return [self._pin.repo, self._pin.sha]
+
+    def stop(self) -> None:
+        """Let all reads of the run end soon."""
+        self._connections.stop()
+
+
+def _weight_files(pin: Pin, folder: Path, label: str) -> list[str]:
+    """The shards of a commit, as mergekit's index finds them in a folder."""
+    if INDEX not in pin.files:
+        if SINGLE in pin.files:
+            return [SINGLE]
+        raise RelexError(f"{label}: neither {SINGLE} nor {INDEX} is in the repo")
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        files = sorted({str(file) for file in index["weight_map"].values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RelexError(f"{label}: {INDEX} is not readable as an index of shards") from error
+    for file in files:
+        if Path(file).name != file or "\\" in file:
+            raise RelexError(f"{label}: the index names {file!r}, which lies outside its folder")
+        if file not in pin.files:
+            raise RelexError(f"{label}: shard {file} is named in the index but not in the repo")
+    return files
+
+
+def coalesce(wishes: Iterable[tuple[int, memoryview]]) -> list[Span]:
+    """As few spans as possible for byte offsets and the buffers to fill from there."""
+    spans: list[Span] = []
+    for begin, buffer in sorted(wishes, key=lambda wish: wish[0]):
+        start, rest = begin, buffer
+        while rest:
+            last = spans[-1] if spans else None
+            if (
+                last is None
+                or not 0 <= start - last.stop <= WIDEST_GAP
+                or start - last.start >= LONGEST_SPAN
+            ):
+                last = Span(start, start, deque())
+                spans.append(last)
+            if start > last.stop:
+                last.views.append(memoryview(bytearray(start - last.stop)))
+            part = rest[: LONGEST_SPAN - (start - last.start)]
+            last.views.append(part)
+            start, rest = start + len(part), rest[len(part) :]
+            last.stop = start
+    return spans
