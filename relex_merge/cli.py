@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import threading
 from typing import Any
 
 import click
@@ -62,8 +64,8 @@ def main(args: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; nothing was written to OUT", err=True)
-        sys.exit(1)
+        click.echo("interrupted; nothing half done is left at OUT", err=True)
+        _leave(1)
     except RelexError as error:
         if _verbose(arguments):
             raise
@@ -76,6 +78,15 @@ def main(args: list[str] | None = None) -> None:
         click.echo(f"error: {type(error).__name__}: {text} (-v shows where)", err=True)
         sys.exit(1)
     sys.exit(code or 0)
+
+
+def _leave(code: int) -> None:
+    """Exit now. A download in a thread cannot be stopped, and sys.exit would wait for it."""
+    if any(not thread.daemon for thread in threading.enumerate()[1:]):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _verbose(arguments: list[str]) -> bool:

@@ -7,7 +7,6 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -83,8 +82,7 @@ def prepare(
     base = snapshots[0]
     config = read_config(base.folder, base.reference, trust_remote_code=options.trust_remote_code)
     connections = Connections()
-    with ThreadPoolExecutor(series.REQUESTS) as pool:
-        sources = list(pool.map(lambda snapshot: open_source(snapshot, connections), snapshots))
+    sources = series.in_parallel(lambda snapshot: open_source(snapshot, connections), snapshots)
     architecture = architecture_of(config, base.folder, sources[0].tensors, options)
     steps = np.array([c.step for c in listed], dtype=np.float64)
     observed = np.array([c.observed for c in listed], dtype=bool)

@@ -62,7 +62,8 @@ class ModelOutput:
             file.sync()
             file.close()
         part = SeriesStatistics(self._plan.steps, {n: self._statistics[n] for n in seen})
-        part.save(self._part(index))
+        with disk_errors(self._part(index)):
+            part.save(self._part(index))
         with self._lock:
             self._stage.finish_shard(index)
 

@@ -118,13 +118,20 @@ class RemoteFile:
 class Connections:
     """The requests of one run: so many at a time, and none any more once one has failed for good.
 
-    Any thread may use it.
+    Any thread may use it. In a ``with`` block an exception stops all requests.
     """
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(REQUESTS, "relex-http")
         self._stopped = threading.Event()
         self._reason = RelexError("the run was stopped")
+
+    def __enter__(self) -> Connections:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:
+            self.stop()
 
     def stop(self, reason: RelexError | None = None) -> RelexError:
         """Let all requests end soon, with ``reason``; the first reason counts and is returned."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from relex_merge import hub
 from relex_merge.errors import RelexError
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 REQUESTS = 16  # to the Hub at a time, while references are pinned and headers read
 
@@ -46,8 +50,19 @@ def locate(
     moving ref is looked at once. Raises RelexError naming the reference.
     """
     ends = {references[0], references[-1]}
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        return list(pool.map(lambda r: _locate(r, cache_dir, stream, r in ends), references))
+    return in_parallel(lambda r: _locate(r, cache_dir, stream, r in ends), references)
+
+
+def in_parallel(call: Callable[[A], B], arguments: Sequence[A]) -> list[B]:
+    """Results of ``call`` in order, a few at a time.
+
+    An error or Ctrl-C is passed on at once: downloads that are under way are not waited for.
+    """
+    pool = ThreadPoolExecutor(REQUESTS)
+    try:
+        return list(pool.map(call, arguments))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _locate(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from relex_merge.architecture import read_config
 from relex_merge.companions import VOCABULARY
 from relex_merge.errors import RelexError
 from relex_merge.method import recording
@@ -43,6 +44,9 @@ def run_relex(
     base = str(recipe.config.base_model)
     names = [str(m) for m in recipe.config.referenced_models() if not m.lora]
     found = locate(names, cache_dir=options.transformers_cache, stream=False)
+    for snapshot in found:
+        trust = options.trust_remote_code
+        read_config(snapshot.folder, snapshot.reference, trust_remote_code=trust)
     snapshots = dict(zip(names, found, strict=True))
     if recipe.config.tokenizer or recipe.config.tokenizer_source:
         _require_tokenizers(found)

@@ -71,6 +71,11 @@ def test_statistics_of_the_parts_add_up_to_those_of_the_whole() -> None:
     assert (total.moved, total.numel) == (whole.moved, whole.numel) == (990, 1000)
 
 
+def about(steps: list[int], tensors: object) -> dict[str, str]:
+    """Metadata as a file of Gram matrices has it."""
+    return {"series": json.dumps({"steps": steps, "tensors": tensors})}
+
+
 def damaged(kind: str, path: Path) -> None:
     """Put at ``path`` a file that is not one of Gram matrices."""
     array = {"w": np.eye(2)}
@@ -91,18 +96,15 @@ def damaged(kind: str, path: Path) -> None:
         case "a model":
             save_file(array, path, metadata={"format": "pt"})
         case "no JSON":
-            save_file(array, path, metadata={"steps": "[1, 2]", "tensors": "{"})
+            save_file(array, path, metadata={"series": '{"steps": [1, 2], "tensors": {'})
         case "a tensor missing":
-            tensors = json.dumps({"v": [1.0, 1, 1]})
-            save_file(array, path, metadata={"steps": "[1, 2]", "tensors": tensors})
+            save_file(array, path, metadata=about([1, 2], {"v": [1.0, 1, 1]}))
         case "a list":
-            save_file(array, path, metadata={"steps": "[1, 2]", "tensors": "[]"})
+            save_file(array, path, metadata=about([1, 2], []))
         case "a number too few":
-            tensors = json.dumps({"w": [1.0, 1]})
-            save_file(array, path, metadata={"steps": "[1, 2]", "tensors": tensors})
+            save_file(array, path, metadata=about([1, 2], {"w": [1.0, 1]}))
         case "another shape":
-            tensors = json.dumps({"w": [1.0, 1, 1]})
-            save_file(array, path, metadata={"steps": "[1, 2, 3]", "tensors": tensors})
+            save_file(array, path, metadata=about([1, 2, 3], {"w": [1.0, 1, 1]}))
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,7 @@ def command(
     if publishing["revision"] and not push_to:
         raise click.UsageError("--revision is for --push-to REPO")
     merge_options.apply_global_options()
-    target_step = (target_steps[0] if len(target_steps) == 1 else target_steps) or None
-    options |= {"target_step": target_step, "options": merge_options}
+    options |= {"target_step": target_steps or None, "options": merge_options}
     if dry_run:
         click.echo(forecast(recipe, out, **options))
         return
