@@ -112,8 +112,12 @@ def extrapolate(
     _spare_sources(run.recipe, run.out)
     with staging(run.out, force) as stage:
         result, reports = run.into(stage)
-        for report in reports:
-            accept(report)
+        try:
+            for report in reports:
+                accept(report)
+        except RelexError:
+            stage.finished.clear()  # what was refused is not worth keeping
+            raise
         stage.publish(force)
     return result
 

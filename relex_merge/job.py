@@ -81,8 +81,8 @@ def prepare(
     snapshots = series.locate(references, cache_dir=options.transformers_cache, stream=stream)
     base = snapshots[0]
     config = read_config(base.folder, base.reference, trust_remote_code=options.trust_remote_code)
-    connections = Connections()
-    sources = series.in_parallel(lambda snapshot: open_source(snapshot, connections), snapshots)
+    with Connections() as connections:
+        sources = series.in_parallel(lambda s: open_source(s, connections), snapshots)
     architecture = architecture_of(config, base.folder, sources[0].tensors, options)
     steps = np.array([c.step for c in listed], dtype=np.float64)
     observed = np.array([c.observed for c in listed], dtype=bool)

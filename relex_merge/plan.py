@@ -16,7 +16,7 @@ import torch
 from relex_merge.errors import RelexError
 from relex_merge.method import is_observed, steps_in_order
 from relex_merge.predictor import Predictor
-from relex_merge.recipe import Recipe
+from relex_merge.recipe import Recipe, as_number
 from relex_merge.sources import EXTRAPOLATED, Source, TensorInfo
 from relex_merge.trajectory import Array
 
@@ -116,12 +116,13 @@ def listed_checkpoints(recipe: Recipe) -> list[Listed]:
 
 
 def _number(value: Any, label: str) -> float | None:
+    """A step as the recipe has it. YAML's true and false are no numbers."""
     if value is None:
         return None
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise RelexError(f"{label}: step is {value!r}, which is not a number") from error
+    number = None if isinstance(value, bool) else as_number(value)
+    if number is None:
+        raise RelexError(f"{label}: step is {value!r}, which is not a number")
+    return number
 
 
 def make_plan(

@@ -180,7 +180,7 @@ def _check_relex(settings: dict[str, Any], name: str) -> None:
             "(or give --target-step N)"
         )
     for value in _scalars(parameters.get("target_step")):
-        if isinstance(value, bool) or not _is_number(value):
+        if isinstance(value, bool) or as_number(value) is None:
             raise RelexError(f"{name}: target_step is {value!r}, which is not a number")
 
 
@@ -213,9 +213,9 @@ def _scalars(setting: Any) -> Iterable[Any]:
         yield setting
 
 
-def _is_number(value: Any) -> bool:
+def as_number(value: Any) -> float | None:
+    """The number that a YAML value is or spells (1e3 is a string to YAML), else None."""
     try:
-        float(value)
+        return float(value)
     except (TypeError, ValueError):
-        return False
-    return True
+        return None

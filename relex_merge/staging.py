@@ -123,9 +123,14 @@ def staging(out: Path, force: bool) -> Iterator[Staging]:
         raise RelexError(f"another run is writing {out}; wait for it") from error
     try:
         yield stage
-    except BaseException:
+    except BaseException as error:
         if stage.begun and not stage.finished:
             stage.discard()
+        elif stage.begun and isinstance(error, RelexError):
+            raise RelexError(
+                f"{error}; what is finished is kept in {stage.folder}, and the same command goes "
+                "on from there"
+            ) from error
         raise
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
