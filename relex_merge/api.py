@@ -13,6 +13,7 @@ from relex_merge import documents, job, through_mergekit
 from relex_merge.companions import copy_companions
 from relex_merge.documents import whole
 from relex_merge.errors import RelexError
+from relex_merge.hub import progress_bars as hub_bars
 from relex_merge.inspection import (
     Inspection,
     load_statistics,
@@ -110,7 +111,7 @@ def extrapolate(
         notify,
     )
     _spare_sources(run.recipe, run.out)
-    with staging(run.out, force) as stage:
+    with staging(run.out, force) as stage, hub_bars(not quiet):
         result, reports = run.into(stage)
         try:
             for report in reports:
@@ -297,7 +298,7 @@ def forecast(
     except NeedsMergekit as reason:
         return f"through mergekit's own path (the recipe uses {reason}): every revision whole"
     resources = available(options, memory_budget)
-    return describe(prepared, resources, Path(out), options, once=reuse is not None)
+    return describe(prepared, resources, Path(out), options, reused=reuse is not None)
 
 
 def inspect(source: RecipeSource, **how: Any) -> dict[str, Any]:
@@ -337,7 +338,8 @@ def examine(
     recipe = with_holdout(load_recipe(source, target_step=target_step), holdout)
     options = options or MergeOptions()
     try:
-        prepared = job.prepare(recipe, [None], options, stream, holdout=True)
+        with hub_bars(not quiet):
+            prepared = job.prepare(recipe, [None], options, stream, holdout=True)
     except NeedsMergekit as reason:
         raise RelexError(
             f"{recipe.name} uses {reason}; inspect reads plain series: a recipe with models: and "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relex_merge.job import Prepared, schedule
+from relex_merge.job import Prepared, schedule, scratch_bytes
 from relex_merge.output import shards_of
 from relex_merge.resources import Resources
 
@@ -14,24 +14,26 @@ if TYPE_CHECKING:
 
 
 def describe(
-    prepared: Prepared, resources: Resources, out: Path, options: MergeOptions, *, once: bool
+    prepared: Prepared, resources: Resources, out: Path, options: MergeOptions, *, reused: bool
 ) -> str:
-    """A table in plain text. once: the Gram matrices are known already."""
+    """A table in plain text. reused: the Gram matrices are known already."""
     plan = prepared.plan
-    pieces = schedule(prepared, range(len(plan.tensors)), resources, gram=not once)
+    pieces = schedule(prepared, range(len(plan.tensors)), resources, gram=not reused)
     shards = shards_of(plan, options.out_shard_size)
     streamed = any(snapshot.streamed for snapshot in prepared.snapshots)
-    largest = max((plan.stored_bytes(i) for i in pieces.twice), default=0)
+    scratch = scratch_bytes(prepared, pieces)
     twice = f"1, and a second one for {len(pieces.twice)} tensors" if pieces.twice else "1"
+    once = sum(plan.stored_bytes(i) for i in range(len(plan.tensors)))
+    read = once if scratch else pieces.read_bytes
     steps = ", ".join(f"{step:g}" for step in plan.steps)
     rows = {
         "base": prepared.snapshots[0].reference,
         "checkpoints": f"{plan.T} at steps {steps}",
         "tensors": f"{len(plan.tensors)}",
-        "to read": f"{size(pieces.read_bytes)} from {'the Hub' if streamed else 'the disk'}",
+        "to read": f"{size(read)} from {'the Hub' if streamed else 'the disk'}",
         "passes": twice,
         "peak memory": f"{size(pieces.buffers * pieces.buffer_bytes)} of buffers",
-        "scratch disk": size(largest if streamed else 0),
+        "scratch disk": size(scratch),
         "output": f"{size(plan.targets * sum(s.size for s in shards))} in {out}",
     }
     width = max(len(name) for name in rows)

@@ -174,3 +174,22 @@ def cached(pinned: Pin, cache_dir: str | None = None) -> bool:
         isinstance(try_to_load_from_cache(pinned.repo, f, cache_dir, pinned.sha), str)
         for f in weights
     )
+
+
+@contextmanager
+def progress_bars(shown: bool) -> Iterator[None]:
+    """``huggingface_hub``'s progress bars off where they are not wanted, and as they were after."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    silence = not shown and not are_progress_bars_disabled()
+    if silence:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if silence:
+            enable_progress_bars()

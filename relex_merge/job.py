@@ -140,17 +140,10 @@ def compute(
         _check_known(prepared, known)
     shards = shards_of(prepared.plan, options.out_shard_size)
     stage.begin(_key(prepared, options))
-    for folder in folders:
-        needed = sum(s.size for i, s in enumerate(shards) if i not in stage.finished)
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        if free < needed * len(folders):
-            raise RelexError(
-                f"{stage.out}: the output takes {needed * len(folders):,} bytes and the disk has "
-                f"{free:,} free; free some room or choose another place for OUT"
-            )
     output = ModelOutput(prepared.plan, stage, folders, shards)
     pieces = schedule(prepared, output.unfinished(), resources, gram=known is None)
+    left = sum(shard.size for i, shard in enumerate(shards) if i not in stage.finished)
+    _check_room(stage, left * len(folders) + scratch_bytes(prepared, pieces))
     try:
         streamed = [snapshot.streamed for snapshot in prepared.snapshots]
         with spilling(prepared.plan, pieces, streamed, stage.folder / "scratch") as made:
@@ -158,6 +151,29 @@ def compute(
     finally:
         output.close()
     return replace(output.complete(), fingerprint=prepared.fingerprint())
+
+
+def scratch_bytes(prepared: Prepared, pieces: Schedule) -> int:
+    """Scratch disk of a run: the largest tensor that is read twice, of what comes from the Hub."""
+    sources = zip(prepared.snapshots, prepared.plan.sources, strict=True)
+    streamed = [i for i, (snapshot, _) in enumerate(sources) if snapshot.streamed]
+    plan = prepared.plan
+    return max(
+        (
+            sum(plan.sources[i].tensors[plan.tensors[tensor].stored[i]].nbytes for i in streamed)
+            for tensor in pieces.twice
+        ),
+        default=0,
+    )
+
+
+def _check_room(stage: Staging, needed: int) -> None:
+    free = shutil.disk_usage(stage.folder).free
+    if free < needed:
+        raise RelexError(
+            f"{stage.out}: the run writes {needed:,} bytes and the disk has {free:,} free; free "
+            "some room or choose another place for OUT"
+        )
 
 
 def examine(prepared: Prepared, resources: Resources, progress: Progress) -> SeriesStatistics:

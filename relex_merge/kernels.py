@@ -2,8 +2,8 @@
 
 ``rows`` is always the base first and then the T checkpoints, each flattened to the same n numbers:
 either one tensor (T + 1, n) or a sequence of T + 1 vectors (n,), which may differ in dtype. Any
-floating dtype, any device. Deltas live only in one chunk of about a megabyte, which stays in a
-core's cache: float32 inside the chunk, float64 across chunks. Small tensors (norms, biases), which
+floating dtype, any device. Deltas live only in one chunk of a few megabytes, which stays in
+the cache: float32 inside the chunk, float64 across chunks. Small tensors (norms, biases), which
 are cheap and where rounding shows most, are float64 throughout. Chunks depend on T and n alone, so
 that memory never changes a digit.
 """
@@ -21,13 +21,18 @@ from relex_merge.statistics import TensorStatistics
 Rows: TypeAlias = torch.Tensor | Sequence[torch.Tensor]
 
 BLOCK = 48  # rows; smaller matrix products lose more speed than symmetry saves
+LONGEST = 32_768  # numbers
 SMALL = 65_536  # numbers; up to here float64 costs nothing that can be measured
 
 
 def chunk_length(T: int, device: torch.device) -> int:
-    """Numbers of each row in a chunk: a (T, n) float32 block of about 1 MB, on a GPU 256 MB."""
-    block = (1 if device.type == "cpu" else 256) * 2**18
-    return max(1024, block // T // 1024 * 1024)
+    """Numbers of each row in a chunk: a (T, n) float32 block of about 4 MB, on a GPU 256 MB.
+
+    On the CPU at most ``LONGEST``: float32 sums of more terms lose digits.
+    """
+    if device.type == "cpu":
+        return min(max(1024, 2**20 // T // 1024 * 1024), LONGEST)
+    return max(1024, 2**26 // T // 1024 * 1024)
 
 
 def compute_dtype(rows: Rows, numel: int) -> torch.dtype:

@@ -15,8 +15,6 @@ A push is built so that nobody ever reads half a model, and so that it can simpl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +26,7 @@ from relex_merge.card import default_revision, format_step, loading_snippet
 from relex_merge.commit import MAIN, Target, commit_on_branch, heads, propose
 from relex_merge.errors import RelexError
 from relex_merge.finished import REPORT, Finished, check_finished
+from relex_merge.hub import progress_bars
 from relex_merge.hub_errors import TOKEN_HELP, hub_errors, patiently
 from relex_merge.publishable import CARD, publishable
 
@@ -98,7 +97,7 @@ def push(
     token = token or get_token()
     if token is None:
         raise RelexError(f"{repo}: pushing needs an access token; {TOKEN_HELP}")
-    with _progress_bars(not quiet), hub_errors(repo, token):
+    with progress_bars(not quiet), hub_errors(repo, token):
         api = HfApi(token=token, library_name="relex-merge")
         _ensure_repo(api, repo, private)
         target = _target(api, repo, revision, force)
@@ -146,25 +145,6 @@ def _message(output: Finished) -> str:
     if output.report is None:
         return "Merge with relex-merge"
     return f"Extrapolate to step {format_step(output.report['target_step'])} with relex-merge"
-
-
-@contextmanager
-def _progress_bars(shown: bool) -> Iterator[None]:
-    """``huggingface_hub``'s progress bars off where they are not wanted, and as they were after."""
-    from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
-    silence = not shown and not are_progress_bars_disabled()
-    if silence:
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        if silence:
-            enable_progress_bars()
 
 
 def _ensure_repo(api: HfApi, repo: str, private: bool) -> None:

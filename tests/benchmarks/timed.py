@@ -26,7 +26,7 @@ def main() -> None:
     options = MergeOptions(quiet=True)
     start = time.perf_counter()
     if kind == "engine":
-        relex_merge.api.extrapolate(recipe, out, options=options, quiet=True)
+        relex_merge.api.extrapolate(recipe, out, options=options, quiet=True, figure=False)
     else:
         mergekit.merge.run_merge(load_recipe(recipe).config, out, options)
     Path(report).write_text(json.dumps({"seconds": time.perf_counter() - start}))
