@@ -76,16 +76,7 @@ def make_schedule(
     the budget does not hold two spans.
     """
     rows = plan.T + 1
-    widest = max((plan.row_bytes(plan.tensors[i]) for i in tensors), default=1)
-    itemsize = max((_itemsize(plan, plan.tensors[i]) for i in tensors), default=1)
-    least = rows * min(span * itemsize, widest) + ALIGNMENT
-    if 2 * least > budget:
-        raise RelexError(
-            f"a memory budget of {budget:,} bytes is too small: two chunks of {plan.T} checkpoints "
-            f"take {2 * least:,} bytes; raise --memory-budget"
-        )
-    whole = max((rows * plan.row_bytes(plan.tensors[i]) for i in tensors), default=1) + ALIGNMENT
-    size = max(least, min(piece_bytes, budget // min(ahead + 2, budget // least), whole * 4))
+    size = _buffer_bytes(plan, tensors, budget, span, piece_bytes, ahead)
     limit = budget // size
     pieces: list[Piece] = []
     twice: list[int] = []
@@ -120,6 +111,25 @@ def make_schedule(
     return Schedule(
         tuple(pieces), size, min(limit, most + ahead), read, tuple(twice), gram, combine
     )
+
+
+def _buffer_bytes(
+    plan: ModelPlan, tensors: Sequence[int], budget: int, span: int, piece_bytes: int, ahead: int
+) -> int:
+    """Bytes of one buffer: a span at least, ``piece_bytes`` at most, and enough of them to read
+    ahead where the budget allows.
+    """
+    rows = plan.T + 1
+    widest = max((plan.row_bytes(plan.tensors[i]) for i in tensors), default=1)
+    itemsize = max((_itemsize(plan, plan.tensors[i]) for i in tensors), default=1)
+    least = rows * min(span * itemsize, widest) + ALIGNMENT
+    if 2 * least > budget:
+        raise RelexError(
+            f"a memory budget of {budget:,} bytes is too small: two chunks of {plan.T} checkpoints "
+            f"take {2 * least:,} bytes; raise --memory-budget"
+        )
+    whole = max((rows * plan.row_bytes(plan.tensors[i]) for i in tensors), default=1) + ALIGNMENT
+    return max(least, min(piece_bytes, budget // min(ahead + 2, budget // least), whole * 4))
 
 
 def _itemsize(plan: ModelPlan, tensor: TensorPlan) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,8 +50,10 @@ def locate(
     last of the references; those of the others are left where they are when they are streamed. Each
     moving ref is looked at once. Raises RelexError naming the reference.
     """
+    found = in_parallel(lambda reference: _find(reference, cache_dir), references)
     ends = {references[0], references[-1]}
-    return in_parallel(lambda r: _locate(r, cache_dir, stream, r in ends), references)
+    fetch = partial(_fetch, cache_dir=cache_dir, stream=stream, ends=ends)
+    return in_parallel(lambda item: fetch(*item), list(zip(references, found, strict=True)))
 
 
 def in_parallel(call: Callable[[A], B], arguments: Sequence[A]) -> list[B]:
@@ -65,30 +68,41 @@ def in_parallel(call: Callable[[A], B], arguments: Sequence[A]) -> list[B]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _locate(
-    reference: str, cache_dir: str | None, stream: bool | None, companions: bool
-) -> Snapshot:
+def _find(reference: str, cache_dir: str | None) -> Path | hub.Pin:
+    """A local folder, or the commit that the reference points to now."""
     path, _, revision = reference.partition("@")
     folder = Path(path).expanduser()
     if folder.is_dir():
         if revision:
             raise RelexError(f"{reference}: a local folder has no revisions; drop @{revision}")
-        return Snapshot(str(folder.resolve()), None, folder.resolve())
+        return folder.resolve()
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise RelexError(f"{path} does not exist; it was taken for a local folder")
-    pinned = hub.pin(path, revision or None, cache_dir)
-    small = hub.SMALL_FILES
-    weights = pinned.weight_patterns()
+    return hub.pin(path, revision or None, cache_dir)
+
+
+def _fetch(
+    reference: str,
+    found: Path | hub.Pin,
+    *,
+    cache_dir: str | None,
+    stream: bool | None,
+    ends: set[str],
+) -> Snapshot:
+    """Bring to the disk what is read from there."""
+    if isinstance(found, Path):
+        return Snapshot(str(found), None, found)
+    weights = found.weight_patterns()
     streamed = False
-    if pinned.files and stream is not False and weights == hub.WEIGHT_FILES[0]:
-        streamed = bool(stream) or not hub.cached(pinned, cache_dir)
-    if streamed and not companions:
-        if hub.INDEX in pinned.files:
-            hub.download_file(pinned, hub.INDEX, cache_dir)
-        return Snapshot(reference, pinned, hub.folder_of(pinned, cache_dir), streamed)
-    wanted = small if streamed else (*small, *weights)
-    offline = not pinned.files
-    found = hub.download(path, pinned.sha, wanted, cache_dir, local_files_only=offline)
+    if found.files and stream is not False and weights == hub.WEIGHT_FILES[0]:
+        streamed = bool(stream) or not hub.cached(found, cache_dir)
+    if streamed and reference not in ends:
+        if hub.INDEX in found.files:
+            hub.download_file(found, hub.INDEX, cache_dir)
+        return Snapshot(reference, found, hub.folder_of(found, cache_dir), streamed)
+    wanted = hub.SMALL_FILES if streamed else (*hub.SMALL_FILES, *weights)
+    offline = not found.files
+    folder = hub.download(found.repo, found.sha, wanted, cache_dir, local_files_only=offline)
     if not streamed and not offline:
-        hub.remember(pinned, revision or None, cache_dir)
-    return Snapshot(reference, pinned, found, streamed)
+        hub.remember(found, reference.partition("@")[2] or None, cache_dir)
+    return Snapshot(reference, found, folder, streamed)
