@@ -20,6 +20,8 @@ import yaml
 
 from relex_merge.scrub import is_local_path, local_names, scrub, scrub_yaml
 
+# The parts of a report that a card shows.
+_SHOWN = ("method", "base", "checkpoints", "target_step", "summary", "verdict", "versions")
 PLACEHOLDER_REPO = "your-name/your-model"
 TAGS = ("mergekit", "merge", "relex", "rlvr")
 HUB = "https://huggingface.co"
@@ -143,8 +145,9 @@ def model_card(
         pipeline_tag: the Hub's task id, or None where it is not known.
         figure: file beside the card that shows the report, if there is one.
     """
-    names = local_names(dict(report), yaml.safe_load(recipe_yaml))
-    shown = scrub(dict(report), names)
+    report = {key: report[key] for key in _SHOWN}
+    names = local_names(report, yaml.safe_load(recipe_yaml))
+    shown = scrub(report, names)
     base = _hub_id(report["base"]["reference"])
     sections = [
         f"---\n{_front_matter(base, license, pipeline_tag)}\n---",

@@ -51,6 +51,7 @@ def main() -> None:
     measure(["cat", *files])
     rows["cat, warm"] = measure(["cat", *files])
     rows["relex-merge run"] = timed("engine", recipe)
+    rows["relex-merge run, 1 GiB"] = timed("engine", recipe, str(2**30))
     with scratch() as out:
         command = [str(Path(sys.executable).with_name("relex-merge")), "run", recipe, f"{out}/out"]
         rows["relex-merge run, command"] = measure([*command, "--quiet"])
@@ -63,12 +64,12 @@ def main() -> None:
         arguments.json.write_text(json.dumps({k: asdict(m) for k, m in rows.items()}, indent=1))
 
 
-def timed(kind: str, recipe: str) -> Measured:
-    """The engine or mergekit's path in a process of its own."""
+def timed(kind: str, recipe: str, *budget: str) -> Measured:
+    """The engine or mergekit's path in a process of its own; budget: bytes of memory."""
     with scratch() as out:
         report = out / "report.json"
         module = [sys.executable, "-m", "tests.benchmarks.timed"]
-        return measure([*module, kind, recipe, str(out / "out"), str(report)], report)
+        return measure([*module, kind, recipe, str(out / "out"), str(report), *budget], report)
 
 
 def official(clone: Path, series: Path) -> Measured:

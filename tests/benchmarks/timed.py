@@ -1,6 +1,6 @@
 """One run in a process of its own that reports its seconds without start and imports.
 
-python -m tests.benchmarks.timed engine|mergekit RECIPE OUT REPORT.json
+python -m tests.benchmarks.timed engine|mergekit RECIPE OUT REPORT.json [BUDGET]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 def main() -> None:
     """Command line."""
-    kind, recipe, out, report = sys.argv[1:]
+    kind, recipe, out, report, *budget = sys.argv[1:]
     # Everything that the run imports, first.
     import mergekit.merge
     import transformers
@@ -26,7 +26,14 @@ def main() -> None:
     options = MergeOptions(quiet=True)
     start = time.perf_counter()
     if kind == "engine":
-        relex_merge.api.extrapolate(recipe, out, options=options, quiet=True, figure=False)
+        relex_merge.api.extrapolate(
+            recipe,
+            out,
+            options=options,
+            memory_budget=int(budget[0]) if budget else None,
+            quiet=True,
+            figure=False,
+        )
     else:
         mergekit.merge.run_merge(load_recipe(recipe).config, out, options)
     Path(report).write_text(json.dumps({"seconds": time.perf_counter() - start}))
