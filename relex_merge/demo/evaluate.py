@@ -1,0 +1,55 @@
+"""Accuracy on problems that nobody trained on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from relex_merge.demo.model import decode, encode
+from relex_merge.demo.sampling import answer
+
+if TYPE_CHECKING:
+    import torch
+
+    from relex_merge.demo.tasks import Task
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of right answers to ``problems`` problems, one answer to each."""
+
+    greedy: float
+    sampled: float
+    problems: int
+
+    @property
+    def greedy_error(self) -> float:
+        """Standard error of ``greedy``."""
+        return standard_error(self.greedy, self.problems)
+
+    @property
+    def sampled_error(self) -> float:
+        """Standard error of ``sampled``."""
+        return standard_error(self.sampled, self.problems)
+
+
+def standard_error(share: float, n: int) -> float:
+    """√(p(1 − p)/n), of a share p of n independent trials."""
+    return math.sqrt(share * (1 - share) / n)
+
+
+def evaluate(model: Any, tokenizer: Any, task: Task, prompts: list[str], seed: int) -> Accuracy:
+    """Greedy, and sampled at temperature 1 with random numbers that depend on ``seed`` alone."""
+    import torch
+
+    questions = encode(tokenizer, prompts)
+
+    def share(rng: torch.Generator | None) -> float:
+        rollouts = answer(model, questions, length=task.answer_length + 1, rng=rng)
+        answers = decode(tokenizer, rollouts.tokens)
+        right = [task.verify(p, a) for p, a in zip(prompts, answers, strict=True)]
+        return sum(right) / len(right)
+
+    with torch.inference_mode():
+        return Accuracy(share(None), share(torch.Generator().manual_seed(seed)), len(prompts))

@@ -1,0 +1,108 @@
+"""Every hyper-parameter of the demo, fixed on seeds other than those of the published tables."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import asdict, dataclass, field, replace
+
+from relex_merge.errors import RelexError
+
+FEWEST_OBSERVED = 6
+"""With fewer checkpoints the trust report has nothing to backtest on."""
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """The base model's size and how it is taught.
+
+    Demonstrations are right with probability ``early_share`` for the first ``skill_steps`` steps,
+    and as often as the task's competence says from then on: skill first, habit afterwards.
+    """
+
+    hidden: int = 64
+    layers: int = 2
+    heads: int = 4
+    mlp: int = 256
+    steps: int = 900
+    skill_steps: int = 600
+    early_share: float = 0.75
+    batch: int = 192
+    lr: float = 8e-3
+
+
+@dataclass(frozen=True)
+class Rlvr:
+    """Reinforcement learning: ``prompts`` × ``group`` rollouts a step, then one AdamW update."""
+
+    lr: float = 7e-6
+    prompts: int = 128
+    group: int = 8
+
+    @property
+    def rollouts(self) -> int:
+        """Answers sampled and verified in one step."""
+        return self.prompts * self.group
+
+
+GOOD = Rlvr()
+BAD = Rlvr(lr=1e-4, prompts=16, group=8)
+"""Few rollouts and a large step: the trajectory is no line, and the report says so."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides what the training does; ``steps`` and ``observe`` only say how far it goes.
+
+    steps: length of the full run; observe: checkpoints that RELEX sees.
+    """
+
+    task: str
+    seed: int
+    steps: int
+    observe: int
+    trainer: str = "builtin"
+    pretraining: Pretraining = field(default_factory=Pretraining)
+    rlvr: Rlvr = GOOD
+
+    def fingerprint(self) -> str:
+        """What must agree for an interrupted run to be continued."""
+        kept = {k: v for k, v in asdict(self).items() if k not in ("steps", "observe")}
+        return json.dumps(kept, sort_keys=True)
+
+    def stream(self, purpose: str) -> int:
+        """A seed of its own for each purpose, so that no two of them share random numbers."""
+        return random.Random(f"{purpose} {self.seed}").getrandbits(62)
+
+
+def make_settings(
+    *, task: str, seed: int, steps: int, observe: int, lr: float | None, bad: bool, trainer: str
+) -> Settings:
+    """The settings that a user's choices mean.
+
+    Raises:
+        RelexError: the combination makes no sense.
+    """
+    if observe < FEWEST_OBSERVED:
+        raise RelexError(
+            f"--observe {observe} is too few for a line and a backtest: observe at least "
+            f"{FEWEST_OBSERVED} steps"
+        )
+    if observe >= steps:
+        raise RelexError(
+            f"--observe {observe} leaves nothing to extrapolate to --steps {steps}: observe fewer "
+            "steps than the run has"
+        )
+    if lr is not None and not 0 < lr < 1:
+        raise RelexError(f"--lr {lr:g}: give a learning rate between 0 and 1, such as {GOOD.lr:g}")
+    if trainer not in ("builtin", "trl"):
+        raise RelexError(f"unknown trainer {trainer!r}: choose builtin or trl")
+    rlvr = BAD if bad else GOOD
+    return Settings(
+        task=task,
+        seed=seed,
+        steps=steps,
+        observe=observe,
+        trainer=trainer,
+        rlvr=rlvr if lr is None else replace(rlvr, lr=lr),
+    )

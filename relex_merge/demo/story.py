@@ -1,0 +1,199 @@
+"""The story: base → observed RLVR → trust report → RELEX → table.
+
+Everything after the training goes through the public functions, as any user's series would.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mergekit.options import MergeOptions
+from tqdm import tqdm
+
+from relex_merge.api import examine, extrapolate
+from relex_merge.demo.evaluate import Accuracy, evaluate
+from relex_merge.demo.model import build_tokenizer, load_model, one_thread, quiet_transformers
+from relex_merge.demo.session import Session
+from relex_merge.demo.table import DemoResult, Row, render
+from relex_merge.demo.tasks import load_task, split_prompts
+from relex_merge.demo.training import train
+from relex_merge.report import render_table, save_html
+from relex_merge.writer import disk_errors
+
+BEYOND = 2
+"""The row "RELEX beyond" is at this many lengths of the full run."""
+CURVE = (0.25, 0.5, 0.75, 1, 1.5, BEYOND)
+"""Where RELEX's accuracy is drawn, in lengths of the full run."""
+OBSERVED_POINTS, REAL_POINTS = 6, 20
+
+
+class Story:
+    """One demo, told in order by :meth:`tell`."""
+
+    def __init__(
+        self, session: Session, *, full: bool, quiet: bool, echo: Callable[[str], object]
+    ) -> None:
+        self.session, self.full, self.quiet, self.echo = session, full, quiet, echo
+        self.settings, self.out = session.settings, session.out
+        self.task = load_task(self.settings.task)
+        self.tokenizer = build_tokenizer(self.task)
+        self.split = split_prompts(self.task, self.settings.stream("problems"))
+
+    def tell(self) -> DemoResult:
+        """Train, report, extrapolate, train on if asked to, measure, save. Raises RelexError."""
+        observe, steps, rlvr = self.settings.observe, self.settings.steps, self.settings.rlvr
+        self.echo(
+            f"Task: {self.task.summary}.\n"
+            f"A base model, then {observe} of {steps} steps of RLVR: {rlvr.prompts} × {rlvr.group} "
+            f"rollouts a step, learning rate {rlvr.lr:g}, a checkpoint after every step."
+        )
+        self._train(observe)
+        recipe = self._write_recipe()
+        report = self._trust_report(recipe)
+        extrapolated = self._extrapolate(recipe)
+        if self.full:
+            self._train(steps)
+        result = self._measure(report, extrapolated, self._two_points())
+        self._save(result)
+        self.echo(render(result.rows))
+        return result
+
+    def _train(self, last: int) -> None:
+        train(self.session, self.tokenizer, self.task, self.split.train, last, quiet=self.quiet)
+
+    def _write_recipe(self) -> Path:
+        """The recipe that a user of this series would write."""
+        recipe = self.out / "recipe.yml"
+        checkpoints = f"{self.session.series / self.session.prefix}{{1..{self.settings.observe}}}"
+        content = {
+            "merge_method": "relex",
+            "base_model": str(self.session.base),
+            "models": [{"model": checkpoints}],
+            "parameters": {"target_step": self.settings.steps},
+        }
+        with disk_errors(recipe):
+            recipe.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        return recipe
+
+    def _trust_report(self, recipe: Path) -> dict[str, Any]:
+        """What ``relex-merge inspect`` says, shown before anything is extrapolated."""
+        found = examine(recipe, quiet=True)
+        folder = self.out / "trust-report"
+        text = render_table(found.report)
+        with disk_errors(folder):
+            folder.mkdir(exist_ok=True)
+            (folder / "report.txt").write_text(text + "\n", encoding="utf-8")
+            document = json.dumps(found.report, indent=1) + "\n"
+            (folder / "report.json").write_text(document, encoding="utf-8")
+            if find_spec("matplotlib"):
+                save_html(found.report, found.observed, folder / "report.html")
+        verdict = found.report["verdict"]
+        reasons = "".join(f"\n  - {reason}" for reason in verdict["reasons"])
+        self.echo(
+            f"Trust report, before extrapolating to step {self.settings.steps}: "
+            f"{verdict['verdict']}{reasons}"
+        )
+        return found.report
+
+    def _extrapolate(self, recipe: Path) -> dict[int, Path]:
+        """Target step → model, all from one pass over the observed checkpoints."""
+        targets = sorted({round(self.settings.steps * length) for length in CURVE})
+        later = [target for target in targets if target > self.settings.observe]
+        result = extrapolate(recipe, self.out / "relex", target_step=later, force=True, quiet=True)
+        return {int(step): folder for step, folder in result.outputs.items()}
+
+    def _two_points(self) -> Path:
+        """The line through the base and the last observed checkpoint, by a plain mergekit recipe.
+
+        θ₀ + (s*/s_T)(θ_T − θ₀) is task arithmetic with weight s*/s_T.
+        """
+        last = self.session.checkpoint(self.settings.observe)
+        weight = self.settings.steps / self.settings.observe
+        recipe = {
+            "merge_method": "task_arithmetic",
+            "base_model": str(self.session.base),
+            "models": [{"model": str(last), "parameters": {"weight": weight}}],
+            "dtype": "float32",
+        }
+        options = MergeOptions(quiet=True)
+        with quiet_transformers():
+            made = extrapolate(
+                recipe, self.out / "two-point", force=True, options=options, quiet=True
+            )
+        return made.out
+
+    def _measure(
+        self, report: dict[str, Any], extrapolated: dict[int, Path], two_points: Path
+    ) -> DemoResult:
+        observe, steps = self.settings.observe, self.settings.steps
+        models = {
+            "observed": self._checkpoints(_spread(0, observe, OBSERVED_POINTS)),
+            "extrapolated": extrapolated,
+            "two-point": {steps: two_points},
+        }
+        if self.full:
+            models["real"] = self._checkpoints(_spread(observe, steps, REAL_POINTS))
+        with tqdm(
+            total=sum(map(len, models.values())), desc="measuring", disable=self.quiet
+        ) as bar:
+            curves = {
+                name: [(step, self._accuracy(folder, bar)) for step, folder in folders.items()]
+                for name, folders in models.items()
+            }
+        two_point = curves.pop("two-point")
+        rows = self._rows({name: dict(curve) for name, curve in curves.items()}, two_point[0][1])
+        return DemoResult(self.out, rows, curves, report)
+
+    def _checkpoints(self, steps: Iterable[int]) -> dict[int, Path]:
+        return {step: self.session.checkpoint(step) for step in steps}
+
+    def _accuracy(self, folder: Path, bar: tqdm[Any]) -> Accuracy:
+        seed = self.settings.stream("evaluation")
+        with one_thread():
+            model = load_model(folder)
+            accuracy = evaluate(model, self.tokenizer, self.task, self.split.held_out, seed)
+        bar.update()
+        return accuracy
+
+    def _rows(self, at: dict[str, dict[int, Accuracy]], two_point: Accuracy) -> tuple[Row, ...]:
+        observe, steps, each = (
+            self.settings.observe,
+            self.settings.steps,
+            self.settings.rlvr.rollouts,
+        )
+        spent, beyond = observe * each, BEYOND * steps
+        rows = [
+            Row("base", 0, at["observed"][0], 0, None),
+            Row("last observed", observe, at["observed"][observe], spent, 1.0),
+            Row("RELEX", steps, at["extrapolated"][steps], spent, steps / observe),
+            Row("RELEX beyond", beyond, at["extrapolated"][beyond], spent, beyond / observe),
+            Row("two-point line", steps, two_point, spent, steps / observe),
+        ]
+        if self.full:
+            rows.append(Row("real RLVR", steps, at["real"][steps], steps * each, 1.0))
+        return tuple(rows)
+
+    def _save(self, result: DemoResult) -> None:
+        file = self.out / "results.json"
+        with disk_errors(file):
+            file.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8")
+        if not find_spec("matplotlib"):
+            self.echo("No plots: they need matplotlib, pip install relex-merge[plot].")
+            return
+        from relex_merge.demo.plot import save_accuracy_plot
+
+        title = f"{self.task.summary}; {self.settings.observe} steps observed"
+        with disk_errors(self.out):
+            save_accuracy_plot(
+                result.curves, self.settings.observe, title, self.out / "accuracy.png"
+            )
+
+
+def _spread(first: int, last: int, points: int) -> list[int]:
+    """``points`` + 1 steps from ``first`` to ``last``, evenly spaced, each once."""
+    return sorted({first + round((last - first) * i / points) for i in range(points + 1)})
