@@ -58,6 +58,9 @@ def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks, "__path__", [*tasks.__path__, str(folder)])
         patch.setattr("relex_merge.demo.run.make_settings", small)
+        patch.setattr("relex_merge.demo.story.CURVE", (1, 2))
+        patch.setattr("relex_merge.demo.story.OBSERVED_POINTS", 2)
+        patch.setattr("relex_merge.demo.story.REAL_POINTS", 2)
         yield
     sys.modules.pop("relex_merge.demo.tasks.first_digit", None)
 

@@ -35,7 +35,7 @@ class Pretraining:
 class Rlvr:
     """Reinforcement learning: ``prompts`` × ``group`` rollouts a step, then one AdamW update."""
 
-    lr: float = 7e-6
+    lr: float = 6e-6
     prompts: int = 128
     group: int = 8
 
@@ -46,8 +46,11 @@ class Rlvr:
 
 
 GOOD = Rlvr()
-BAD = Rlvr(lr=1e-4, prompts=16, group=8)
-"""Few rollouts and a large step: the trajectory is no line, and the report says so."""
+BAD = Rlvr(lr=5e-4, prompts=16, group=8)
+"""Large steps on few rollouts: the accuracy is reached at once and the weights wander from there.
+
+The explained variance is high all the same; the backtests say that the line leads nowhere.
+"""
 
 
 @dataclass(frozen=True)

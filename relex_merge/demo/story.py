@@ -27,7 +27,7 @@ from relex_merge.writer import disk_errors
 
 BEYOND = 2
 """The row "RELEX beyond" is at this many lengths of the full run."""
-CURVE = (0.25, 0.5, 0.75, 1, 1.5, BEYOND)
+CURVE = (0.5, 1, 1.5, BEYOND)
 """Where RELEX's accuracy is drawn, in lengths of the full run."""
 OBSERVED_POINTS, REAL_POINTS = 6, 20
 
@@ -61,6 +61,12 @@ class Story:
         result = self._measure(report, extrapolated, self._two_points())
         self._save(result)
         self.echo(render(result.rows))
+        self.echo(
+            f"What the trust report had said: {report['verdict']['verdict']}.\n"
+            f"Models, plots and reports are in {self.out}. The same by hand:\n"
+            f"  relex-merge inspect {recipe}\n"
+            f"  relex-merge run {recipe} OUT"
+        )
         return result
 
     def _train(self, last: int) -> None:
