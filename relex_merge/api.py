@@ -293,12 +293,15 @@ def forecast(
     loaded = load_recipe(recipe, target_step=targets[0])
     if not loaded.is_relex:
         raise RelexError("--dry-run is for merge_method: relex")
+    # Without --stream only headers are looked at too: nothing is downloaded for a forecast.
+    ahead = None if stream is False else stream
     try:
-        prepared = job.prepare(loaded, targets if len(targets) > 1 else [None], options, stream)
+        prepared = job.prepare(loaded, targets if len(targets) > 1 else [None], options, ahead)
     except NeedsMergekit as reason:
         return f"through mergekit's own path (the recipe uses {reason}): every revision whole"
     resources = available(options, memory_budget)
-    return describe(prepared, resources, Path(out), options, reused=reuse is not None)
+    known, cached = reuse is not None, stream is False
+    return describe(prepared, resources, Path(out), options, reused=known, cached=cached)
 
 
 def inspect(source: RecipeSource, **how: Any) -> dict[str, Any]:
@@ -335,7 +338,10 @@ def examine(
         if holdout:
             raise RelexError("--holdout needs the recipe: a finished output has no weights of them")
         return of_output(Path(source), target_step)
-    recipe = with_holdout(load_recipe(source, target_step=target_step), holdout)
+    recipe = load_recipe(source, target_step=target_step)
+    if not recipe.is_relex:
+        raise RelexError(f"inspect is for merge_method: relex; {recipe.name} uses another one")
+    recipe = with_holdout(recipe, holdout)
     options = options or MergeOptions()
     try:
         with hub_bars(not quiet):

@@ -256,7 +256,8 @@ class Engine:
             if message:
                 raise RelexError(message)
             return None
-        statistics = kernels.accumulate(data, kernels.compute_dtype(data, plan.out.numel))
+        dtype = kernels.compute_dtype(data, plan.out.numel)
+        statistics = kernels.accumulate(data, dtype, self._plan.last)
         if not np.isfinite(statistics.gram).all():
             raise RelexError(rows.non_finite(data, plan, self._plan))
         return statistics
@@ -274,7 +275,10 @@ class Engine:
             kernels.combine(data, solver.W, results, kernels.compute_dtype(data, plan.out.numel))
         start = (segment.start + columns.start) * plan.out.dtype.itemsize
         for target, result in enumerate(results):
-            flat = result.to(plan.out.dtype).cpu().contiguous().view(torch.uint8).numpy()
+            rounded = result.to(plan.out.dtype)
+            if not rows.is_finite(rounded):
+                raise RelexError(rows.overflow(plan))
+            flat = rounded.cpu().contiguous().view(torch.uint8).numpy()
             self._sink.write(target, segment.tensor, start, flat.data)
 
     def _shrinking(self, task: Callable[[slice], R], columns: slice) -> list[R]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,27 @@ if TYPE_CHECKING:
 
 
 def describe(
-    prepared: Prepared, resources: Resources, out: Path, options: MergeOptions, *, reused: bool
+    prepared: Prepared,
+    resources: Resources,
+    out: Path,
+    options: MergeOptions,
+    *,
+    reused: bool,
+    cached: bool = False,
 ) -> str:
-    """A table in plain text. reused: the Gram matrices are known already."""
+    """A table in plain text.
+
+    reused: the Gram matrices are known already; cached: what comes from the Hub will be downloaded
+    to its cache first.
+    """
     plan = prepared.plan
+    whence = "the Hub" if any(snapshot.streamed for snapshot in prepared.snapshots) else "the disk"
+    if cached:
+        whence += ", all of it downloaded to the cache first" * (whence == "the Hub")
+        here = tuple(replace(snapshot, streamed=False) for snapshot in prepared.snapshots)
+        prepared = replace(prepared, snapshots=here)
     pieces = schedule(prepared, range(len(plan.tensors)), resources, gram=not reused)
     shards = shards_of(plan, options.out_shard_size)
-    streamed = any(snapshot.streamed for snapshot in prepared.snapshots)
     scratch = scratch_bytes(prepared, pieces)
     twice = f"1, and a second one for {len(pieces.twice)} tensors" if pieces.twice else "1"
     once = sum(plan.stored_bytes(i) for i in range(len(plan.tensors)))
@@ -30,7 +45,7 @@ def describe(
         "base": prepared.snapshots[0].reference,
         "checkpoints": f"{plan.T} at steps {steps}",
         "tensors": f"{len(plan.tensors)}",
-        "to read": f"{size(read)} from {'the Hub' if streamed else 'the disk'}",
+        "to read": f"{size(read)} from {whence}",
         "passes": twice,
         "peak memory": f"{size(pieces.buffers * pieces.buffer_bytes)} of buffers",
         "scratch disk": size(scratch),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from relex_merge import companions, plan, series
+from relex_merge import __version__, companions, plan, series
 from relex_merge.architecture import architecture_of, read_config
 from relex_merge.engine import Engine, Sink
 from relex_merge.errors import RelexError
@@ -235,6 +235,7 @@ def _check_known(prepared: Prepared, known: SeriesStatistics) -> None:
 def _key(prepared: Prepared, options: MergeOptions) -> dict[str, Any]:
     """What must be the same for finished shards to be part of this run's result."""
     return {
+        "version": __version__,
         "recipe": prepared.recipe.to_yaml(),
         "targets": prepared.targets,
         "sources": prepared.fingerprint(),

@@ -83,9 +83,10 @@ def self_product(D: torch.Tensor) -> torch.Tensor:
     return torch.cat((upper, torch.cat((below, self_product(D[h:])), dim=1)))
 
 
-def accumulate(rows: Rows, dtype: torch.dtype) -> TensorStatistics:
+def accumulate(rows: Rows, dtype: torch.dtype, last: int = -1) -> TensorStatistics:
     """Statistics of ``rows`` (T + 1, n), deltas in ``dtype``, sums in float64.
 
+    last: index (of T) of the last observed checkpoint, for which ``moved`` is counted.
     A NaN or Inf anywhere in a row makes that row of G non-finite; nothing is raised here.
     """
     T, device = len(rows) - 1, rows[0].device
@@ -95,7 +96,7 @@ def accumulate(rows: Rows, dtype: torch.dtype) -> TensorStatistics:
     for _, base, D in _chunks(rows, dtype):
         G += self_product(D)
         norm += base @ base
-        moved += torch.count_nonzero(D[-1])
+        moved += torch.count_nonzero(D[last])
     return TensorStatistics(G.cpu().numpy(), norm.item(), int(moved.item()), rows[0].numel())
 
 

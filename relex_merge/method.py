@@ -59,7 +59,7 @@ def steps_in_order(labels: Sequence[str], given: Sequence[float | None]) -> list
                 f"cannot tell the step of {label}; say it in the recipe, with parameters: "
                 "{step: N} under that model"
             )
-        if not found >= 0:
+        if not (found >= 0 and np.isfinite(found)):
             raise RelexError(f"{label}: step {found:g}; steps are numbers ≥ 0")
         if found in steps:
             raise RelexError(

@@ -49,13 +49,15 @@ class TensorPlan:
 class ModelPlan:
     """All output tensors in the model's order; sources and steps in the order of the steps.
 
-    sources: base first, then T checkpoints; steps: (T,) ascending; targets: how many target steps.
+    sources: base first, then T checkpoints; steps: (T,) ascending; targets: how many target steps;
+    last: index of the last checkpoint that is observed; those behind it are held out.
     """
 
     sources: tuple[Source, ...]
     steps: Array
     targets: int
     tensors: tuple[TensorPlan, ...]
+    last: int = -1
 
     @property
     def T(self) -> int:  # noqa: N802  # the paper's letter
@@ -148,7 +150,8 @@ def make_plan(
             infos = [s.tensors[n] for s, n in zip(sources, stored, strict=True)]
             _check_shapes(weight, infos, sources)
             tensors.append(_plan_tensor(weight, stored, infos, settings, t, sources))
-    return ModelPlan(tuple(sources), steps, len(targets), tuple(tensors))
+    last = -1 if observed is None else len(observed) - 1
+    return ModelPlan(tuple(sources), steps, len(targets), tuple(tensors), last)
 
 
 def _weights(architecture: ModelArchitecture, config: Any) -> Iterator[tuple[WeightInfo, float]]:
@@ -178,11 +181,14 @@ def _stored_names(
     # As in mergekit, a weight that is only there as its tie (lm_head) is not written.
     if weight.optional and not any(name in s.tensors for s in sources for name in own):
         return None
+    untied = _is_untied_head(weight, config) and any(n in s.tensors for s in sources for n in own)
+    if untied:
+        names = own  # mergekit would take the embeddings for a head that was left out
     found = [next((name for name in names if name in s.tensors), None) for s in sources]
     if None not in found:
         return tuple(name for name in found if name is not None)
     missing = sources[found.index(None)]
-    if weight.optional:
+    if weight.optional and not untied:
         raise NeedsMergekit(f"{weight.name}, which only some of the checkpoints have")
     from mergekit.architecture.conversion import can_convert_checkpoint_keys
 
@@ -192,6 +198,12 @@ def _stored_names(
         f"{missing.label} has no tensor {weight.name}, which the base's architecture requires; "
         "leave that checkpoint out or fetch it again"
     )
+
+
+def _is_untied_head(weight: WeightInfo, config: Any) -> bool:
+    """Whether mergekit knows embeddings as this weight's tie and the model says it has none."""
+    tied = getattr(config, "tie_word_embeddings", None) is not False
+    return bool(weight.tied_names) and "embed" not in weight.name and not tied
 
 
 def _check_shapes(

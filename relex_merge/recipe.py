@@ -25,6 +25,7 @@ METHOD = "relex"
 SHARED_PARAMETERS = ("target_step", "rank", "degree", "window", "mode")
 MODEL_PARAMETERS = ("step", "role")
 ROLES = ("observed", "holdout")
+DTYPES = ("bfloat16", "float16", "float32", "float64")
 
 RecipeSource: TypeAlias = "str | Path | Mapping[str, Any] | Recipe"
 
@@ -179,6 +180,9 @@ def _check_relex(settings: dict[str, Any], name: str) -> None:
             f"{name}: parameters.target_step is missing; say which step to extrapolate to "
             "(or give --target-step N)"
         )
+    for key in ("dtype", "out_dtype"):
+        if settings.get(key) and str(settings[key]).removeprefix("torch.") not in DTYPES:
+            raise RelexError(f"{name}: {key} is {settings[key]}; it can be {', '.join(DTYPES)}")
     for value in _scalars(parameters.get("target_step")):
         if isinstance(value, bool) or as_number(value) is None:
             raise RelexError(f"{name}: target_step is {value!r}, which is not a number")

@@ -54,7 +54,10 @@ def available(options: MergeOptions, memory_budget: int | None) -> Resources:
     """
     import psutil
 
-    device = torch.device(options.device or "cpu")
+    try:
+        device = torch.device(options.device or "cpu")
+    except RuntimeError as error:
+        raise RelexError(f"--device {options.device}: {error}") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise RelexError(f"--device {device}: no CUDA device is available; leave the option out")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

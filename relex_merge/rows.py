@@ -80,3 +80,18 @@ def non_finite(rows: Rows, plan: TensorPlan, model: ModelPlan) -> str:
     return (
         f"{plan.name}: the squared distance from the base overflows; are these checkpoints of it?"
     )
+
+
+def is_finite(numbers: torch.Tensor) -> bool:
+    """Whether no number is NaN or Inf; cheaper than to look at each."""
+    if not numbers.numel() or not numbers.is_floating_point():
+        return True
+    return all(bool(torch.isfinite(end)) for end in torch.aminmax(numbers))
+
+
+def overflow(plan: TensorPlan) -> str:
+    """What to say of a prediction that its dtype cannot hold."""
+    return (
+        f"{plan.name}: the prediction overflows {plan.out.dtype}; choose a nearer target_step, or "
+        "out_dtype: float32"
+    )

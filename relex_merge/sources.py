@@ -254,7 +254,9 @@ def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
             f"{path} cannot be read as weights only: it is corrupt, in torch's format from before "
             "1.6, or holds objects that would run code; save it as safetensors"
         ) from error
-    state = state.get("state_dict", state)
+    state = state.get("state_dict", state) if isinstance(state, dict) else None
+    if not isinstance(state, dict):
+        raise RelexError(f"{path} holds no dictionary of tensors; save it as safetensors")
     return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 

@@ -26,7 +26,7 @@ class TensorStatistics:
 
     gram: (T, T), G_ij = ⟨δ_i, δ_j⟩ in weight², checkpoints in the order of their steps.
     base_squared_norm: ‖θ₀‖².
-    moved: how many of the d numbers differ from the base at the last checkpoint.
+    moved: how many of the d numbers differ from the base at the last observed checkpoint.
     numel: d.
     """
 
@@ -58,7 +58,7 @@ class SeriesStatistics:
     fingerprint: str = ""
 
     def select(self, chosen: npt.NDArray[np.bool_]) -> SeriesStatistics:
-        """The statistics of the checkpoints ``chosen`` (T,); ``moved`` stays the last's."""
+        """The statistics of the checkpoints ``chosen`` (T,); ``moved`` stays as it is."""
         tensors = {
             name: replace(t, gram=t.gram[np.ix_(chosen, chosen)])
             for name, t in self.tensors.items()

@@ -15,12 +15,15 @@ import numpy as np
 from relex_merge.architecture import read_config
 from relex_merge.companions import VOCABULARY
 from relex_merge.errors import RelexError
+from relex_merge.hub import SINGLE
 from relex_merge.method import recording
 from relex_merge.predictor import Predictor
 from relex_merge.recipe import Recipe
 from relex_merge.series import Snapshot, locate
+from relex_merge.sources import open_folder
 from relex_merge.statistics import SeriesStatistics
 from relex_merge.steps import step_of
+from relex_merge.writer import plan_shards, write_index
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -58,6 +61,8 @@ def run_relex(
     plain = options.model_copy(update={"write_model_card": False, "copy_tokenizer": copied})
     with recording() as record:
         run_merge(pinned, folder, plain)
+    if (folder / SINGLE).is_file():
+        write_index(folder, plan_shards(open_folder(folder, "the output").tensors, 0))
     ordered = sorted((step, name) for name, step in steps.items() if name in snapshots)
     seen = {n: s for n, (s, _) in record.items() if len(s.gram) == len(ordered)}
     statistics = SeriesStatistics(np.array([s for s, _ in ordered], dtype=np.float64), seen)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.models import Series, read_weights, write_weights
+from tests.models import Series, make_series, read_weights, write_weights
 from tests.refusals import Refuse, sliced
 
 LAYER = "model.layers.1.mlp.up_proj.weight"
@@ -29,6 +29,14 @@ def test_a_tensor_missing_in_one_checkpoint(refuse: Refuse, mine: Series) -> Non
         message = refuse(recipe)
         assert LAYER in message
         assert str(mine.checkpoints[2]) in message
+
+
+def test_a_head_of_its_own_missing_in_one_checkpoint(refuse: Refuse, tmp_path: Path) -> None:
+    series = make_series(tmp_path / "untied", tie_word_embeddings=False)
+    spoil(series.checkpoints[2], "lm_head.weight", lambda w: None)
+    message = refuse(series.recipe())
+    assert "lm_head.weight" in message
+    assert str(series.checkpoints[2]) in message
 
 
 def test_a_tensor_missing_in_the_base(refuse: Refuse, mine: Series) -> None:
@@ -72,6 +80,12 @@ def test_nan_or_inf(poison: str, where: str, refuse: Refuse, mine: Series) -> No
         assert LAYER in message
         assert str(folder) in message
         assert "NaN or Inf" in message
+
+
+def test_a_prediction_that_overflows_its_dtype(refuse: Refuse, mine: Series) -> None:
+    message = refuse({**mine.recipe(1e9), "out_dtype": "float16"})
+    assert "overflows torch.float16" in message
+    assert "out_dtype: float32" in message
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,13 @@ def test_a_bin_checkpoint_never_runs_code(
         assert "safetensors" in message
 
 
+def test_a_bin_file_without_a_dictionary(refuse: Refuse, mine: Series) -> None:
+    folder = mine.checkpoints[1]
+    torch.save([1, 2], folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert str(folder / "pytorch_model.bin") in refuse(mine.recipe())
+
+
 def test_a_truncated_bin_checkpoint(refuse: Refuse, mine: Series) -> None:
     folder = mine.checkpoints[1]
     torch.save(read_weights(folder), folder / "pytorch_model.bin")

@@ -110,7 +110,7 @@ def test_a_step_that_cannot_be_inferred(refuse: Refuse, mine: Series) -> None:
     assert "{step: N}" in message
 
 
-@pytest.mark.parametrize("step", ["soon", -1, float("nan"), [1], True])
+@pytest.mark.parametrize("step", ["soon", -1, float("nan"), float("inf"), [1], True])
 def test_a_step_that_is_no_step(step: Any, refuse: Refuse, mine: Series) -> None:
     recipe = mine.recipe()
     recipe["models"][1]["parameters"] = {"step": step}

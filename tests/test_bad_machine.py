@@ -57,6 +57,10 @@ def test_a_full_disk(
     assert list(disk.iterdir()) == []
 
 
+def test_a_device_that_does_not_exist(refuse: Refuse, mine: Series) -> None:
+    assert "--device tpux" in refuse(mine.recipe(), "--device", "tpux")
+
+
 def test_a_limit_on_the_size_of_files(mine: Series, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yml", mine.recipe())
     work = tmp_path / "work"

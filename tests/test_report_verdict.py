@@ -141,6 +141,18 @@ def test_reconstructing_an_observed_step_is_no_extrapolation() -> None:
     assert "nothing is extrapolated" in report["verdict"]["reasons"][0]
 
 
+def test_every_direction_together_is_not_called_a_random_walk() -> None:
+    predictor = Predictor(5.0, rank=5, mode="reconstruct")
+    found = verdict(make(steps_of(5), names=("w",)), 5.0, predictors=predictor)
+    assert "random walk's" not in "".join(found["reasons"])
+
+
+def test_two_checkpoints_of_which_one_is_at_step_zero_have_a_report() -> None:
+    report = report_of(make(np.array([0.0, 2.0]), names=("w",)).statistics(), 20.0)
+    assert finite(report)
+    assert report["verdict"]["verdict"] == "not enough checkpoints to tell"
+
+
 def test_a_target_a_hair_beyond_the_last_step_is_no_fault() -> None:
     report = report_of(make(EVEN).statistics(), float(np.nextafter(40.0, 41.0)))
     assert finite(report)

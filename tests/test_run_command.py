@@ -167,6 +167,11 @@ def test_wrong_usage_exits_with_2(relex: Command, tmp_path: Path) -> None:
         ("run", "r.yml", "out", "--target-step", "soon"),
         ("run", "r.yml", "out", "--memory-budget", "much"),
         ("run", "r.yml", "out", "--revision", "x"),
+        ("run", "r.yml", "out", "--create-pr"),
+        ("run", "r.yml", "out", "--private"),
+        ("run", "r.yml", "out", "--push-to", "a/b", "--create-pr", "--revision", "x"),
+        ("inspect", "r.yml", "--coefficients", "c.png"),
+        ("inspect", "r.yml", "--json", "no/such/folder/report.json"),
         ("nothing",),
     ):
         assert relex(*arguments).code == 2, arguments

@@ -121,6 +121,22 @@ def test_in_ranges_no_weights_are_stored_and_none_is_read_twice(
     assert not list(Path(constants.HF_HUB_CACHE).rglob("*.safetensors"))
 
 
+@STREAMS
+def test_a_dry_run_reads_headers_alone(
+    stream: bool, relex: Command, hub: Hub, pins: dict[str, str], tmp_path: Path
+) -> None:
+    from huggingface_hub import constants
+
+    path = write_recipe(tmp_path / "r.yml", recipe())
+    how = "--stream" if stream else "--no-stream"
+    done = relex("run", path, tmp_path / "out", "--dry-run", how)
+    assert done.code == 0, done.err
+    assert "from the Hub" in done.out
+    assert ("downloaded to the cache first" in done.out) is not stream
+    assert not list(Path(constants.HF_HUB_CACHE).rglob("*.safetensors"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_default_run_reads_in_ranges_and_uses_the_cache_where_it_is_filled(
     hub: Hub, pins: dict[str, str], tmp_path: Path
 ) -> None:

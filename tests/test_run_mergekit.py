@@ -110,6 +110,8 @@ def test_what_the_engine_does_not_do_goes_through_mergekit_and_is_said(
     assert what in done.err
     assert "mergekit" in done.err
     assert names(tmp_path / "out") >= WHOLE
+    index = json.loads((tmp_path / "out/model.safetensors.index.json").read_text())
+    assert set(index["weight_map"]) == set(series.base_state)
     assert worst_error(read_weights(tmp_path / "out"), expected(series)) < FLOAT32
     report = json.loads((tmp_path / "out/relex_report.json").read_text())
     assert [c["step"] for c in report["checkpoints"]] == list(series.steps)

@@ -59,7 +59,17 @@ def command(
     """
     from relex_merge.api import examine
     from relex_merge.report import render_table, save_html, save_plot
+    from relex_merge.report.style import check_format
 
+    for file in (json_file, plot, html, coefficients):
+        if file and not file.parent.is_dir():
+            raise click.UsageError(f"{file}: there is no folder {file.parent}")
+    drawn = coefficients if coefficients and coefficients.suffix != ".csv" else None
+    if drawn and not tensors:
+        raise click.UsageError("a plot of coefficients needs --tensor NAME, once for each panel")
+    for file in (plot, html and html.with_suffix(".svg"), drawn):
+        if file:
+            check_format(file)  # now, not after all weights were read
     merge_options.apply_global_options()
     found = examine(
         recipe,
@@ -89,6 +99,4 @@ def _save_coefficients(found: Inspection, file: Path, tensors: tuple[str, ...], 
         text = coefficients_csv(found.everything, tensors or None, fitted=fitted, rank=rank)
         file.write_text(text, encoding="utf-8")
         return
-    if not tensors:
-        raise click.UsageError("a plot of coefficients needs --tensor NAME, once for each panel")
     save_coefficients_plot(found.everything, tensors, file, fitted=fitted, rank=rank)

@@ -70,8 +70,10 @@ def command(
     publishing = {name: options.pop(name) for name in ("revision", "private", "create_pr")}
     if push_to and len(target_steps) > 1:
         raise click.UsageError("--push-to takes one target; push OUT/step-N one by one instead")
-    if publishing["revision"] and not push_to:
-        raise click.UsageError("--revision is for --push-to REPO")
+    if any(publishing.values()) and not push_to:
+        raise click.UsageError("--revision, --private and --create-pr are for --push-to REPO")
+    if publishing["revision"] and publishing["create_pr"]:
+        raise click.UsageError("a pull request goes to main: give either --create-pr or --revision")
     merge_options.apply_global_options()
     options |= {"target_step": target_steps or None, "options": merge_options}
     if dry_run:

@@ -56,7 +56,7 @@ class Backtests:
 
     def last(self) -> Indices:
         """Which backtests predict the last observed checkpoint, from the widest ratio down."""
-        return np.flatnonzero(self.target == self.target.max())
+        return np.flatnonzero(self.target == self.target.max(initial=0))
 
 
 def before_cut(steps: Array, ratio: float) -> int:

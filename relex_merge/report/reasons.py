@@ -130,7 +130,7 @@ def _spectrum(e: Evidence) -> str:
         f"Explained variance {found:.3f} (a random walk of this length: {walk:.3f}), straightness "
         f"{straight:.2f} (a line 1, a random walk {random:.2f})"
     )
-    if found <= walk:
+    if found <= walk < 1 - 1e-9:  # as many directions as checkpoints explain everything
         return f"{text}: the path is no straighter than a random walk's."
     return f"{text}."
 

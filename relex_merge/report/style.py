@@ -28,12 +28,17 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def check_format(path: Path) -> None:
+    """Raise RelexError for a suffix that matplotlib cannot write, and when it is missing."""
+    formats = new_figure(1, 1).canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in formats:
+        raise RelexError(f"{path}: a plot can be {', '.join(sorted(formats))}, by its suffix")
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write the figure in the format of the path's suffix (png, svg, pdf).
 
     Raises RelexError for a suffix that matplotlib cannot write.
     """
-    formats = figure.canvas.get_supported_filetypes()
-    if path.suffix[1:].lower() not in formats:
-        raise RelexError(f"{path}: a plot can be {', '.join(sorted(formats))}, by its suffix")
+    check_format(path)
     figure.savefig(path, dpi=150)
