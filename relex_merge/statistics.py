@@ -18,6 +18,7 @@ from relex_merge.errors import RelexError
 from relex_merge.trajectory import Array
 
 FILE_NAME = "relex_gram.safetensors"
+_PREFIX = "gram/"  # so that nobody takes the matrices for the weights of the same names
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class SeriesStatistics:
         from safetensors.numpy import save
 
         rest = {n: [t.base_squared_norm, t.moved, t.numel] for n, t in self.tensors.items()}
-        arrays = {name: np.ascontiguousarray(t.gram) for name, t in self.tensors.items()}
+        arrays = {_PREFIX + name: np.ascontiguousarray(t.gram) for name, t in self.tensors.items()}
         about = {
             "steps": self.steps.tolist(),
             "tensors": rest,
@@ -89,7 +90,9 @@ class SeriesStatistics:
                 about = json.loads((file.metadata() or {})["series"])
                 steps = np.asarray(about["steps"], dtype=np.float64)
                 tensors = {
-                    name: TensorStatistics(file.get_tensor(name), norm, int(moved), int(numel))
+                    name: TensorStatistics(
+                        file.get_tensor(_PREFIX + name), norm, int(moved), int(numel)
+                    )
                     for name, (norm, moved, numel) in about["tensors"].items()
                 }
             if any(t.gram.shape != (len(steps), len(steps)) for t in tensors.values()):

@@ -23,6 +23,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--json", "json_file", type=FILE, help="Write the whole report.")
 @click.option("--plot", type=FILE, help="Draw it: a .png, .svg or .pdf.")
+@click.option("--gram", type=FILE, help="Write the Gram matrices, for run --reuse FILE.")
 @click.option("--html", type=FILE, help="Write one self-contained page.")
 @click.option("--coefficients", type=FILE, help="Coefficients against step: a .csv, or a plot.")
 @click.option(
@@ -43,6 +44,7 @@ def command(
     recipe: Path,
     json_file: Path | None,
     plot: Path | None,
+    gram: Path | None,
     html: Path | None,
     coefficients: Path | None,
     tensors: tuple[str, ...],
@@ -61,7 +63,7 @@ def command(
     from relex_merge.report import render_table, save_html, save_plot
     from relex_merge.report.style import check_format
 
-    for file in (json_file, plot, html, coefficients):
+    for file in (json_file, plot, gram, html, coefficients):
         if file and not file.parent.is_dir():
             raise click.UsageError(f"{file}: there is no folder {file.parent}")
     drawn = coefficients if coefficients and coefficients.suffix != ".csv" else None
@@ -85,6 +87,8 @@ def command(
         json_file.write_text(json.dumps(found.report, indent=1) + "\n", encoding="utf-8")
     if plot:
         save_plot(found.report, found.observed, plot)
+    if gram:
+        found.everything.save(gram)
     if html:
         save_html(found.report, found.observed, html)
     if coefficients:

@@ -198,13 +198,14 @@ def _backtests(tried: Evaluation) -> dict[str, Any]:
     p, law = tried.same_ratio, tried.law
     forecast = None
     if law is not None:
-        ratios = np.geomspace(1.1, max(law.widest, tried.ratio or 1.1), 30)
+        ratios = np.geomspace(1.1, max(law.widest, 1.2), 30)  # no further than was tested
+        told = tried.ratio is not None and tried.ratio <= law.widest * 1.05
         curve = [[float(r), law.skill(r, -1), law.skill(r), law.skill(r, 1)] for r in ratios]
         forecast = {
             "law": law.law.tolist(),
             "scatter": law.scatter,
             "widest_ratio": law.widest,
-            "skill": None if tried.ratio is None else law.skill(tried.ratio),
+            "skill": law.skill(tried.ratio) if told and tried.ratio else None,
             "curve": curve,
         }
     return {

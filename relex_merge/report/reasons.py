@@ -79,15 +79,15 @@ def _expectation(e: Evidence) -> str:
             "more often, or from earlier in the run."
         )
     ratio = e.ratio or 0.0
+    if ratio > e.law.widest * 1.05:
+        return (
+            f"No backtest reached further than {e.law.widest:.3g}×; nothing that was measured "
+            f"speaks for {ratio:.3g}×."
+        )
     low, middle, high = (cell(e.law.skill(ratio, z), "+.2f") for z in (-1, 0, 1))
-    beyond = (
-        f" No backtest reached further than {e.law.widest:.3g}×."
-        if ratio > e.law.widest * 1.05
-        else ""
-    )
     return (
         f"All backtests together, which use the longer windows too, put the skill at step "
-        f"{e.target:g} at {middle} (likely {low} to {high}).{beyond}"
+        f"{e.target:g} at {middle} (likely {low} to {high})."
     )
 
 
