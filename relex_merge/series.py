@@ -50,7 +50,8 @@ def locate(
     last of the references; those of the others are left where they are when they are streamed. Each
     moving ref is looked at once. Raises RelexError naming the reference.
     """
-    found = in_parallel(lambda reference: _find(reference, cache_dir), references)
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        found = list(pool.map(lambda reference: _find(reference, cache_dir), references))
     ends = {references[0], references[-1]}
     fetch = partial(_fetch, cache_dir=cache_dir, stream=stream, ends=ends)
     return in_parallel(lambda item: fetch(*item), list(zip(references, found, strict=True)))
