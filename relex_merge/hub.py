@@ -7,6 +7,7 @@ mode and retries are the ones its users know.
 from __future__ import annotations
 
 import difflib
+import glob
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,19 +29,62 @@ INDEX = "model.safetensors.index.json"
 class Pin:
     """A Hub reference nailed to one commit.
 
-    sha: 40 hex digits; files: the paths in that commit, empty when offline (the cache decides).
+    sha: 40 hex digits; files: the names in the model's folder, empty when offline (the cache
+    decides); folder: where in the repo the model lies, "" for its top.
     """
 
     repo: str
     sha: str
     files: tuple[str, ...]
+    folder: str = ""
+
+    @property
+    def mark(self) -> list[str]:
+        """The same for the same files."""
+        return [self.repo, self.sha, *([self.folder] if self.folder else [])]
+
+    def path(self, file: str) -> str:
+        """Path in the repo of one of the model's files."""
+        return f"{self.folder}/{file}" if self.folder else file
+
+    def matching(self, patterns: Sequence[str]) -> list[str]:
+        """The model's files that fit any of the glob patterns."""
+        return [f for f in self.files if any(fnmatch(f, pattern) for pattern in patterns)]
 
     def weight_patterns(self) -> tuple[str, ...]:
         """The glob patterns of the weight files to read: safetensors where there are any."""
         for patterns in WEIGHT_FILES:
-            if any(fnmatch(file, pattern) for file in self.files for pattern in patterns):
+            if self.matching(patterns):
                 return patterns
         return WEIGHT_FILES[0] + WEIGHT_FILES[1]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit of a repo. paths: of all its files, None when offline."""
+
+    repo: str
+    sha: str
+    paths: tuple[str, ...] | None
+
+    def at(self, folder: str = "") -> Pin:
+        """The model in a folder of the commit. Raises RelexError when there is no such folder."""
+        if self.paths is None:
+            return Pin(self.repo, self.sha, (), folder)
+        start = f"{folder}/" if folder else ""
+        below = [path.removeprefix(start) for path in self.paths if path.startswith(start)]
+        files = tuple(path for path in below if "/" not in path)
+        if not files:
+            raise RelexError(self._no_such_folder(folder))
+        return Pin(self.repo, self.sha, files, folder)
+
+    def _no_such_folder(self, folder: str) -> str:
+        ends = [path.rpartition("/") for path in self.paths or ()]
+        models = sorted({place for place, _, name in ends if place and name == "config.json"})
+        return (
+            f"{self.repo} at {self.sha[:8]} has no files in its folder {folder!r}; folders with a "
+            f"model that are nearest: {', '.join(nearest(folder, models)) or 'none'}"
+        )
 
 
 @contextmanager
@@ -92,7 +136,7 @@ def nearest(wanted: str, names: Sequence[str], count: int = 5) -> list[str]:
     return sorted(names, key=distance)[:count]
 
 
-def pin(repo: str, revision: str | None, cache_dir: str | None = None) -> Pin:
+def pin(repo: str, revision: str | None, cache_dir: str | None = None) -> Commit:
     """The commit that ``revision`` (branch, tag, sha; None: the default branch) points to now.
 
     One request. In offline mode the cache answers. Raises RelexError.
@@ -101,22 +145,38 @@ def pin(repo: str, revision: str | None, cache_dir: str | None = None) -> Pin:
 
     with reading(repo, revision):
         if constants.HF_HUB_OFFLINE:
-            folder = download(repo, revision, ["config.json"], cache_dir, local_files_only=True)
-            return Pin(repo, folder.name, ())
+            folder = _snapshot(repo, revision, [], cache_dir, offline=True)
+            return Commit(repo, folder.name, None)
         info = patiently(lambda: HfApi().model_info(repo, revision=revision))
-        files = tuple(sibling.rfilename for sibling in info.siblings or ())
-        return Pin(repo, str(info.sha), files)
+        paths = tuple(sibling.rfilename for sibling in info.siblings or ())
+        return Commit(repo, str(info.sha), paths)
 
 
-def download(
+def download(pinned: Pin, patterns: Sequence[str], cache_dir: str | None = None) -> Path:
+    """The cache's folder of a model with the files that match; downloaded as far as missing."""
+    # The client's patterns match in folders below too, so it is given names where they are known.
+    offline = not pinned.files
+    names = patterns if offline else [glob.escape(file) for file in pinned.matching(patterns)]
+    wanted = [pinned.path(name) for name in names]
+    _snapshot(pinned.repo, pinned.sha, wanted, cache_dir, offline=offline, but=pinned.path("*/*"))
+    folder = folder_of(pinned, cache_dir)
+    if not pinned.files and not folder.is_dir():
+        raise RelexError(
+            f"folder {pinned.folder} of {pinned.repo} is not in the cache and the Hub cannot be "
+            "reached: go online once (unset HF_HUB_OFFLINE), or download it first"
+        )
+    return folder
+
+
+def _snapshot(
     repo: str,
     revision: str | None,
     patterns: Sequence[str],
-    cache_dir: str | None = None,
+    cache_dir: str | None,
     *,
-    local_files_only: bool = False,
+    offline: bool,
+    but: str | None = None,
 ) -> Path:
-    """The cache folder of a revision with the files that match; downloaded as far as missing."""
     from huggingface_hub import snapshot_download
 
     with reading(repo, revision):
@@ -126,8 +186,9 @@ def download(
                     repo,
                     revision=revision,
                     allow_patterns=list(patterns),
+                    ignore_patterns=but,
                     cache_dir=cache_dir,
-                    local_files_only=local_files_only,
+                    local_files_only=offline,
                 )
             )
         )
@@ -136,7 +197,7 @@ def download(
 def remember(pinned: Pin, revision: str | None, cache_dir: str | None = None) -> None:
     """Note in the cache, as the client does, what a branch or tag pointed to: for offline mode."""
     if revision != pinned.sha:
-        ref = folder_of(pinned, cache_dir).parent.parent / "refs" / (revision or "main")
+        ref = _cache_of(pinned, cache_dir) / "refs" / (revision or "main")
         ref.parent.mkdir(parents=True, exist_ok=True)
         ref.write_text(pinned.sha, encoding="utf-8")
 
@@ -148,31 +209,35 @@ def download_file(pinned: Pin, file: str, cache_dir: str | None = None) -> Path:
     with reading(pinned.repo, pinned.sha):
         return Path(
             patiently(
-                lambda: hf_hub_download(pinned.repo, file, revision=pinned.sha, cache_dir=cache_dir)
+                lambda: hf_hub_download(
+                    pinned.repo, pinned.path(file), revision=pinned.sha, cache_dir=cache_dir
+                )
             )
         )
 
 
 def folder_of(pinned: Pin, cache_dir: str | None = None) -> Path:
-    """Where the cache keeps the files of a commit; it is there once one was downloaded."""
+    """Where the cache keeps a model's files; it is there once one was downloaded."""
+    return _cache_of(pinned, cache_dir) / "snapshots" / pinned.sha / pinned.folder
+
+
+def _cache_of(pinned: Pin, cache_dir: str | None) -> Path:
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
     root = Path(cache_dir or constants.HF_HUB_CACHE)
-    return (
-        root / repo_folder_name(repo_id=pinned.repo, repo_type="model") / "snapshots" / pinned.sha
-    )
+    return root / repo_folder_name(repo_id=pinned.repo, repo_type="model")
 
 
 def cached(pinned: Pin, cache_dir: str | None = None) -> bool:
-    """Whether every weight file of the commit lies in the cache already."""
+    """Whether every weight file of the model lies in the cache already."""
     from huggingface_hub import try_to_load_from_cache
 
-    patterns = pinned.weight_patterns()
-    weights = [f for f in pinned.files if any(fnmatch(f, pattern) for pattern in patterns)]
     return all(
-        isinstance(try_to_load_from_cache(pinned.repo, f, cache_dir, pinned.sha), str)
-        for f in weights
+        isinstance(
+            try_to_load_from_cache(pinned.repo, pinned.path(file), cache_dir, pinned.sha), str
+        )
+        for file in pinned.matching(pinned.weight_patterns())
     )
 
 

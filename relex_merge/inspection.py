@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relex_merge.choice import resolve
 from relex_merge.documents import RECIPE, REPORT, make_report
 from relex_merge.errors import RelexError
 from relex_merge.hub import Pin
 from relex_merge.job import Prepared, stored_dtype
 from relex_merge.plan import Settings
 from relex_merge.recipe import Recipe, expand_braces, load_recipe
+from relex_merge.references import hub_reference
 from relex_merge.series import Snapshot
 from relex_merge.statistics import FILE_NAME, SeriesStatistics
 
@@ -55,14 +57,20 @@ def of_series(prepared: Prepared, found: SeriesStatistics) -> Inspection:
     predictors = {
         tensor.name: tensor.predictors[0]
         for tensor in prepared.plan.tensors
-        if tensor.predictors is not None
+        if tensor.predictors is not None and tensor.name in found.tensors
     }
     base, *checkpoints = prepared.snapshots
     kept = [s for s, observed in zip(checkpoints, prepared.observed, strict=True) if observed]
     observed = found.select(prepared.observed)
     holdout = None if prepared.observed.all() else found
+    found_out = resolve(predictors, observed)
     report = make_report(
-        observed, predictors, [base, *kept], stored_dtype(prepared.plan), holdout=holdout
+        observed,
+        found_out.predictors,
+        [base, *kept],
+        stored_dtype(prepared.plan),
+        holdout=holdout,
+        choice=found_out.choice,
     )
     return Inspection(report, observed, found)
 
@@ -79,11 +87,19 @@ def of_output(folder: Path, target_step: float | None) -> Inspection:
     settings = Settings(recipe, [None], statistics.steps)
     predictors = {name: settings.predictors(name, 0.0)[0] for name in statistics.tensors}
     snapshots = [_snapshot(item) for item in (base, *checkpoints)]
-    report = make_report(statistics, predictors, snapshots, earlier["dtype"])
+    found_out = resolve(predictors, statistics)
+    report = make_report(
+        statistics,
+        found_out.predictors,
+        snapshots,
+        earlier["dtype"],
+        choice=found_out.choice,
+    )
     return Inspection(report, statistics, statistics)
 
 
 def _snapshot(item: dict[str, Any]) -> Snapshot:
     reference, sha = item["reference"], item["sha"]
-    pin = Pin(reference.partition("@")[0], sha, ()) if sha else None
+    place = hub_reference(reference)
+    pin = Pin(place.repo, sha, (), place.folder) if sha else None
     return Snapshot(reference, pin, Path(reference))

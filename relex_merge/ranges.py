@@ -104,7 +104,7 @@ class RemoteFile:
 
         from relex_merge import __version__
 
-        url = hf_hub_url(self._pin.repo, self._path, revision=self._pin.sha)
+        url = hf_hub_url(self._pin.repo, self._pin.path(self._path), revision=self._pin.sha)
         library: dict[str, Any] = {"library_name": "relex-merge", "library_version": __version__}
         found = get_hf_file_metadata(url, **library)
         if found.size is None:

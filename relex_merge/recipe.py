@@ -1,7 +1,7 @@
 """A recipe: YAML in, checked and expanded mergekit configuration out.
 
-A recipe is plain mergekit YAML. The one thing added is brace ranges in model references
-(``repo@step_{1..75}``), expanded here before mergekit sees them.
+A recipe is plain mergekit YAML. Two things are added, and expanded here before mergekit sees them:
+brace ranges in model references (``repo@step_{1..75}``), and ``series:`` in place of ``models:``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import yaml
 
 from relex_merge.errors import RelexError
+from relex_merge.series_block import expand_series
 
 if TYPE_CHECKING:
     from mergekit.config import MergeConfiguration
 
 METHOD = "relex"
-SHARED_PARAMETERS = ("target_step", "rank", "degree", "window", "mode")
+SHARED_PARAMETERS = ("target_step", "rank", "degree", "window", "mode", "predictor", "scope")
 MODEL_PARAMETERS = ("step", "role")
 ROLES = ("observed", "holdout")
 DTYPES = ("bfloat16", "float16", "float32", "float64")
@@ -113,6 +114,9 @@ def load_recipe(source: RecipeSource, *, target_step: float | None = None) -> Re
     settings = _expand(settings)
     if "merge_method" not in settings:
         raise RelexError(f"{name} has no merge_method; for this tool it is merge_method: {METHOD}")
+    if "series" in settings:
+        _require_relex(settings, name, "series")
+        settings = expand_series(settings, name)
     if not isinstance(settings.get("parameters") or {}, dict):
         raise RelexError(f"{name}: parameters must be a mapping, for example {{target_step: 500}}")
     if target_step is not None:
@@ -184,8 +188,8 @@ def _check_relex(settings: dict[str, Any], name: str) -> None:
         if settings.get(key) and str(settings[key]).removeprefix("torch.") not in DTYPES:
             raise RelexError(f"{name}: {key} is {settings[key]}; it can be {', '.join(DTYPES)}")
     for value in _scalars(parameters.get("target_step")):
-        if isinstance(value, bool) or as_number(value) is None:
-            raise RelexError(f"{name}: target_step is {value!r}, which is not a number")
+        if value != "auto" and (isinstance(value, bool) or as_number(value) is None):
+            raise RelexError(f"{name}: target_step is {value!r}, neither a number nor auto")
 
 
 def _check_entry(entry: Any, name: str) -> None:

@@ -11,10 +11,18 @@ from typing import TypeVar
 
 from relex_merge import hub
 from relex_merge.errors import RelexError
+from relex_merge.references import HubReference, hub_reference, may_be_on_hub, no_such
+from relex_merge.sources import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 A = TypeVar("A")
 B = TypeVar("B")
 
+ADAPTER_FILES = frozenset((ADAPTER_CONFIG, *ADAPTER_WEIGHTS))
+MODEL_FILES = frozenset(
+    f"{name}{end}"
+    for name in ("model.safetensors", "pytorch_model.bin")
+    for end in ("", ".index.json")
+)
 REQUESTS = 16  # to the Hub at a time, while references are pinned and headers read
 
 
@@ -39,19 +47,30 @@ class Snapshot:
         """The commit that is read, for Hub sources."""
         return self.pin.sha if self.pin else None
 
+    @property
+    def files(self) -> frozenset[str]:
+        """Names of its files, at the commit or in the folder."""
+        if self.pin and self.pin.files:
+            return frozenset(self.pin.files)
+        return frozenset(path.name for path in self.folder.iterdir())
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it is a PEFT adapter, and not a model that has one beside its own weights."""
+        return bool(self.files & ADAPTER_FILES) and not self.files & MODEL_FILES
+
 
 def locate(
     references: Sequence[str], *, cache_dir: str | None = None, stream: bool | None = None
 ) -> list[Snapshot]:
-    """Pin every reference (``folder`` or ``owner/name[@revision]``) and bring what is needed here.
+    """Pin every reference, a folder or ``owner/name[/sub/folder][@revision]``, and bring it here.
 
     stream: True reads weights from the Hub in ranges, False downloads them to the cache, None
     streams what is not cached already. Configuration and tokenizer are taken from the first and the
     last of the references; those of the others are left where they are when they are streamed. Each
     moving ref is looked at once. Raises RelexError naming the reference.
     """
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        found = list(pool.map(lambda reference: _find(reference, cache_dir), references))
+    found = _find(references, cache_dir)
     ends = {references[0], references[-1]}
     fetch = partial(_fetch, cache_dir=cache_dir, stream=stream, ends=ends)
     return in_parallel(lambda item: fetch(*item), list(zip(references, found, strict=True)))
@@ -69,17 +88,38 @@ def in_parallel(call: Callable[[A], B], arguments: Sequence[A]) -> list[B]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _find(reference: str, cache_dir: str | None) -> Path | hub.Pin:
-    """A local folder, or the commit that the reference points to now."""
+def _find(references: Sequence[str], cache_dir: str | None) -> list[Path | hub.Pin]:
+    """Local folders, and the commits that the other references point to now."""
+    places = [_place(reference) for reference in references]
+    moving = {(p.repo, p.revision): p for p in places if isinstance(p, HubReference)}
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        commits = dict(
+            zip(moving, pool.map(lambda p: _commit(p, cache_dir), moving.values()), strict=True)
+        )
+    return [
+        commits[p.repo, p.revision].at(p.folder) if isinstance(p, HubReference) else p
+        for p in places
+    ]
+
+
+def _place(reference: str) -> Path | HubReference:
+    """The local folder of that name, else what is to be looked for on the Hub."""
     path, _, revision = reference.partition("@")
     folder = Path(path).expanduser()
     if folder.is_dir():
         if revision:
             raise RelexError(f"{reference}: a local folder has no revisions; drop @{revision}")
         return folder.resolve()
-    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+    if not may_be_on_hub(path):
         raise RelexError(f"{path} does not exist; it was taken for a local folder")
-    return hub.pin(path, revision or None, cache_dir)
+    return hub_reference(reference)
+
+
+def _commit(place: HubReference, cache_dir: str | None) -> hub.Commit:
+    try:
+        return hub.pin(place.repo, place.revision, cache_dir)
+    except RelexError as error:
+        raise no_such(place, error) from error
 
 
 def _fetch(
@@ -98,12 +138,13 @@ def _fetch(
     if found.files and stream is not False and weights == hub.WEIGHT_FILES[0]:
         streamed = bool(stream) or not hub.cached(found, cache_dir)
     if streamed and reference not in ends:
-        if hub.INDEX in found.files:
-            hub.download_file(found, hub.INDEX, cache_dir)
+        for file in (hub.INDEX, ADAPTER_CONFIG):
+            if file in found.files:
+                hub.download_file(found, file, cache_dir)
         return Snapshot(reference, found, hub.folder_of(found, cache_dir), streamed)
     wanted = hub.SMALL_FILES if streamed else (*hub.SMALL_FILES, *weights)
     offline = not found.files
-    folder = hub.download(found.repo, found.sha, wanted, cache_dir, local_files_only=offline)
+    folder = hub.download(found, wanted, cache_dir)
     if not streamed and not offline:
         hub.remember(found, reference.partition("@")[2] or None, cache_dir)
     return Snapshot(reference, found, folder, streamed)

@@ -35,6 +35,8 @@ DTYPES = {
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 EXTRAPOLATED = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+ADAPTER_CONFIG = "adapter_config.json"  # PEFT's names
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
 LONGEST_HEADER = 100_000_000  # bytes, the format's own limit
 
@@ -69,12 +71,15 @@ class Read:
 class Source(ABC):
     """The weights of one model. Reads may come from any thread.
 
-    label: names it in messages; parallel_reads: how many threads may read at a time with a gain.
+    label: names it in messages; parallel_reads: how many threads may read at a time with a gain;
+    computed: whether its numbers are computed while they are read, so that their dtype says nothing
+    of how the model is stored.
     """
 
     label: str
     tensors: Mapping[str, TensorInfo]
     parallel_reads = 4
+    computed = False
 
     @abstractmethod
     def read(self, reads: Sequence[Read]) -> None:
@@ -86,6 +91,14 @@ class Source(ABC):
 
     def stop(self) -> None:  # noqa: B027  # most have nothing to wait for
         """Let reads that wait for something fail soon: nobody needs them any more."""
+
+
+def read_numbers(source: Source, name: str, start: int, count: int) -> torch.Tensor:
+    """Numbers [start, start + count) of a tensor, row-major, as they are stored: (count,)."""
+    dtype = source.tensors[name].dtype
+    raw = torch.empty(count * dtype.itemsize, dtype=torch.uint8)
+    source.read([Read(name, start * dtype.itemsize, raw.numpy().data)])
+    return raw.view(dtype)
 
 
 @dataclass(frozen=True)
@@ -288,8 +301,11 @@ def weight_files(folder: Path, label: str) -> list[str]:
     return files
 
 
-def open_folder(folder: Path, label: str) -> Source:
-    """The source of a model folder. Raises RelexError for anything that is not whole."""
-    files = weight_files(folder, label)
+def open_folder(folder: Path, label: str, files: Sequence[str] = ()) -> Source:
+    """The source of a model folder, or of some ``files`` of it.
+
+    Raises RelexError for anything that is not whole.
+    """
+    files = files or weight_files(folder, label)
     kind = SafetensorsSource if files[0].endswith(".safetensors") else PickleSource
     return kind(folder, label, files)

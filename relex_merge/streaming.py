@@ -16,6 +16,7 @@ from relex_merge.errors import RelexError
 from relex_merge.hub import INDEX, SINGLE, Pin
 from relex_merge.ranges import REQUESTS, Connections, RemoteFile, Span
 from relex_merge.sources import (
+    ADAPTER_WEIGHTS,
     LENGTH_BYTES,
     Extent,
     HeaderError,
@@ -82,8 +83,8 @@ class HubSource(Source):
             self._connections.read(self._files[name], coalesce(wishes))
 
     def fingerprint(self) -> list[Any]:
-        """Repo and commit."""
-        return [self._pin.repo, self._pin.sha]
+        """Repo and commit, and the folder in it."""
+        return [*self._pin.mark]
 
     def stop(self) -> None:
         """Let all reads of the run end soon."""
@@ -93,8 +94,9 @@ class HubSource(Source):
 def _weight_files(pin: Pin, folder: Path, label: str) -> list[str]:
     """The shards of a commit, as mergekit's index finds them in a folder."""
     if INDEX not in pin.files:
-        if SINGLE in pin.files:
-            return [SINGLE]
+        for name in (SINGLE, ADAPTER_WEIGHTS[0]):
+            if name in pin.files:
+                return [name]
         raise RelexError(f"{label}: neither {SINGLE} nor {INDEX} is in the repo")
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))

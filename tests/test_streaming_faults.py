@@ -227,7 +227,7 @@ def test_an_index_that_names_what_is_not_there_is_refused(
 def test_who_waits_for_a_busy_hub_ends_when_the_run_does(hub: Hub, small: Series) -> None:
     publish(hub, small)
     connections = Connections()
-    pin = hub_files.pin(RUN, "step_4")
+    pin = hub_files.pin(RUN, "step_4").at()
     source = HubSource(pin, Path("nowhere"), "the fourth", connections)
     busy = {"status": 429, "headers": {"Retry-After": "300"}}
     hub.faults.add(Fault(WEIGHTS, times=None, **busy))  # type: ignore[arg-type]

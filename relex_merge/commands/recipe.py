@@ -1,0 +1,93 @@
+"""``relex-merge recipe``: look at a repo or a folder, find its checkpoints, write a recipe."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+
+@click.command("recipe")
+@click.argument("series")
+@click.option("--base", metavar="MODEL", help="What the run started from  [default: looked up]")
+@click.option("--target-step", type=float, help="Default: the end of the run.")
+@click.option("--observe", metavar="STEPS", help="1-75, 1-75:5, 1,5,10 or 15%  [default: all]")
+@click.option("--pattern", metavar="REGEX", help="Finds the step in names: its first group.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the recipe there  [default: standard output]",
+)
+@click.option("--force", is_flag=True, help="Replace FILE.")
+@click.option("--json", "as_json", is_flag=True, help="Everything found, as JSON.")
+@click.option("--quiet", is_flag=True, help="No table and no progress bar.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
+def command(
+    series: str,
+    base: str | None,
+    target_step: float | None,
+    observe: str | None,
+    pattern: str | None,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Write a recipe for SERIES: a Hub repo (owner/name, or one revision of it, owner/name@main)
+    or a local folder of checkpoints.
+    """
+    from relex_merge import discovery
+    from relex_merge.discovery import table
+    from relex_merge.discovery.draft import draft
+    from relex_merge.errors import RelexError
+    from relex_merge.hub import progress_bars
+
+    if output and not output.parent.is_dir():
+        raise click.UsageError(f"{output}: there is no folder {output.parent}")
+    if output and output.exists() and not force:
+        raise RelexError(f"{output} exists; give another FILE, or --force to replace it")
+    with progress_bars(False), _progress(quiet or as_json) as progress:
+        found = draft(
+            discovery.find(series, pattern),
+            base=base,
+            target_step=target_step,
+            observe=observe,
+            progress=progress,
+        )
+    if output:
+        output.write_text(found.text, encoding="utf-8")
+    if as_json:
+        known = table.as_json(found.series, found.chosen, found.base, found.target_step, found.text)
+        click.echo(json.dumps(known, indent=1))
+        return
+    if not quiet:
+        click.echo(table.render(found.series, found.chosen, found.base) + "\n", err=True)
+    click.echo(f"wrote {output}" if output else found.text.rstrip())
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[int], Callable[[], object]]]:
+    """A bar of checkpoints, shown when looking into them takes more than a moment."""
+    from tqdm import tqdm
+
+    with contextlib.ExitStack() as stack:
+
+        def start(total: int) -> Callable[[], object]:
+            bar = stack.enter_context(
+                tqdm(
+                    total=total,
+                    desc="looking into checkpoints",
+                    disable=quiet,
+                    delay=2,
+                    leave=False,
+                )
+            )
+            return bar.update
+
+        yield start

@@ -1,0 +1,78 @@
+"""The model that a run started from: who says so, and whether it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from relex_merge import hub
+from relex_merge.discovery.configs import Json, check_base, identity, read_json
+from relex_merge.discovery.files import CONFIG
+from relex_merge.discovery.found import Base, Checkpoint
+from relex_merge.errors import RelexError
+from relex_merge.references import hub_reference, may_be_on_hub
+
+# The adapter's own word counts most; a configuration's _name_or_path may be where it was resumed.
+_KEYS = ("base_model_name_or_path", "base_model", "_name_or_path")
+
+
+def propose(
+    labelled: Iterable[tuple[str, Json]], own: Iterable[str] = ()
+) -> tuple[Base | None, list[str]]:
+    """The base that configurations and cards name, and notes on names that are of no use here.
+
+    labelled: (where it stands, what stands there), the first comes first; own: names of the series
+    itself, which is no base.
+    """
+    labelled, own = list(labelled), set(own)
+    notes: list[str] = []
+    for key in _KEYS:
+        for where, fields in labelled:
+            value = fields.get(key)
+            if isinstance(value, list) and len(value) == 1:
+                value = value[0]
+            if not isinstance(value, str) or not value:
+                continue
+            folder = Path(value).expanduser()
+            name = str(folder.resolve()) if folder.is_dir() else value
+            if name in own:
+                continue
+            if folder.is_dir() or (may_be_on_hub(value) and value.count("/") == 1):
+                return Base(name, f"{key} in {where}"), notes
+            notes.append(f"{key} in {where} says {value}, which is not on this machine")
+    return None, notes
+
+
+def or_step_zero(base: Base | None, checkpoints: Sequence[Checkpoint]) -> Base | None:
+    """The base, or where nothing names one the checkpoint that was saved before the first step."""
+    first = checkpoints[0]
+    if base is None and first.step == 0 and first.kind == "model":
+        return Base(first.reference, "the checkpoint of step 0")
+    return base
+
+
+def config_of(reference: str, cache_dir: str | None = None) -> Json:
+    """What the config.json of a folder or Hub reference says. Raises RelexError without one."""
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        if not (folder / CONFIG).is_file():
+            raise RelexError(f"the base {reference} has no {CONFIG}; is it a model?")
+        return read_json(folder / CONFIG)
+    if not may_be_on_hub(reference):
+        raise RelexError(f"the base {reference} does not exist; it was taken for a local folder")
+    place = hub_reference(reference)
+    pinned = hub.pin(place.repo, place.revision, cache_dir).at(place.folder)
+    if pinned.files and CONFIG not in pinned.files:
+        raise RelexError(f"the base {reference} has no {CONFIG}; is it a model?")
+    return read_json(hub.download_file(pinned, CONFIG, cache_dir))
+
+
+def check(base: str, checkpoint: str, own: Json, cache_dir: str | None = None) -> None:
+    """Raise RelexError when the base is not there or cannot be where a checkpoint came from.
+
+    own: the checkpoint's config.json; an adapter has none, and then only the base is looked at.
+    """
+    config = config_of(base, cache_dir)
+    if identity(config, "model") is None:
+        raise RelexError(f"the base {base} has a {CONFIG} that names no architecture")
+    check_base(base, config, checkpoint, own)

@@ -1,0 +1,187 @@
+"""Which of the things that are there make up the series, and what to say about the others.
+
+Names of one shape (``checkpoint-{step}``) belong together. Of several groups the one with the most
+checkpoints is taken, and the others are named, so that ``--pattern`` can choose another.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from relex_merge.discovery.found import Checkpoint
+
+# Where groups are equally large, the earlier layout is taken.
+_RANK = (
+    "verl",
+    "openrlhf",
+    "transformers",
+    "plain",
+    "branches",
+    "tags",
+    "subfolders",
+    "commits",
+)
+_SHOWN = 12  # steps listed in a note
+
+
+@dataclass(frozen=True)
+class Group:
+    """Checkpoints that belong together.
+
+    shape: what their names have in common, ``{step}`` in the step's place; guessed: whether it is
+    a guess that the number is a step; doubles: those whose step another one has already.
+    """
+
+    layout: str
+    shape: str
+    checkpoints: tuple[Checkpoint, ...]
+    guessed: bool = False
+    doubles: tuple[Checkpoint, ...] = ()
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """The better group sorts first."""
+        checkpoints = self.checkpoints
+        adapters = checkpoints[0].kind == "adapter"
+        few = len(checkpoints) < 2
+        rank = _RANK.index(self.layout)
+        return (few, self.guessed, -len(checkpoints), rank, adapters, self.shape)
+
+    @property
+    def title(self) -> str:
+        """What it is, for a note."""
+        count, kind = len(self.checkpoints), self.checkpoints[0].kind
+        steps = [checkpoint.step for checkpoint in self.checkpoints]
+        what = f"{count} {kind}{'s' * (count != 1)}"
+        return f"{self.layout} {self.shape} ({what}, steps {steps[0]} to {steps[-1]})"
+
+
+@dataclass
+class Candidate:
+    """A checkpoint with the name that its step was read from."""
+
+    checkpoint: Checkpoint
+    shape: str
+    family: str
+    guessed: bool = False
+
+
+def grouped(candidates: Iterable[Candidate], *, by_pattern: bool) -> list[Group]:
+    """Groups of one layout, kind and shape; with a pattern the names may differ in shape."""
+    families: dict[tuple[str, ...], list[Candidate]] = {}
+    for item in candidates:
+        family = "" if by_pattern else item.family
+        key = (item.checkpoint.layout, item.checkpoint.kind, family)
+        families.setdefault(key, []).append(item)
+    groups = []
+    for members in families.values():
+        if by_pattern or len({m.checkpoint.step for m in members}) == len(members):
+            groups.append(_group(members))
+            continue
+        shapes: dict[str, list[Candidate]] = {}
+        for member in members:
+            shapes.setdefault(member.shape, []).append(member)
+        groups += [_group(part) for part in shapes.values()]
+    return sorted(groups, key=lambda group: group.order)
+
+
+def _group(members: Sequence[Candidate]) -> Group:
+    """The first of those with the same step stays."""
+    by_step: dict[int, Checkpoint] = {}
+    doubles = []
+    for member in members:
+        step = member.checkpoint.step
+        if step in by_step:
+            doubles.append(member.checkpoint)
+        else:
+            by_step[step] = member.checkpoint
+    shapes = Counter(member.shape for member in members)
+    return Group(
+        members[0].checkpoint.layout,
+        shapes.most_common(1)[0][0],
+        tuple(by_step[step] for step in sorted(by_step)),
+        any(member.guessed for member in members),
+        tuple(doubles),
+    )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The group that was taken and what is to be said about it."""
+
+    group: Group
+    notes: tuple[str, ...] = field(default=())
+
+
+def choose(groups: Sequence[Group], *, by_pattern: bool) -> Choice:
+    """The best of several groups, which are in the order of ``Group.order``; one at least."""
+    taken, others = groups[0], groups[1:]
+    notes = []
+    if others:
+        also = "; ".join(group.title for group in others[:3])
+        more = f" and {len(others) - 3} more kinds" if len(others) > 3 else ""
+        why = _why(taken, others[0])
+        notes.append(
+            f"took {taken.title}, {why}; also there: {also}{more}; --pattern REGEX (first group = "
+            "step) takes another"
+        )
+    if any(group.checkpoints[0].kind != taken.checkpoints[0].kind for group in others):
+        notes.append(
+            "there are adapters and whole models; a series has one kind, and "
+            f"{taken.checkpoints[0].kind}s were taken"
+        )
+    if taken.guessed and not by_pattern:
+        notes.append(f"that the number in {taken.shape} is a step is a guess; --pattern says it")
+    return Choice(taken, (*notes, *about_steps(taken)))
+
+
+def _why(taken: Group, other: Group) -> str:
+    if taken.guessed != other.guessed:
+        return "whose numbers say that they are steps"
+    if len(taken.checkpoints) != len(other.checkpoints):
+        return "which has the most checkpoints"
+    if taken.layout != other.layout:
+        return f"since {taken.layout} come before {other.layout}"
+    return "the first of several that are equally long"
+
+
+def about_steps(group: Group) -> list[str]:
+    """Notes on steps that occur twice and on gaps."""
+    notes = []
+    for double in group.doubles:
+        kept = next(c for c in group.checkpoints if c.step == double.step)
+        same = ", the same commit" if kept.sha and kept.sha == double.sha else ""
+        notes.append(
+            f"step {double.step} is there twice{same}: {kept.reference} was taken, "
+            f"{double.reference} was not"
+        )
+    if len(notes) > _SHOWN:
+        notes = [*notes[:_SHOWN], f"and {len(notes) - _SHOWN} more steps are there twice"]
+    missing, stride = gaps([checkpoint.step for checkpoint in group.checkpoints])
+    if missing:
+        some = ", ".join(map(str, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")
+        steps = f"step{'s' * (len(missing) != 1)}"
+        notes.append(f"gaps: {steps} {some} missing, every {stride} elsewhere")
+    return notes
+
+
+def gaps(steps: Sequence[int]) -> tuple[list[int], int]:
+    """Steps that a regular series would have and this one has not, and its stride.
+
+    A series is regular when more than half of the distances are the same; without that nothing is
+    missing.
+    """
+    distances = [b - a for a, b in pairwise(steps)]
+    if not distances:
+        return [], 0
+    stride, count = Counter(distances).most_common(1)[0]
+    if 2 * count <= len(distances):
+        return [], stride
+    missing: list[int] = []
+    for a, b in pairwise(steps):
+        if (b - a) % stride == 0:
+            missing += range(a + stride, b, stride)
+    return missing, stride

@@ -1,0 +1,115 @@
+"""From a series to a recipe: which steps, which base, which target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from relex_merge.discovery import configs
+from relex_merge.discovery.base import check
+from relex_merge.discovery.details import detail_of, json_of, look_into
+from relex_merge.discovery.files import CONFIG
+from relex_merge.discovery.found import Base, Checkpoint, Series
+from relex_merge.discovery.observe import select
+from relex_merge.discovery.write import recipe_text
+from relex_merge.errors import RelexError
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A recipe and what it was made from. chosen: the observed checkpoints, ascending by step."""
+
+    series: Series
+    chosen: tuple[Checkpoint, ...]
+    base: Base
+    target_step: float
+    text: str
+
+
+def draft(
+    series: Series,
+    *,
+    base: str | None = None,
+    target_step: float | None = None,
+    observe: str | None = None,
+    cache_dir: str | None = None,
+    progress: Callable[[int], Callable[[], object]] = lambda total: lambda: None,
+) -> Draft:
+    """The recipe for a series.
+
+    base: default the one that the series proposes; target_step: default the end of the run;
+    observe: as for ``observe.select``, default all steps; progress: given how many checkpoints are
+    looked into, returns what is called after each. Raises RelexError for what does not fit.
+    """
+    wanted = select(series.steps, observe, series.last_step) if observe else series.steps
+    series = look_into(series, wanted, cache_dir, progress)
+    settled = _base(series, base)
+    chosen = tuple(
+        c for c in series.checkpoints if c.step in set(wanted) and c.reference != settled.reference
+    )
+    if len(chosen) < 2:
+        raise RelexError(
+            f"{series.source}: {len(chosen)} checkpoint{'s' * (len(chosen) != 1)} observed; a "
+            f"trajectory needs at least two besides the base{_remarks(series)}"
+        )
+    series = series.noting(*_check_base(series, settled, chosen[0], cache_dir))
+    target, why = _target(series, chosen, target_step)
+    return Draft(series, chosen, settled, target, recipe_text(series, chosen, settled, target, why))
+
+
+def _base(series: Series, given: str | None) -> Base:
+    if given is not None:
+        folder = Path(given).expanduser()
+        return Base(str(folder.resolve()) if folder.is_dir() else given)
+    if series.base is None:
+        raise RelexError(
+            f"{series.source} does not say which model the run started from (looked at the model "
+            "card's base_model, config.json's _name_or_path and adapter_config.json's "
+            f"base_model_name_or_path); give it with --base MODEL{_remarks(series)}"
+        )
+    return series.base
+
+
+def _remarks(series: Series) -> str:
+    return "".join(f"\nnote: {note}" for note in series.notes)
+
+
+def _check_base(
+    series: Series, base: Base, first: Checkpoint, cache_dir: str | None
+) -> Sequence[str]:
+    """Notes on a base that could not be looked at. Raises RelexError when it does not fit."""
+    own: configs.Json = {}
+    if first.kind == "model" and first.sha:
+        own = json_of(detail_of(first), CONFIG, cache_dir)
+    elif first.kind == "model":
+        own = configs.read_json(Path(first.reference) / CONFIG)
+    try:
+        check(base.reference, first.reference, own, cache_dir)
+    except configs.MisfitError:
+        raise
+    except RelexError as error:
+        if base.found_in is None:
+            raise
+        return [f"the base that {base.found_in} names could not be looked at: {error}"]
+    proposed = series.base
+    if first.kind == "adapter" and base.found_in is None and proposed is not None:
+        names = {PurePosixPath(one.reference).name for one in (base, proposed)}
+        if len(names) > 1:
+            return [f"{proposed.found_in} names another base: {proposed.reference}"]
+    return []
+
+
+def _target(
+    series: Series, chosen: Sequence[Checkpoint], given: float | None
+) -> tuple[float, str | None]:
+    """The target step and, when it was not given, why it is this one."""
+    if given is not None:
+        return given, None
+    last = series.last_step
+    if last > series.steps[-1]:
+        return last, "the end of the run by max_steps in trainer_state.json"
+    why = "the last step seen in the series"
+    if last == chosen[-1].step:
+        why += ", which is observed: set the step to extrapolate to"
+    return last, why

@@ -1,0 +1,28 @@
+"""The one way in: a folder on this disk, else a repo on the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from relex_merge.discovery.found import NothingFoundError, Series
+from relex_merge.discovery.local import find_local
+from relex_merge.discovery.on_hub import find_on_hub
+from relex_merge.references import hub_reference, may_be_on_hub
+
+
+def find(series: str, pattern: str | None = None, cache_dir: str | None = None) -> Series:
+    """The series in a local folder or a Hub repo.
+
+    series: a folder; ``owner/name``, where branches, tags, folders of ``main`` and the commits on
+    it are looked at; or ``owner/name[/folder]@revision``, where folders of that revision and the
+    commits on it are. pattern: its first group is the step in the name of a branch, tag or folder,
+    or in the title of a commit; default: what such names usually look like.
+
+    Raises NothingFoundError when there is no checkpoint, and RelexError for whatever else is wrong.
+    """
+    folder = Path(series).expanduser()
+    if folder.is_dir():
+        return find_local(folder, pattern)
+    if not may_be_on_hub(series.partition("@")[0]):
+        raise NothingFoundError(f"{series} is not a folder")
+    return find_on_hub(hub_reference(series), pattern, cache_dir)
