@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relex_merge import documents, job, through_mergekit
+from relex_merge.choice import Choice
 from relex_merge.companions import copy_companions
 from relex_merge.documents import whole
 from relex_merge.errors import RelexError
@@ -21,9 +22,12 @@ from relex_merge.inspection import (
     of_series,
     with_holdout,
 )
+from relex_merge.lora import forms
+from relex_merge.lora.stacks import adapters_of
 from relex_merge.plan import NeedsMergekit
 from relex_merge.predictor import Predictor
 from relex_merge.recipe import Recipe, RecipeSource, load_recipe
+from relex_merge.resolution import is_open, refuse_to_stop, settle
 from relex_merge.resources import available
 from relex_merge.series import Snapshot
 from relex_merge.staging import Staging, check_free, staging
@@ -66,10 +70,13 @@ def extrapolate(
     memory_budget: int | None = None,
     stream: bool | None = None,
     reuse: str | Path | None = None,
+    form: str | None = None,
+    lora_rank: int | None = None,
     figure: bool | None = None,
     quiet: bool = False,
     notify: Notify = _say_nothing,
     accept: Callable[[dict[str, Any]], None] = _accept_all,
+    anyway: bool = False,
 ) -> Result:
     """Run a recipe and write the model to ``out``, whole or not at all.
 
@@ -87,10 +94,14 @@ def extrapolate(
             when they are not in the cache (None).
         reuse: an earlier output of the same series, or its relex_gram.safetensors: its Gram
             matrices are used instead of being formed again.
+        form: "adapter" or "model"; default: what the checkpoints are.
+        lora_rank: rank of an adapter; default: that of the series' own adapters, or 32.
         figure: draw the report for the model card; default: when matplotlib is installed.
         quiet: no progress bar.
         notify: called with remarks for the user, such as a fall-back to mergekit's path.
         accept: called with each report before anything appears at ``out``; it may raise.
+        anyway: write the last observed checkpoint where ``predictor: auto`` or ``target_step:
+            auto`` say to stop there; otherwise that is an error.
 
     Raises:
         RelexError: whatever is wrong, with the remedy; nothing is left at ``out``.
@@ -106,9 +117,12 @@ def extrapolate(
         memory_budget,
         stream,
         reuse,
+        form,
+        lora_rank,
         find_spec("matplotlib") is not None if figure is None else figure,
         quiet,
         notify,
+        anyway,
     )
     _spare_sources(run.recipe, run.out)
     with staging(run.out, force) as stage, hub_bars(not quiet):
@@ -153,9 +167,12 @@ class _Run:
     memory_budget: int | None
     stream: bool | None
     reuse: str | Path | None
+    form: str | None
+    lora_rank: int | None
     figure: bool
     quiet: bool
     notify: Notify
+    anyway: bool
 
     def into(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
         """Everything up to the renaming."""
@@ -173,24 +190,37 @@ class _Run:
                     f"the recipe uses {reason}, which goes through mergekit's own path, one target "
                     "at a time; run it once for each target step"
                 ) from reason
+            if self.form == "adapter":
+                raise RelexError(f"no adapter can be written: the recipe uses {reason}") from reason
             self.notify(f"using mergekit's own path: the recipe uses {reason}")
             return self._by_mergekit(stage)
 
     def _by_engine(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
         prepared = job.prepare(self.recipe, self.targets, self.options, self.stream)
+        form = forms.form_of(prepared, self.form, self.lora_rank)
         resources = available(self.options, self.memory_budget)
         known = None if self.reuse is None else load_statistics(Path(self.reuse))
         folders = [stage.content / name for name in self._names()]
+        choices: list[Choice | None] = [None] * len(self.targets)
         with progress_bar(self.quiet) as progress:
-            statistics = job.compute(
-                prepared, stage, folders, resources, self.options, progress, known
+            if is_open(prepared.plan):
+                if known is None:
+                    known = forms.examine(prepared, resources, progress)
+                elif not adapters_of(prepared.plan):
+                    job.check_known(prepared, known)
+                prepared, choices = settle(prepared, known)
+                for choice in choices if not self.anyway else ():
+                    refuse_to_stop(choice)
+            statistics, adapters = forms.compute(
+                prepared, form, stage, folders, resources, self.options, progress, known
             )
         reports = []
         for index, (target, folder) in enumerate(zip(self.targets, folders, strict=True)):
             predictors = {
-                t.name: t.predictors[index] for t in prepared.plan.tensors if t.predictors
+                t.name: t.predictors[index]
+                for t in prepared.plan.tensors
+                if t.predictors and t.name in statistics.tensors
             }
-            job.add_companions(prepared, folder, self.options)
             reports.append(
                 self._document(
                     folder,
@@ -200,6 +230,8 @@ class _Run:
                     prepared.snapshots,
                     job.stored_dtype(prepared.plan),
                     prepared.config.architectures,
+                    adapters[index] if adapters else None,
+                    choices[index],
                 )
             )
         outputs = {
@@ -250,9 +282,15 @@ class _Run:
         snapshots: Sequence[Snapshot],
         dtype: str,
         architectures: Sequence[str],
+        adapter: dict[str, Any] | None = None,
+        choice: Choice | None = None,
     ) -> dict[str, Any]:
         recipe = self.recipe if target is None else load_recipe(self.recipe, target_step=target)
-        report = documents.make_report(statistics, predictors, snapshots, dtype)
+        report = documents.make_report(statistics, predictors, snapshots, dtype, choice=choice)
+        if adapter is not None:
+            report["adapter"] = adapter
+            for remark in forms.remarks(adapter):
+                self.notify(remark)
         documents.write_documents(
             folder,
             recipe,
@@ -277,6 +315,8 @@ def forecast(
     stream: bool | None = None,
     reuse: str | Path | None = None,
     force: bool = False,
+    form: str | None = None,
+    lora_rank: int | None = None,
     **_: object,
 ) -> str:
     """What :func:`extrapolate` with the same arguments would read and write, as text.
@@ -286,6 +326,7 @@ def forecast(
     from mergekit.options import MergeOptions
 
     from relex_merge.forecast import describe
+    from relex_merge.lora import forecast as lora_forecast
 
     check_free(Path(out), force)
     targets = _targets(target_step)
@@ -300,6 +341,9 @@ def forecast(
     except NeedsMergekit as reason:
         return f"through mergekit's own path (the recipe uses {reason}): every revision whole"
     resources = available(options, memory_budget)
+    if adapters_of(prepared.plan) or form == "adapter":
+        written = forms.form_of(prepared, form, lora_rank)
+        return lora_forecast.describe(prepared, written, resources, Path(out), options)
     known, cached = reuse is not None, stream is False
     return describe(prepared, resources, Path(out), options, reused=known, cached=cached)
 
@@ -352,7 +396,7 @@ def examine(
             "a base of the same vocabulary"
         ) from reason
     with progress_bar(quiet) as progress:
-        found = job.examine(prepared, available(options, memory_budget), progress)
+        found = forms.examine(prepared, available(options, memory_budget), progress)
     return of_series(prepared, found)
 
 

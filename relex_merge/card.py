@@ -11,17 +11,28 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
+from relex_merge.references import hub_reference
 from relex_merge.scrub import is_local_path, local_names, scrub, scrub_yaml
 
 # The parts of a report that a card shows.
-_SHOWN = ("method", "base", "checkpoints", "target_step", "summary", "verdict", "versions")
+_SHOWN = (
+    "method",
+    "base",
+    "checkpoints",
+    "target_step",
+    "summary",
+    "verdict",
+    "versions",
+    "choice",
+)
 PLACEHOLDER_REPO = "your-name/your-model"
 TAGS = ("mergekit", "merge", "relex", "rlvr")
 HUB = "https://huggingface.co"
@@ -103,16 +114,24 @@ def default_revision(report: Mapping[str, Any]) -> str:
     return f"relex-step-{format_step(report['target_step'])}"
 
 
-def loading_snippet(repo: str, revision: str | None = None) -> str:
-    """Python that loads the model and its tokenizer from the Hub: an import and two lines.
+def loading_snippet(repo: str, revision: str | None = None, *, adapter: bool = False) -> str:
+    """Python that loads the model and its tokenizer from the Hub: imports and two lines.
 
     Args:
         repo: repo id.
         revision: branch, tag, sha or ``refs/pr/N``; None for the default branch.
+        adapter: whether it is a PEFT adapter, which brings its base with it.
     """
     arguments = json.dumps(repo, ensure_ascii=False)
     if revision is not None:
         arguments += f", revision={json.dumps(revision, ensure_ascii=False)}"
+    if adapter:
+        return (
+            "from peft import AutoPeftModelForCausalLM\n"
+            "from transformers import AutoTokenizer\n"
+            f"model = AutoPeftModelForCausalLM.from_pretrained({arguments})\n"
+            f"tokenizer = AutoTokenizer.from_pretrained({arguments})"
+        )
     return (
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
         f"model = AutoModelForCausalLM.from_pretrained({arguments})\n"
@@ -122,8 +141,9 @@ def loading_snippet(repo: str, revision: str | None = None) -> str:
 
 def fill_snippet(card: str, report: Mapping[str, Any], repo: str, revision: str | None) -> str:
     """``card`` with the repo and revision it is pushed to in the place of the placeholder."""
-    placeholder = loading_snippet(PLACEHOLDER_REPO, default_revision(report))
-    return card.replace(placeholder, loading_snippet(repo, revision))
+    adapter = "adapter" in report
+    placeholder = loading_snippet(PLACEHOLDER_REPO, default_revision(report), adapter=adapter)
+    return card.replace(placeholder, loading_snippet(repo, revision, adapter=adapter))
 
 
 def model_card(
@@ -145,15 +165,22 @@ def model_card(
         pipeline_tag: the Hub's task id, or None where it is not known.
         figure: file beside the card that shows the report, if there is one.
     """
-    report = {key: report[key] for key in _SHOWN}
+    adapter = report.get("adapter")
+    report = {key: report[key] for key in _SHOWN if key in report}
     names = local_names(report, yaml.safe_load(recipe_yaml))
     shown = scrub(report, names)
-    base = _hub_id(report["base"]["reference"])
+    base = hub_id(report["base"]["reference"])
     sections = [
-        f"---\n{_front_matter(base, license, pipeline_tag)}\n---",
+        f"---\n{front_matter(base, license, pipeline_tag, adapter is not None)}\n---",
         f"# {_text(scrub(name, names))}",
         _opening(shown),
-        _fenced(loading_snippet(PLACEHOLDER_REPO, default_revision(report)), "python"),
+        _fenced(
+            loading_snippet(
+                PLACEHOLDER_REPO, default_revision(report), adapter=adapter is not None
+            ),
+            "python",
+        ),
+        *([_adapter(adapter)] if adapter else []),
         "## What was observed",
         _observed(shown),
         "## Method",
@@ -169,8 +196,28 @@ def model_card(
     return "\n\n".join(sections) + "\n"
 
 
-def _front_matter(base: str | None, license: License | None, pipeline_tag: str | None) -> str:
-    """YAML of the front matter, without its fences."""
+def _adapter(adapter: Mapping[str, Any]) -> str:
+    """One paragraph: what of the update the factors hold."""
+    return (
+        f"This is a LoRA adapter of rank {adapter['rank']} on {len(adapter['modules'])} modules. "
+        f"It holds {1 - adapter['discarded']:.2%} of the energy ‖θ − θ₀‖² of the update: the "
+        "truncated SVD of each weight's, which is the best approximation of that rank."
+    )
+
+
+def front_matter(
+    base: str | None,
+    license: License | None,
+    pipeline_tag: str | None,
+    adapter: bool,
+    *,
+    tags: Sequence[str] = TAGS,
+    relation: str = "merge",
+) -> str:
+    """YAML of the front matter, without its fences.
+
+    relation: what a whole model is to its base, as the Hub names it.
+    """
     from huggingface_hub import ModelCardData
 
     link = license.link if license else None
@@ -179,22 +226,22 @@ def _front_matter(base: str | None, license: License | None, pipeline_tag: str |
         link = f"{HUB}/{base}/blob/main/{link.removeprefix('./')}" if base else None
     data = ModelCardData(
         base_model=base,
-        library_name="transformers",
+        library_name="peft" if adapter else "transformers",
         license=license.ids[0] if license else None,
         license_name=license.name if license else None,
         license_link=link,
         pipeline_tag=pipeline_tag,
-        tags=list(TAGS),
-        base_model_relation="merge" if base else None,
+        tags=[*tags, *(["lora"] if adapter else [])],
+        base_model_relation=("adapter" if adapter else relation) if base else None,
     )
     if license and len(license.ids) > 1:
         data["license"] = list(license.ids)
     return data.to_yaml()
 
 
-def _hub_id(reference: str) -> str | None:
-    """Repo id in a reference such as ``org/name@revision``, or None for a local folder."""
-    repo = re.split(r"[@+]", reference, maxsplit=1)[0]
+def hub_id(reference: str) -> str | None:
+    """Repo id in a reference such as ``org/name/folder@revision``, or None for a local folder."""
+    repo = hub_reference(re.split(r"[@+]", reference, maxsplit=1)[0]).repo
     return repo if _REPO_ID.fullmatch(repo) and not is_local_path(reference) else None
 
 
@@ -269,7 +316,8 @@ def _reference(item: Mapping[str, Any]) -> str:
     shown = _code(reference).replace("|", r"\|")
     if sha is None:
         return shown
-    return f"{shown} at [`{sha[:8]}`]({HUB}/{_hub_id(reference)}/tree/{sha})"
+    place = "/".join([sha, *filter(None, [quote(hub_reference(reference).folder)])])
+    return f"{shown} at [`{sha[:8]}`]({HUB}/{hub_id(reference)}/tree/{place})"
 
 
 def _method(report: Mapping[str, Any]) -> str:
@@ -283,6 +331,8 @@ def _method(report: Mapping[str, Any]) -> str:
     )
     if _reconstructs(report):
         rest = "The tensor written is the observed update of that step, projected on it."
+    elif (law := method.get("predictor", "linear")) != "linear":
+        rest = _OTHER_LAWS[law].format(target=format_step(report["target_step"]))
     else:
         fitted = "all observed steps" if method["window"] is None else _window(method["window"])
         rest = (
@@ -290,7 +340,41 @@ def _method(report: Mapping[str, Any]) -> str:
             f"{_number(method['degree'])} by least squares, continued to step "
             f"{format_step(report['target_step'])} and added back to the base."
         )
-    return f"{start}{rest} Source: {PAPER}. Merged with [mergekit]({MERGEKIT_URL})."
+    chosen = "".join(f"\n\n{line}" for line in _choice(report))
+    return f"{start}{rest} Source: {PAPER}. Merged with [mergekit]({MERGEKIT_URL}).{chosen}"
+
+
+# How each predictor continues the coefficients; `stay` and `blend` have no curve of their own.
+_OTHER_LAWS = {
+    "sqrt": "The coefficients along it follow a·√s + b, continued to step {target}.",
+    "power": "The coefficients along it follow a·s^p + b, p fitted, continued to step {target}.",
+    "saturating": "The coefficients along it follow c·(1 − e^(−s/τ)), continued to step {target}.",
+    "local": "The coefficients along it keep their latest slope up to step {target}.",
+    "damped": "The coefficients along it follow a line to step {target}, held back by as much as "
+    "backtests show it to overshoot.",
+    "stay": "No continuation was expected to come closer to step {target} than the last observed "
+    "checkpoint, so that is what is written.",
+    "blend": "Several continuations to step {target} are averaged, with the weights that did best "
+    "in backtests.",
+}
+
+
+def _choice(report: Mapping[str, Any]) -> list[str]:
+    """How the predictor was chosen, and what spoke for each, where the recipe left it open."""
+    choice = report.get("choice")
+    if choice is None:
+        return []
+    reasons = " ".join(_text(reason) for reason in choice["reasons"])
+    said = f"The predictor was chosen by backtests, once per {choice['scope']}: {reasons}"
+    group = next(g for g in choice["groups"].values() if g["predictor"] == choice["predictor"])
+    if not group["candidates"]:
+        return [said]
+    rows = [
+        f"| {name} | " + " | ".join(_number(c[k]) for k in ("expected", "low", "same_ratio")) + " |"
+        for name, c in group["candidates"].items()
+    ]
+    head = "| Predictor | expected skill | likely at least | backtest |\n|---|---:|---:|---:|"
+    return [said, "\n".join([head, *rows])]
 
 
 def _window(window: float) -> str:

@@ -53,12 +53,18 @@ def copy_companions(
     """
     with disk_errors(folder):
         if tokenizer:
-            _copy(donors, folder, TOKENIZER, needs=VOCABULARY)
-            _copy_chat_template(donors, folder)
+            copy_tokenizer(donors, folder)
         _copy(donors, folder, PROCESSOR, needs=PROCESSOR)
         _copy(donors, folder, GENERATION, needs=GENERATION)
         for file in tagalong:
             _copy(donors, folder, (file,), needs=(file,))
+
+
+def copy_tokenizer(donors: Sequence[Path], folder: Path) -> None:
+    """Tokenizer and chat template, each from the first of ``donors`` that has one."""
+    with disk_errors(folder):
+        _copy(donors, folder, TOKENIZER, needs=VOCABULARY)
+        _copy_chat_template(donors, folder)
 
 
 def _copy(

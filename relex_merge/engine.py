@@ -107,7 +107,7 @@ class Engine:
         readers = max(source.parallel_reads for source in self._plan.sources)
         with (
             kernels.ieee_float32(),
-            _single_threaded(),
+            single_threaded(),
             ThreadPoolExecutor(readers, "relex-read") as self._readers,
             ThreadPoolExecutor(self._workers, "relex-compute") as self._compute,
         ):
@@ -272,7 +272,9 @@ class Engine:
         results = [data[0]] * self._plan.targets
         if plan.predictors is not None:
             results = [torch.empty_like(data[0], dtype=plan.work) for _ in solver.W]
-            kernels.combine(data, solver.W, results, kernels.compute_dtype(data, plan.out.numel))
+            dtype = kernels.compute_dtype(data, plan.out.numel)
+            onto_base = not self._plan.deltas
+            kernels.combine(data, solver.W, results, dtype, onto_base=onto_base)
         start = (segment.start + columns.start) * plan.out.dtype.itemsize
         for target, result in enumerate(results):
             rounded = result.to(plan.out.dtype)
@@ -328,7 +330,7 @@ class _Countdown:
 
 
 @contextmanager
-def _single_threaded() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """Each worker computes on one core: the engine's parallelism is over spans.
 
     torch has its own switch; numpy's BLAS, which solves the T × T problems, would otherwise spin on

@@ -21,7 +21,7 @@ _CONFIGS = ("config.json", "adapter_config.json")
 _WEIGHTS = (".safetensors", ".bin")
 _INDEX = (".safetensors.index.json", ".bin.index.json")
 _SHARD = re.compile(r"(?P<stem>.+)-\d+-of-\d+(?P<suffix>\.safetensors|\.bin)")
-_TEMPORARY = re.compile(
+TEMPORARY = re.compile(
     r"(?i).*(\.tmp|\.temp|\.part|\.partial|\.incomplete|\.lock|~)|(tmp|temp)[-_.].*"
 )
 
@@ -39,6 +39,11 @@ class Finished:
     folder: Path
     files: tuple[str, ...]
     report: dict[str, Any] | None
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it is a PEFT adapter instead of a model."""
+        return "config.json" not in self.files
 
 
 def check_finished(folder: Path) -> Finished:
@@ -84,7 +89,7 @@ def _files(folder: Path) -> tuple[str, ...]:
         relative = path.relative_to(folder)
         if path.is_dir() or any(part.startswith(".") for part in relative.parts):
             continue
-        if _TEMPORARY.fullmatch(path.name) or not path.is_file():
+        if TEMPORARY.fullmatch(path.name) or not path.is_file():
             raise RelexError(
                 f"{path} is an unfinished file, so the output is not complete; run the recipe "
                 "again, or delete the file if it is none of the model's"

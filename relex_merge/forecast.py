@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,11 @@ def describe(
         "scratch disk": size(scratch),
         "output": f"{size(plan.targets * sum(s.size for s in shards))} in {out}",
     }
+    return table(rows)
+
+
+def table(rows: Mapping[str, str]) -> str:
+    """A line for each name and its text."""
     width = max(len(name) for name in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
 

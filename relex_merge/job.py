@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -18,12 +18,16 @@ from relex_merge import __version__, companions, plan, series
 from relex_merge.architecture import architecture_of, read_config
 from relex_merge.engine import Engine, Sink
 from relex_merge.errors import RelexError
+from relex_merge.lora.adapter import open_adapter
+from relex_merge.lora.config import read_adapter_config
+from relex_merge.lora.merged import MergedSource
+from relex_merge.lora.stacks import adapters_of
 from relex_merge.output import ModelOutput, shards_of
 from relex_merge.ranges import Connections
 from relex_merge.recipe import Recipe
 from relex_merge.resources import Resources
 from relex_merge.schedule import Schedule, make_schedule
-from relex_merge.sources import Source, open_folder
+from relex_merge.sources import ADAPTER_WEIGHTS, Source, open_folder
 from relex_merge.spill import spilling
 from relex_merge.staging import Staging
 from relex_merge.statistics import SeriesStatistics, TensorStatistics
@@ -56,7 +60,7 @@ class Prepared:
     def fingerprint(self) -> str:
         """The same for the same weights: commits on the Hub; sizes and times of local files."""
         marks = [
-            [snapshot.pin.repo, snapshot.sha] if snapshot.pin else source.fingerprint()
+            snapshot.pin.mark if snapshot.pin else source.fingerprint()
             for snapshot, source in zip(self.snapshots, self.plan.sources, strict=True)
         ]
         return hashlib.sha256(json.dumps(marks).encode()).hexdigest()
@@ -78,11 +82,15 @@ def prepare(
     plan.refuse_other_machinery(recipe, options)
     listed = [c for c in plan.listed_checkpoints(recipe) if c.observed or holdout]
     references = [str(recipe.config.base_model), *(c.reference for c in listed)]
-    snapshots = series.locate(references, cache_dir=options.transformers_cache, stream=stream)
+    cache = options.transformers_cache
+    snapshots = series.locate(references, cache_dir=cache, stream=stream)
+    if snapshots[0].streamed and _read_often(snapshots):
+        snapshots[:1] = series.locate(references[:1], cache_dir=cache, stream=False)
     base = snapshots[0]
     config = read_config(base.folder, base.reference, trust_remote_code=options.trust_remote_code)
     with Connections() as connections:
         sources = series.in_parallel(lambda s: open_source(s, connections), snapshots)
+    sources = adapted(snapshots, sources)
     architecture = architecture_of(config, base.folder, sources[0].tensors, options)
     steps = np.array([c.step for c in listed], dtype=np.float64)
     observed = np.array([c.observed for c in listed], dtype=bool)
@@ -98,7 +106,43 @@ def open_source(snapshot: series.Snapshot, connections: Connections) -> Source:
     """The weights of a snapshot, from the disk or in ranges from the Hub."""
     if snapshot.streamed and snapshot.pin is not None:
         return HubSource(snapshot.pin, snapshot.folder, snapshot.reference, connections)
-    return open_folder(snapshot.folder, snapshot.reference)
+    files = [f for f in ADAPTER_WEIGHTS if snapshot.is_adapter and f in snapshot.files][:1]
+    if snapshot.is_adapter and not files:
+        raise RelexError(f"{snapshot.reference} is an adapter without {ADAPTER_WEIGHTS[0]}")
+    return open_folder(snapshot.folder, snapshot.reference, files)
+
+
+def _read_often(snapshots: Sequence[series.Snapshot]) -> bool:
+    """Whether the base's weights are read for every adapter: in mixed series, and for DoRA."""
+    adapters = [s for s in snapshots[1:] if s.is_adapter]
+    mixed = 0 < len(adapters) < len(snapshots) - 1
+    return mixed or any(read_adapter_config(s.folder, s.reference).dora for s in adapters)
+
+
+def adapted(snapshots: Sequence[series.Snapshot], sources: Sequence[Source]) -> list[Source]:
+    """The sources, adapters as the base with them applied. Raises RelexError where they do not fit.
+
+    snapshots, sources: base first.
+    """
+    base = sources[0]
+    if snapshots[0].is_adapter:
+        raise RelexError(
+            f"base_model {base.label} is an adapter; name the model that the adapters are on"
+        )
+    found = list(sources)
+    trained_on: dict[str, str] = {}
+    for index, snapshot in enumerate(snapshots[1:], start=1):
+        if snapshot.is_adapter:
+            config = read_adapter_config(snapshot.folder, snapshot.reference)
+            if config.base:
+                trained_on.setdefault(PurePath(config.base).name, snapshot.reference)
+            found[index] = MergedSource(base, open_adapter(sources[index], config, base))
+    if len(trained_on) > 1:
+        (one, first), (other, second) = list(trained_on.items())[:2]
+        raise RelexError(
+            f"{first} is an adapter on {one}, {second} on {other}; a series has one base"
+        )
+    return found
 
 
 def schedule(
@@ -137,7 +181,7 @@ def compute(
     known: statistics of an earlier pass over the same weights, so that one pass is enough.
     """
     if known is not None:
-        _check_known(prepared, known)
+        check_known(prepared, known)
     shards = shards_of(prepared.plan, options.out_shard_size)
     stage.begin(_key(prepared, options))
     output = ModelOutput(prepared.plan, stage, folders, shards)
@@ -178,7 +222,7 @@ def _check_room(stage: Staging, needed: int) -> None:
 
 def examine(prepared: Prepared, resources: Resources, progress: Progress) -> SeriesStatistics:
     """Only form the Gram matrices, of every checkpoint that was prepared."""
-    found = _Collected()
+    found = Collected()
     everything = range(len(prepared.plan.tensors))
     pieces = schedule(prepared, everything, resources, combine=False)
     run_engine(prepared, pieces, found, resources, progress, None)
@@ -187,19 +231,24 @@ def examine(prepared: Prepared, resources: Resources, progress: Progress) -> Ser
     return SeriesStatistics(prepared.plan.steps, tensors, prepared.fingerprint())
 
 
-class _Collected:
-    """The sink of a pass without an output."""
+class Collected:
+    """A sink that keeps the statistics; ``onward`` takes the bytes, where any are written."""
 
-    def __init__(self) -> None:
+    def __init__(self, onward: Sink | None = None) -> None:
         self.statistics: dict[int, TensorStatistics] = {}
+        self._onward = onward
 
     def write(self, target: int, tensor: int, start: int, data: memoryview) -> None:
-        """Never called: the schedule combines nothing."""
+        """Never called where the schedule combines nothing."""
+        assert self._onward is not None
+        self._onward.write(target, tensor, start, data)
 
     def finished(self, tensor: int, statistics: TensorStatistics | None) -> None:
         """Keep what is known of a tensor."""
         if statistics is not None:
             self.statistics[tensor] = statistics
+        if self._onward is not None:
+            self._onward.finished(tensor, statistics)
 
 
 def run_engine(
@@ -223,7 +272,8 @@ def run_engine(
     ).run()
 
 
-def _check_known(prepared: Prepared, known: SeriesStatistics) -> None:
+def check_known(prepared: Prepared, known: SeriesStatistics) -> None:
+    """Raise RelexError unless ``known`` was formed from these checkpoints."""
     wanted = {tensor.name for tensor in prepared.plan.tensors if tensor.predictors is not None}
     if known.fingerprint != prepared.fingerprint() or wanted != set(known.tensors):
         raise RelexError(
@@ -265,6 +315,10 @@ def output_dtype(made: plan.ModelPlan) -> str:
 def stored_dtype(made: plan.ModelPlan) -> str:
     """The dtype in which the last checkpoint stores most of its numbers."""
     numbers: Counter[str] = Counter()
+    for adapter in adapters_of(made)[-1:]:
+        for info in adapter.source.tensors.values():
+            numbers[str(info.dtype).removeprefix("torch.")] += info.numel
+        return numbers.most_common(1)[0][0]
     for tensor in made.tensors:
         info = made.sources[-1].tensors[tensor.stored[-1]]
         numbers[str(info.dtype).removeprefix("torch.")] += info.numel

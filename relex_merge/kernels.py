@@ -100,14 +100,43 @@ def accumulate(rows: Rows, dtype: torch.dtype, last: int = -1) -> TensorStatisti
     return TensorStatistics(G.cpu().numpy(), norm.item(), int(moved.item()), rows[0].numel())
 
 
-def combine(rows: Rows, W: torch.Tensor, out: Sequence[torch.Tensor], dtype: torch.dtype) -> None:
+def extend(
+    rows: Rows, new: Sequence[int], dtype: torch.dtype, last: int = -1
+) -> tuple[torch.Tensor, float, int]:
+    """The rows ``new`` (K indices of T) of G of a series that has grown: (K, T) float64 on CPU.
+
+    ‖θ₀‖² and the count for checkpoint ``last`` come with them, as in :func:`accumulate`. T·K·n
+    multiplications instead of T²·n.
+    """
+    T, device = len(rows) - 1, rows[0].device
+    G = torch.zeros((len(new), T), dtype=torch.float64, device=device)
+    norm = torch.zeros((), dtype=torch.float64, device=device)
+    moved = torch.zeros((), dtype=torch.int64, device=device)
+    for _, base, D in _chunks(rows, dtype):
+        G += D[list(new)] @ D.T
+        norm += base @ base
+        moved += torch.count_nonzero(D[last])
+    return G.cpu(), norm.item(), int(moved.item())
+
+
+def combine(
+    rows: Rows,
+    W: torch.Tensor,
+    out: Sequence[torch.Tensor],
+    dtype: torch.dtype,
+    *,
+    onto_base: bool = True,
+) -> None:
     """Write θ₀ + Σ_t W_kt δ_t into ``out[k]`` (n,) for each row k of W (K, T) float64.
 
     Computed in ``dtype``, rounded once to the dtype of ``out[k]``. A row of zeros copies the base
-    bit for bit.
+    bit for bit. onto_base: False leaves θ₀ out.
     """
     still = [not bool(w.any()) for w in W]
     W = W.to(device=rows[0].device, dtype=dtype)
     for columns, base, D in _chunks(rows, dtype):
         for target, shift, at_rest in zip(out, W @ D, still, strict=True):
-            target[columns] = rows[0][columns] if at_rest else shift.add_(base)
+            if onto_base:
+                target[columns] = rows[0][columns] if at_rest else shift.add_(base)
+            else:
+                target[columns] = shift

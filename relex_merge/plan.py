@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,6 +52,7 @@ class ModelPlan:
 
     sources: base first, then T checkpoints; steps: (T,) ascending; targets: how many target steps;
     last: index of the last checkpoint that is observed; those behind it are held out.
+    deltas: whether Σ_t w_t δ_t is written, without the base.
     """
 
     sources: tuple[Source, ...]
@@ -58,6 +60,7 @@ class ModelPlan:
     targets: int
     tensors: tuple[TensorPlan, ...]
     last: int = -1
+    deltas: bool = False
 
     @property
     def T(self) -> int:  # noqa: N802  # the paper's letter
@@ -83,7 +86,7 @@ def refuse_other_machinery(recipe: Recipe, options: MergeOptions) -> None:
         "tokenizer": config.tokenizer,
         "tokenizer_source": config.tokenizer_source,
         "chat_template": config.chat_template,
-        "adapters (base+adapter)": any(m.lora for m in config.referenced_models()),
+        "a base with an adapter": bool(config.base_model and config.base_model.lora),
         "--unsafe-truncate-embeddings": options.unsafe_truncate_embeddings,
         "--no-safe-serialization": not options.safe_serialization,
         "--multi-gpu": options.multi_gpu,
@@ -95,7 +98,10 @@ def refuse_other_machinery(recipe: Recipe, options: MergeOptions) -> None:
 
 @dataclass(frozen=True)
 class Listed:
-    """A checkpoint as a recipe lists it. observed: it enters the fit; else it is held out."""
+    """A checkpoint as a recipe lists it. observed: it enters the fit; else it is held out.
+
+    reference: what is read; of ``base+adapter`` the adapter.
+    """
 
     reference: str
     step: float
@@ -114,7 +120,14 @@ def listed_checkpoints(recipe: Recipe) -> list[Listed]:
     own = [entry.parameters or {} for entry in entries]
     given = [_number(p.get("step"), label) for p, label in zip(own, labels, strict=True)]
     observed = [is_observed(p.get("role"), label) for p, label in zip(own, labels, strict=True)]
-    return [Listed(labels[i], s, observed[i]) for s, i in steps_in_order(labels, given)]
+    read = [str(entry.model.lora or entry.model) for entry in entries]
+    for entry in entries:
+        if entry.model.lora and base and entry.model.model != base.model:
+            raise RelexError(
+                f"{entry.model} is an adapter on {entry.model.model}, but the recipe's base_model "
+                f"is {base}; a series has one base"
+            )
+    return [Listed(read[i], s, observed[i]) for s, i in steps_in_order(labels, given)]
 
 
 def _number(value: Any, label: str) -> float | None:
@@ -243,16 +256,19 @@ def _plan_tensor(
     if not all(info.dtype.is_floating_point for info in infos):
         return TensorPlan(weight.name, stored, infos[0].dtype, infos[0], None)
     config = settings.recipe.config
-    work = dtype_from_name(weight.force_dtype or config.dtype)
-    if work is None:
-        work = infos[0].dtype
-        for info in infos[1:]:
-            work = torch.promote_types(work, info.dtype)
+    stored_as = [info.dtype for info, s in zip(infos, sources, strict=True) if not s.computed]
+    work = dtype_from_name(weight.force_dtype or config.dtype) or _widest(stored_as)
     out = dtype_from_name(weight.force_dtype or config.out_dtype) or work
+    if len(stored_as) < len(infos):  # an adapter's delta would not survive rounding to bfloat16
+        work = _widest([info.dtype for info in infos])
     shape = infos[0].shape
     return TensorPlan(
         weight.name, stored, work, TensorInfo(out, shape), settings.predictors(weight.name, t)
     )
+
+
+def _widest(dtypes: Sequence[torch.dtype]) -> torch.dtype:
+    return reduce(torch.promote_types, dtypes)
 
 
 class Settings:
@@ -294,6 +310,8 @@ class Settings:
             values = {**values, "target_step": target}
         key = tuple(sorted(values.items()))
         if key not in self._checked:
+            if values["target_step"] == "auto":
+                values = {**values, "target_step": float(self._steps[-1]), "auto_target": True}
             predictor = Predictor(**values)
             predictor.check(self._steps)
             self._checked[key] = predictor

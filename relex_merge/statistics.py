@@ -26,7 +26,7 @@ class TensorStatistics:
     """One tensor's trajectory, summed over its d numbers in float64.
 
     gram: (T, T), G_ij = ⟨δ_i, δ_j⟩ in weight², checkpoints in the order of their steps.
-    base_squared_norm: ‖θ₀‖².
+    base_squared_norm: ‖θ₀‖²; NaN where the base's weights were not read (series of adapters).
     moved: how many of the d numbers differ from the base at the last observed checkpoint.
     numel: d.
     """
@@ -70,7 +70,10 @@ class SeriesStatistics:
         """Write G (float64) of every tensor and, as metadata, the rest; a few MB for 75 × 340."""
         from safetensors.numpy import save
 
-        rest = {n: [t.base_squared_norm, t.moved, t.numel] for n, t in self.tensors.items()}
+        rest = {
+            n: [None if np.isnan(t.base_squared_norm) else t.base_squared_norm, t.moved, t.numel]
+            for n, t in self.tensors.items()
+        }
         arrays = {_PREFIX + name: np.ascontiguousarray(t.gram) for name, t in self.tensors.items()}
         about = {
             "steps": self.steps.tolist(),
@@ -91,7 +94,10 @@ class SeriesStatistics:
                 steps = np.asarray(about["steps"], dtype=np.float64)
                 tensors = {
                     name: TensorStatistics(
-                        file.get_tensor(_PREFIX + name), norm, int(moved), int(numel)
+                        file.get_tensor(_PREFIX + name),
+                        float("nan") if norm is None else norm,
+                        int(moved),
+                        int(numel),
                     )
                     for name, (norm, moved, numel) in about["tensors"].items()
                 }

@@ -55,15 +55,16 @@ def plan_shards(tensors: Mapping[str, TensorInfo], max_bytes: int) -> list[Shard
         groups[-1][name] = info
         filled += info.nbytes
     if len(groups) == 1:
-        return [_layout("model.safetensors", groups[0])]
+        return [layout("model.safetensors", groups[0])]
     total = len(groups)
     return [
-        _layout(f"model-{i:05d}-of-{total:05d}.safetensors", group)
+        layout(f"model-{i:05d}-of-{total:05d}.safetensors", group)
         for i, group in enumerate(groups, start=1)
     ]
 
 
-def _layout(file: str, tensors: Mapping[str, TensorInfo]) -> Shard:
+def layout(file: str, tensors: Mapping[str, TensorInfo]) -> Shard:
+    """The header and the offsets of one safetensors file that holds ``tensors``."""
     # Wide dtypes first keeps every tensor aligned to its own size, as the format asks of writers.
     ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}

@@ -49,8 +49,13 @@ def test_every_recipe_is_plain_mergekit_yaml_and_explained(path: Path) -> None:
     assert f"relex-merge run recipes/{path.name} OUT" in text
 
 
-def test_there_is_a_recipe_for_each_public_series_local_folders_and_filters() -> None:
-    assert {path.name for path in FILES} == {*PUBLIC, "local-folders.yml", "per-tensor-filters.yml"}
+def test_there_is_a_recipe_for_each_public_series_local_folders_adapters_and_filters() -> None:
+    assert {path.name for path in FILES} == {
+        *PUBLIC,
+        "local-folders.yml",
+        "lora-adapters.yml",
+        "per-tensor-filters.yml",
+    }
 
 
 @pytest.mark.parametrize("name", PUBLIC)

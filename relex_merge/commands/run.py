@@ -39,6 +39,17 @@ if TYPE_CHECKING:
     help="An earlier output of the same series, for another target, rank or degree: reads once.",
 )
 @click.option(
+    "--as",
+    "form",
+    type=click.Choice(["adapter", "model"]),
+    help="Write a LoRA adapter or a full model  [default: what the checkpoints are]",
+)
+@click.option(
+    "--lora-rank",
+    type=click.IntRange(min=1),
+    help="Rank of the adapter  [default: the series' own, or 32 from full checkpoints]",
+)
+@click.option(
     "--figure/--no-figure",
     default=None,
     help="Draw the report for the card  [default: when matplotlib is installed]",
@@ -85,10 +96,17 @@ def command(
         quiet=merge_options.quiet,
         notify=lambda message: click.echo(message, err=True),
         accept=ask(strict=strict, yes=yes),
+        anyway=yes,
         **options,
     )
     for folder in result.outputs.values() or [result.out]:
         click.echo(f"wrote {folder}")
+    if adapter := result.report.get("adapter"):
+        click.echo(
+            f"an adapter of rank {adapter['rank']} on {len(adapter['modules'])} modules, "
+            f"{adapter['bytes'] / 1e6:.3g} MB, with {1 - adapter['discarded']:.2%} of the update's "
+            "energy"
+        )
     if push_to:
         from relex_merge.commands.push import publish
 

@@ -23,7 +23,7 @@ def main() -> None:
     from relex_merge.recipe import load_recipe
 
     assert transformers.AutoConfig is not None
-    options = MergeOptions(quiet=True)
+    options = MergeOptions(quiet=True, lora_merge_cache=str(Path(out).parent / "merged"))
     start = time.perf_counter()
     if kind == "engine":
         relex_merge.api.extrapolate(

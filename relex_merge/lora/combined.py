@@ -1,0 +1,122 @@
+"""An adapter series extrapolated to full models: the base plus Σ_t w_t δ_t, through the engine.
+
+Once the Gram matrices are known, each target's model is one more source of rows, and the engine
+writes it as it writes any other: base and K targets in, K models out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from relex_merge import job, kernels, series
+from relex_merge.lora.merged import OnBase, Product, wide
+from relex_merge.lora.stacks import adapters_of, read_stack, split
+from relex_merge.plan import ModelPlan
+from relex_merge.predictor import Predictor
+from relex_merge.sources import Read, Source, open_folder, read_numbers
+from relex_merge.statistics import SeriesStatistics, TensorStatistics
+from relex_merge.trajectory import Array
+
+if TYPE_CHECKING:
+    from mergekit.options import MergeOptions
+
+    from relex_merge.job import Prepared, Progress
+    from relex_merge.resources import Resources
+    from relex_merge.staging import Staging
+
+
+class CombinedSource(OnBase):
+    """One target's model. W: weight of the base → w (T,)."""
+
+    def __init__(self, base: Source, plan: ModelPlan, W: Mapping[str, Array]) -> None:
+        super().__init__(base, "the extrapolated model")
+        self._series = plan.sources[1:]
+        self._adapters = adapters_of(plan)
+        self._W = W
+        factored, _ = split(plan, self._adapters)
+        self._factored = frozenset(plan.tensors[i].stored[0] for i in factored)
+        self.tensors = {
+            name: wide(info) if name in W else info for name, info in base.tensors.items()
+        }
+
+    def _has_product(self, name: str) -> bool:
+        return name in self._factored
+
+    def _product(self, name: str) -> Product:
+        stack = read_stack(self._adapters, name)
+        L, R = (part.to(self.tensors[name].dtype) for part in stack.weighted(self._W[name]))
+        return Product(R.T, L.T) if stack.transposed else Product(L, R)
+
+    def _other(self, wish: Read) -> None:
+        if wish.name not in self._W:
+            self._base.read([wish])
+            return
+        out = torch.frombuffer(wish.into, dtype=self.tensors[wish.name].dtype)
+        start, count = wish.start // out.element_size(), len(out)
+        rows = [read_numbers(s, wish.name, start, count) for s in (self._base, *self._series)]
+        W = torch.from_numpy(self._W[wish.name])[None]
+        dtype = kernels.compute_dtype(rows, self.tensors[wish.name].numel)
+        kernels.combine(rows, W, [out], dtype)
+
+    def fingerprint(self) -> list[Any]:
+        """Those of the adapters, and the weights."""
+        weights = {name: w.tolist() for name, w in self._W.items()}
+        return [*(source.fingerprint() for source in self._series), weights]
+
+
+def compute(
+    prepared: Prepared,
+    stage: Staging,
+    folders: Sequence[Path],
+    resources: Resources,
+    options: MergeOptions,
+    progress: Progress,
+    known: SeriesStatistics,
+) -> None:
+    """Write the full model of every target. known: the Gram matrices of the adapted weights."""
+    base = prepared.plan.sources[0]
+    if prepared.snapshots[0].streamed:
+        (snapshot,) = series.locate(
+            [prepared.snapshots[0].reference], cache_dir=options.transformers_cache, stream=False
+        )
+        base = open_folder(snapshot.folder, snapshot.reference)
+    made = _combined(prepared, base, known)
+    numel = {t.name: t.out.numel for t in made.plan.tensors if t.predictors}
+    K = made.plan.T
+    still = {n: TensorStatistics(np.eye(K), float("nan"), 0, d) for n, d in numel.items()}
+    identity = SeriesStatistics(made.plan.steps, still, made.fingerprint())
+    job.compute(made, stage, folders, resources, options, progress, identity)
+
+
+def _combined(prepared: Prepared, base: Source, known: SeriesStatistics) -> Prepared:
+    """The run that is left: the base and K sources, each written as it is."""
+    plan = prepared.plan
+    K = plan.targets
+    weights: list[dict[str, Array]] = [{} for _ in range(K)]
+    tensors = []
+    for tensor in plan.tensors:
+        name = tensor.stored[0]
+        own = known.tensors.get(tensor.name)
+        stored = (name,) * (K + 1)
+        if own is None or tensor.predictors is None:
+            tensors.append(replace(tensor, stored=stored, predictors=None))
+            continue
+        for k, predictor in enumerate(tensor.predictors):
+            weights[k][name] = predictor.weights(own.gram, known.steps)
+        # With G = 1 the reconstruction of "checkpoint" k is that row itself.
+        copy = partial(Predictor, rank=K, mode="reconstruct")
+        copies = tuple(copy(float(k)) for k in range(K))
+        tensors.append(replace(tensor, stored=stored, predictors=copies))
+    sources = (base, *(CombinedSource(base, plan, W) for W in weights))
+    # Without a commit, so that it is the sources which say what is read.
+    snapshots = tuple(series.Snapshot(s.label, None, Path()) for s in sources)
+    made = ModelPlan(sources, np.arange(K, dtype=np.float64), K, tuple(tensors))
+    observed = np.ones(K, dtype=bool)
+    return replace(prepared, plan=made, snapshots=snapshots, observed=observed)

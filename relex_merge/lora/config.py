@@ -1,0 +1,100 @@
+"""``adapter_config.json``: what kind of adapter it is, and the scaling of each of its modules."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relex_merge.errors import RelexError
+from relex_merge.sources import ADAPTER_CONFIG
+
+# Settings under which an adapter is more (or other) than a delta s·B·A on the base's own weights.
+_REFUSED = {
+    "layer_replication": "its layers are copies of the base's",
+    "target_parameters": "it adapts parameters that are no module's weight",
+    "trainable_token_indices": "it replaces single rows of the embeddings",
+    "lora_bias": "its B has a bias of its own",
+    "use_qalora": "it pools the input of A",
+    "alora_invocation_tokens": "it acts on some tokens only, so no weight of the model is its own",
+    "arrow_config": "it routes every token to another adapter",
+    "use_bdlora": "its factors are block-diagonal",
+    "megatron_config": "its layers are cut for Megatron",
+    "kasa_config": "its delta is not a product of two factors",
+    "monteclora_config": "its delta is drawn at random",
+}
+# Initialisations that also take something out of the base's weights, so that δ = s(BA − B₀A₀).
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What of ``adapter_config.json`` enters the arithmetic, and all of it as ``content``.
+
+    base: the model it was trained on, as it names it; dora: whether the weight is rescaled row by
+    row (DoRA), so that δ is no product of two factors.
+    """
+
+    base: str | None
+    rank: int
+    alpha: float
+    rslora: bool
+    transposed: bool
+    dora: bool
+    alpha_pattern: Mapping[str, float]
+    content: Mapping[str, Any]
+
+    def scaling(self, module: str, rank: int) -> float:
+        """s of a module with factors of ``rank``: α/r, or α/√r for rsLoRA (arXiv 2312.03732)."""
+        from peft.utils.other import get_pattern_key
+
+        key = get_pattern_key(list(self.alpha_pattern), module)
+        alpha = self.alpha_pattern.get(key, self.alpha)
+        return alpha / (math.sqrt(rank) if self.rslora else rank)
+
+
+def read_adapter_config(folder: Path, label: str) -> AdapterConfig:
+    """Raises RelexError for no readable file and for adapters whose delta is not s·B·A."""
+    try:
+        content = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        kind = content["peft_type"]
+        if kind != "LORA":
+            raise RelexError(f"{label} is a {kind} adapter; only LoRA has a delta s·B·A to follow")
+        _refuse(content, label)
+        return AdapterConfig(
+            base=content.get("base_model_name_or_path"),
+            rank=int(content["r"]),
+            alpha=float(content["lora_alpha"]),
+            rslora=bool(content.get("use_rslora")),
+            transposed=bool(content.get("fan_in_fan_out")),
+            dora=bool(content.get("use_dora")),
+            alpha_pattern={k: float(v) for k, v in (content.get("alpha_pattern") or {}).items()},
+            content=content,
+        )
+    except OSError as error:
+        raise RelexError(
+            f"{label} has no {ADAPTER_CONFIG}, which says how its factors are scaled; save the "
+            "adapter with PEFT's save_pretrained"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RelexError(
+            f"{label}: {ADAPTER_CONFIG} is not what PEFT writes ({error!r})"
+        ) from error
+
+
+def _refuse(content: Mapping[str, Any], label: str) -> None:
+    for key, reason in _REFUSED.items():
+        if content.get(key):
+            raise RelexError(
+                f"{label} uses {key}: {reason}; merge each adapter into the base and extrapolate "
+                "the full models"
+            )
+    start = str(content.get("init_lora_weights", "")).lower()
+    if start.startswith(_CHANGES_BASE):
+        raise RelexError(
+            f"{label} was initialised by {start}, which changes the base's weights too; save it "
+            "with path_initial_model_for_weight_conversion, or extrapolate merged models"
+        )

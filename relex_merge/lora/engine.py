@@ -1,0 +1,100 @@
+"""A series of adapters from factors to Gram matrices, and from there to an adapter or a model.
+
+Weights that an adapter stores whole (``modules_to_save``) go through the engine of full
+checkpoints; everything after G is what full checkpoints use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from relex_merge import job, kernels
+from relex_merge.errors import RelexError
+from relex_merge.lora.compress import truncate_product
+from relex_merge.lora.gram import Stack, gram
+from relex_merge.lora.stacks import adapters_of, factor_bytes, read_stacks, split
+from relex_merge.statistics import SeriesStatistics, TensorStatistics
+from relex_merge.trajectory import Array
+
+if TYPE_CHECKING:
+    from relex_merge.job import Prepared, Progress
+    from relex_merge.lora.output import AdapterOutput
+    from relex_merge.resources import Resources
+
+
+def examine(prepared: Prepared, resources: Resources, progress: Progress) -> SeriesStatistics:
+    """Only form the Gram matrices, of every checkpoint that was prepared."""
+    return _Run(prepared, resources, None).go(progress, None)
+
+
+def compute(
+    prepared: Prepared,
+    output: AdapterOutput,
+    resources: Resources,
+    progress: Progress,
+    known: SeriesStatistics | None,
+) -> SeriesStatistics:
+    """Write every target's adapter. known: statistics of an earlier pass over the same adapters."""
+    return _Run(prepared, resources, output).go(progress, known)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One pass over the adapters of a series."""
+
+    prepared: Prepared
+    resources: Resources
+    output: AdapterOutput | None
+
+    def go(self, progress: Progress, known: SeriesStatistics | None) -> SeriesStatistics:
+        """The statistics of all adapted weights, in the model's order."""
+        plan = self.prepared.plan
+        adapters = adapters_of(plan)
+        factored, whole = split(plan, adapters)
+        index_of = {plan.tensors[i].stored[0]: i for i in factored}
+        pieces = job.schedule(
+            self.prepared,
+            whole,
+            self.resources,
+            gram=known is None,
+            combine=self.output is not None,
+        )
+        total = sum(factor_bytes(adapters, name) for name in index_of)
+        report = progress(total + pieces.read_bytes)
+        found: dict[str, TensorStatistics] = {}
+        with kernels.ieee_float32():
+            for name, read in read_stacks(adapters, list(index_of), report):
+                index, stack = index_of[name], read.to(self.resources.device)
+                own = plan.tensors[index].name
+                found[own] = known.tensors[own] if known else self._statistics(stack, own)
+                if self.output is not None:
+                    self._write(index, stack, found[own].gram)
+        sink = job.Collected(self.output)
+        job.run_engine(self.prepared, pieces, sink, self.resources, lambda _: report, known)
+        found |= {plan.tensors[i].name: s for i, s in sink.statistics.items()}
+        names = [tensor.name for tensor in plan.tensors if tensor.name in found]
+        ordered = {name: found[name] for name in names}
+        return SeriesStatistics(plan.steps, ordered, self.prepared.fingerprint())
+
+    def _statistics(self, stack: Stack, name: str) -> TensorStatistics:
+        """‖θ₀‖² is not known: the base's weights are never read."""
+        G = gram(stack)
+        if not np.isfinite(G).all():
+            broken = int(np.flatnonzero(~np.isfinite(np.diag(G)))[0])
+            label = self.prepared.plan.sources[broken + 1].label
+            raise RelexError(f"{label}: {name} holds NaN or Inf; leave that checkpoint out")
+        moved = stack.numel if G[self.prepared.plan.last, self.prepared.plan.last] > 0 else 0
+        return TensorStatistics(G, float("nan"), moved, stack.numel)
+
+    def _write(self, index: int, stack: Stack, G: Array) -> None:
+        assert self.output is not None
+        plan = self.prepared.plan
+        for target, predictor in enumerate(plan.tensors[index].predictors or ()):
+            w = predictor.weights(G, plan.steps)
+            rank = self.output.modules[index].rank
+            self.output.put(
+                target, index, truncate_product(*stack.weighted(w), rank), float(w @ G @ w)
+            )

@@ -1,0 +1,53 @@
+"""What a run from or to adapters will read, hold and write, told before a byte is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relex_merge.forecast import size, table
+from relex_merge.job import schedule
+from relex_merge.lora.forms import Form, adapter_output_bytes
+from relex_merge.lora.stacks import adapters_of, factor_bytes, split, stack_bytes
+from relex_merge.output import shards_of
+
+if TYPE_CHECKING:
+    from mergekit.options import MergeOptions
+
+    from relex_merge.job import Prepared
+    from relex_merge.resources import Resources
+
+
+def describe(
+    prepared: Prepared, form: Form, resources: Resources, out: Path, options: MergeOptions
+) -> str:
+    """A table in plain text."""
+    plan = prepared.plan
+    adapters = adapters_of(plan)
+    factored, whole = split(plan, adapters)
+    names = [plan.tensors[i].stored[0] for i in factored]
+    engine = whole if adapters else list(range(len(plan.tensors)))
+    pieces = schedule(prepared, engine, resources)
+    read = sum(factor_bytes(adapters, name) for name in names) + pieces.read_bytes
+    held = pieces.buffers * pieces.buffer_bytes + 2 * max(
+        (stack_bytes(adapters, name) for name in names), default=0
+    )
+    if form.adapter:
+        written = adapter_output_bytes(prepared, form, options)
+    else:
+        written = sum(shard.size for shard in shards_of(plan, options.out_shard_size))
+        read += sum(info.nbytes for info in plan.sources[0].tensors.values()) * (plan.targets + 1)
+    whence = "the Hub" if any(s.streamed for s in prepared.snapshots) else "the disk"
+    kind = "adapters" if adapters else "checkpoints"
+    return table(
+        {
+            "base": prepared.snapshots[0].reference,
+            kind: f"{plan.T} at steps {', '.join(f'{step:g}' for step in plan.steps)}",
+            "weights": f"{len(factored) + len(engine)}",
+            "to read": f"{size(read)} from {whence}",
+            "peak memory": f"{size(held)} of factors and buffers",
+            "scratch disk": size(0),
+            "output": f"{size(plan.targets * written)} in {out}"
+            f" ({'an adapter' if form.adapter else 'a model'} for each target)",
+        }
+    )

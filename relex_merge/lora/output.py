@@ -1,0 +1,157 @@
+"""A PEFT adapter folder being written: ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+Every module gets factors B A of the same rank with scaling 1 (α = r), balanced between the two. How
+much of the update's energy ‖δ‖² did not fit into that rank is kept for the report.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from relex_merge.lora.adapter import PREFIX
+from relex_merge.lora.compress import Truncated
+from relex_merge.sources import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TensorInfo
+from relex_merge.writer import ShardFile, disk_errors, layout
+
+DISCARDED = 0.01  # share of the energy whose loss deserves a warning
+
+
+@dataclass(frozen=True)
+class Module:
+    """One adapted module: its path in the model; m × n of δ = B A; its rank; δᵀ where stored so."""
+
+    path: str
+    m: int
+    n: int
+    rank: int
+    transposed: bool
+    embedding: bool = False
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names of A and B in the file."""
+        if self.embedding:
+            return f"{PREFIX}{self.path}.lora_embedding_A", f"{PREFIX}{self.path}.lora_embedding_B"
+        return f"{PREFIX}{self.path}.lora_A.weight", f"{PREFIX}{self.path}.lora_B.weight"
+
+
+@dataclass
+class _Energy:
+    """‖δ‖² of one weight, and that of the part which the adapter holds."""
+
+    total: float
+    kept: float
+
+
+class AdapterOutput:
+    """A sink for factors and for weights stored whole; one folder for each target.
+
+    modules: index of the plan's tensor → module; whole: index → (name in the file, dtype and shape)
+    of what is stored as it is; dtype: of the factors.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        modules: Mapping[int, Module],
+        whole: Mapping[int, tuple[str, TensorInfo]],
+        dtype: torch.dtype,
+    ) -> None:
+        self.folders = folders
+        self.modules = modules
+        self._whole = whole
+        self._dtype = dtype
+        self._lock = threading.Lock()
+        self._energy: list[dict[str, _Energy]] = [{} for _ in folders]
+        infos = infos_of(modules, whole, dtype)
+        self.nbytes = sum(info.nbytes for info in infos.values())
+        shard = layout(ADAPTER_WEIGHTS[0], infos)
+        for folder in folders:
+            with disk_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+        self._files = [ShardFile(folder, shard) for folder in folders]
+
+    def put(self, target: int, index: int, found: Truncated, total: float) -> None:
+        """The factors of one module for one target; total: ‖δ‖² before the truncation."""
+        module = self.modules[index]
+        for name, factor in zip(module.names, (found.A, found.B), strict=True):
+            raw = factor.to(self._dtype).cpu().contiguous().view(torch.uint8).numpy()
+            self._files[target].write(name, 0, raw.reshape(-1).data)
+        with self._lock:
+            self._energy[target][module.path] = _Energy(total, found.kept)
+
+    def write(self, target: int, tensor: int, start: int, data: memoryview) -> None:
+        """Bytes of a weight that is stored whole."""
+        self._files[target].write(self._whole[tensor][0], start, data)
+
+    def finished(self, tensor: int, statistics: object) -> None:
+        """Nothing waits for a single tensor."""
+
+    def close(self) -> None:
+        """Close the files, finished or not."""
+        for file in self._files:
+            file.close()
+
+    def complete(self, config: Mapping[str, Any]) -> None:
+        """Everything was written: bring it to the disk, and the configuration beside it."""
+        for folder, file in zip(self.folders, self._files, strict=True):
+            file.sync()
+            with disk_errors(folder):
+                text = json.dumps(self._config(config), indent=2, sort_keys=True) + "\n"
+                (folder / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
+
+    def _config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        ranks = {module.path: module.rank for module in self.modules.values()}
+        most = max(ranks.values(), key=list(ranks.values()).count, default=int(config["r"]))
+        other = {path: rank for path, rank in ranks.items() if rank != most}
+        return {
+            **config,
+            "r": most,
+            "lora_alpha": most,
+            "rank_pattern": other,
+            "alpha_pattern": dict(other),
+            "use_rslora": False,
+            "use_dora": False,
+            "init_lora_weights": True,
+            "target_modules": sorted(ranks),
+            "inference_mode": True,
+        }
+
+    def energy(self, target: int, left_out: float = 0.0) -> dict[str, Any]:
+        """For the report: the share of ‖δ‖² that is not in the adapter, per module and in all.
+
+        left_out: ‖δ‖² of the weights that are none of its modules.
+        """
+        found = dict(sorted(self._energy[target].items()))
+        total = sum(e.total for e in found.values())
+        lost = {path: _share(e.total, e.kept) for path, e in found.items()}
+        return {
+            "rank": max((module.rank for module in self.modules.values()), default=0),
+            "bytes": self.nbytes,
+            "discarded": _share(total + left_out, sum(e.kept for e in found.values())),
+            "left_out": left_out / (total + left_out) if total + left_out > 0 else 0.0,
+            "modules": lost,
+        }
+
+
+def infos_of(
+    modules: Mapping[int, Module], whole: Mapping[int, tuple[str, TensorInfo]], dtype: torch.dtype
+) -> dict[str, TensorInfo]:
+    """Name → dtype and shape of everything in an adapter's file."""
+    infos = dict(whole.values())
+    for module in modules.values():
+        a, b = module.names
+        infos[a] = TensorInfo(dtype, (module.rank, module.n))
+        infos[b] = TensorInfo(dtype, (module.m, module.rank))
+    return infos
+
+
+def _share(total: float, kept: float) -> float:
+    return max(1 - kept / total, 0.0) if total > 0 else 0.0
