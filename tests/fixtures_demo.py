@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from relex_merge.demo import DemoResult, run_demo, tasks
 from relex_merge.demo.model import build_tokenizer
 from relex_merge.demo.session import Session, open_session
-from relex_merge.demo.settings import Pretraining, Rlvr, Settings
+from relex_merge.demo.settings import Pretraining, Rlvr, Settings, make_settings
 from relex_merge.demo.tasks import Split, Task, split_prompts
 from relex_merge.demo.training import train
 from tests.models import Series
 
-STEPS = 10
+STEPS, TOTAL = 10, 20
 PRETRAINING = Pretraining(
     hidden=32, layers=2, heads=2, mlp=64, steps=200, skill_steps=120, batch=128, lr=4e-3
 )
@@ -50,6 +55,41 @@ class FirstDigit:
 
 TASK = FirstDigit()
 """The name that a module of tasks must have; this file can be put next to the demo's own tasks."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A third task, added as one file; and every run of this module is small."""
+    folder = tmp_path_factory.mktemp("tasks")
+    shutil.copy(__file__, folder / "first_digit.py")
+
+    def small(**choices: Any) -> Settings:
+        rlvr = replace(RLVR, lr=choices["lr"] or RLVR.lr)
+        return replace(make_settings(**choices), pretraining=PRETRAINING, rlvr=rlvr)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "__path__", [*tasks.__path__, str(folder)])
+        patch.setattr("relex_merge.demo.run.make_settings", small)
+        patch.setattr("relex_merge.demo.story.CURVE", (1, 2))
+        patch.setattr("relex_merge.demo.story.OBSERVED_POINTS", 2)
+        patch.setattr("relex_merge.demo.story.REAL_POINTS", 2)
+        yield
+    sys.modules.pop("relex_merge.demo.tasks.first_digit", None)
+
+
+def run_small(out: Path, **choices: Any) -> DemoResult:
+    """``run_demo`` on the third task, in seconds, without a word."""
+    chosen = {"steps": TOTAL, "observe": STEPS, "quiet": True, "echo": lambda _: None, **choices}
+    return run_demo(out, task="first_digit", **chosen)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A demo with ``--full``, its words and its result."""
+
+    out: Path
+    text: str
+    result: DemoResult
 
 
 def small_settings(seed: int = 0, **changes: object) -> Settings:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 import torch
 
 from relex_merge.api import extrapolate
-from relex_merge.demo import DemoResult, run_demo, tasks
+from relex_merge.demo import run_demo
 from relex_merge.demo.evaluate import evaluate
 from relex_merge.demo.model import (
     build_tokenizer,
@@ -22,18 +20,20 @@ from relex_merge.demo.model import (
     one_thread,
 )
 from relex_merge.demo.session import Session, open_session
-from relex_merge.demo.settings import BAD, GOOD, Settings, make_settings
+from relex_merge.demo.settings import BAD, GOOD, make_settings
 from relex_merge.demo.tasks import load_task, task_names
 from relex_merge.errors import RelexError
-from tests import fixtures_demo
 from tests.fixtures_demo import (
-    PRETRAINING,
     RLVR,
     STEPS,
     TASK,
+    TOTAL,
+    Finished,
     FirstDigit,
     assert_same_bits,
     real_series,
+    run_small,
+    small_demo,
     small_settings,
     small_split,
     train_small,
@@ -41,43 +41,7 @@ from tests.fixtures_demo import (
 )
 from tests.models import Series
 
-__all__ = ["real_series"]
-
-TOTAL = 20
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A third task, added as one file; and every run of this module is small."""
-    folder = tmp_path_factory.mktemp("tasks")
-    shutil.copy(fixtures_demo.__file__, folder / "first_digit.py")
-
-    def small(**choices: Any) -> Settings:
-        return replace(make_settings(**choices), pretraining=PRETRAINING, rlvr=RLVR)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "__path__", [*tasks.__path__, str(folder)])
-        patch.setattr("relex_merge.demo.run.make_settings", small)
-        patch.setattr("relex_merge.demo.story.CURVE", (1, 2))
-        patch.setattr("relex_merge.demo.story.OBSERVED_POINTS", 2)
-        patch.setattr("relex_merge.demo.story.REAL_POINTS", 2)
-        yield
-    sys.modules.pop("relex_merge.demo.tasks.first_digit", None)
-
-
-def run_small(out: Path, **choices: Any) -> DemoResult:
-    """``run_demo`` on the third task, in seconds, without a word."""
-    chosen = {"steps": TOTAL, "observe": STEPS, "quiet": True, "echo": lambda _: None, **choices}
-    return run_demo(out, task="first_digit", **chosen)
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A demo with ``--full``, its words and its result."""
-
-    out: Path
-    text: str
-    result: DemoResult
+__all__ = ["real_series", "small_demo"]
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ def run_demo(
     bad: bool = False,
     force: bool = False,
     trainer: str = "builtin",
+    lora: bool = False,
     quiet: bool = False,
     echo: Callable[[str], object] = print,
 ) -> DemoResult:
@@ -42,6 +43,7 @@ def run_demo(
         bad: a setting in which extrapolation fails, and the trust report says so.
         force: replace an earlier demo in ``out``.
         trainer: "builtin", or "trl" for TRL's GRPOTrainer.
+        lora: train a PEFT adapter instead of the whole model, and end with an adapter.
         quiet: no progress bars.
         echo: called with every paragraph of text.
 
@@ -49,7 +51,14 @@ def run_demo(
         RelexError: whatever is wrong, with the remedy; after Ctrl-C, what was kept.
     """
     settings = make_settings(
-        task=task, seed=seed, steps=steps, observe=observe, lr=lr, bad=bad, trainer=trainer
+        task=task,
+        seed=seed,
+        steps=steps,
+        observe=observe,
+        lr=lr,
+        bad=bad,
+        trainer=trainer,
+        lora=lora,
     )
     load_task(task)
     if trainer == "trl":

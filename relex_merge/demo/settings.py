@@ -54,10 +54,26 @@ The explained variance is high all the same; the backtests say that the line lea
 
 
 @dataclass(frozen=True)
+class Lora:
+    """An adapter on every linear layer: δ = (alpha/rank) B A.
+
+    The larger alpha, the less A has to move for the same δ, and the straighter δ goes.
+    """
+
+    rank: int = 4
+    alpha: int = 32
+
+
+LORA = Rlvr(lr=4e-5)
+"""An adapter needs a higher rate: its B starts at 0, and A is small."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """All that decides what the training does; ``steps`` and ``observe`` only say how far it goes.
 
-    steps: length of the full run; observe: checkpoints that RELEX sees.
+    steps: length of the full run; observe: checkpoints that RELEX sees; lora: the adapter that is
+    trained, None: the whole model.
     """
 
     task: str
@@ -67,6 +83,7 @@ class Settings:
     trainer: str = "builtin"
     pretraining: Pretraining = field(default_factory=Pretraining)
     rlvr: Rlvr = GOOD
+    lora: Lora | None = None
 
     def fingerprint(self) -> str:
         """What must agree for an interrupted run to be continued."""
@@ -79,7 +96,15 @@ class Settings:
 
 
 def make_settings(
-    *, task: str, seed: int, steps: int, observe: int, lr: float | None, bad: bool, trainer: str
+    *,
+    task: str,
+    seed: int,
+    steps: int,
+    observe: int,
+    lr: float | None,
+    bad: bool,
+    trainer: str,
+    lora: bool = False,
 ) -> Settings:
     """The settings that a user's choices mean.
 
@@ -100,7 +125,9 @@ def make_settings(
         raise RelexError(f"--lr {lr:g}: give a learning rate between 0 and 1, such as {GOOD.lr:g}")
     if trainer not in ("builtin", "trl"):
         raise RelexError(f"unknown trainer {trainer!r}: choose builtin or trl")
-    rlvr = BAD if bad else GOOD
+    if lora and bad:
+        raise RelexError("--lora and --bad are two settings: choose one of them")
+    rlvr = BAD if bad else LORA if lora else GOOD
     return Settings(
         task=task,
         seed=seed,
@@ -108,4 +135,5 @@ def make_settings(
         observe=observe,
         trainer=trainer,
         rlvr=rlvr if lr is None else replace(rlvr, lr=lr),
+        lora=Lora() if lora else None,
     )

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from relex_merge.api import examine, extrapolate
 from relex_merge.demo.evaluate import Accuracy, evaluate
-from relex_merge.demo.model import build_tokenizer, load_model, one_thread, quiet_transformers
+from relex_merge.demo.lora import describe, load_policy, scale_adapter
+from relex_merge.demo.model import build_tokenizer, one_thread, quiet_transformers
 from relex_merge.demo.session import Session
 from relex_merge.demo.table import DemoResult, Row, render
 from relex_merge.demo.tasks import load_task, split_prompts
@@ -47,10 +48,13 @@ class Story:
     def tell(self) -> DemoResult:
         """Train, report, extrapolate, train on if asked to, measure, save. Raises RelexError."""
         observe, steps, rlvr = self.settings.observe, self.settings.steps, self.settings.rlvr
+        lora = self.settings.lora
+        trained = f" of a LoRA adapter of rank {lora.rank}" if lora else ""
         self.echo(
             f"Task: {self.task.summary}.\n"
-            f"A base model, then {observe} of {steps} steps of RLVR: {rlvr.prompts} × {rlvr.group} "
-            f"rollouts a step, learning rate {rlvr.lr:g}, a checkpoint after every step."
+            f"A base model, then {observe} of {steps} steps of RLVR{trained}: "
+            f"{rlvr.prompts} × {rlvr.group} rollouts a step, learning rate {rlvr.lr:g}, a "
+            "checkpoint after every step."
         )
         self._train(observe)
         recipe = self._write_recipe()
@@ -61,6 +65,8 @@ class Story:
         result = self._measure(report, extrapolated, self._two_points())
         self._save(result)
         self.echo(render(result.rows))
+        if lora:
+            self.echo(describe(extrapolated[steps], self.session.base))
         self.echo(
             f"What the trust report had said: {report['verdict']['verdict']}.\n"
             f"Models, plots and reports are in {self.out}. The same by hand:\n"
@@ -116,10 +122,12 @@ class Story:
     def _two_points(self) -> Path:
         """The line through the base and the last observed checkpoint, by a plain mergekit recipe.
 
-        θ₀ + (s*/s_T)(θ_T − θ₀) is task arithmetic with weight s*/s_T.
+        θ₀ + (s*/s_T)(θ_T − θ₀) is task arithmetic with weight s*/s_T; an adapter is scaled by it.
         """
         last = self.session.checkpoint(self.settings.observe)
         weight = self.settings.steps / self.settings.observe
+        if self.settings.lora:
+            return scale_adapter(last, weight, self.out / "two-point")
         recipe = {
             "merge_method": "task_arithmetic",
             "base_model": str(self.session.base),
@@ -161,7 +169,7 @@ class Story:
     def _accuracy(self, folder: Path, bar: tqdm[Any]) -> Accuracy:
         seed = self.settings.stream("evaluation")
         with one_thread():
-            model = load_model(folder)
+            model = load_policy(self.session, folder)
             accuracy = evaluate(model, self.tokenizer, self.task, self.split.held_out, seed)
         bar.update()
         return accuracy

@@ -8,7 +8,8 @@ from tqdm import tqdm
 
 from relex_merge.demo.base import train_base
 from relex_merge.demo.grpo import Grpo
-from relex_merge.demo.model import load_model, one_thread, save_model
+from relex_merge.demo.lora import load_policy
+from relex_merge.demo.model import one_thread, save_model
 from relex_merge.demo.session import Session
 from relex_merge.demo.tasks import Task
 
@@ -40,7 +41,7 @@ def _train_builtin(
 ) -> None:
     done, state = session.load_state()
     done = done or 0
-    model = load_model(session.checkpoint(done))
+    model = load_policy(session, session.checkpoint(done), trainable=True)
     trainer = Grpo(model, tokenizer, task, prompts, session.settings)
     if state is not None:
         trainer.restore(state)

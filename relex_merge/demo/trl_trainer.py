@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from relex_merge.demo.model import load_model, quiet_transformers
+from relex_merge.demo.lora import load_policy
+from relex_merge.demo.model import quiet_transformers
 from relex_merge.demo.session import Session
 from relex_merge.errors import RelexError
 
@@ -57,7 +58,7 @@ def train_with_trl(
     ):
         warnings.simplefilter("ignore", FutureWarning)  # of transformers, about TRL's arguments
         trainer = GRPOTrainer(
-            model=load_model(session.base),
+            model=load_policy(session, session.base, trainable=True),
             reward_funcs=reward,
             args=_arguments(session, task.answer_length + 1, last),
             train_dataset=Dataset.from_dict({"prompt": prompts}),

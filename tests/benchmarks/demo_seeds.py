@@ -1,6 +1,6 @@
 """The demo over several seeds: how well RELEX does, with the spread, and how long it takes.
 
-    python -m tests.benchmarks.demo_seeds [--task addition] [--seeds 0-4] [--bad] [--json FILE]
+    python -m tests.benchmarks.demo_seeds [--task T] [--seeds 0-4] [--bad] [--lora] [--json F]
 
 Every seed trains its own base model and, for comparison, the whole RLVR run. Hyper-parameters were
 fixed on seeds from 100 on; seeds 0-4 are for the published table.
@@ -19,7 +19,7 @@ from typing import Any
 from relex_merge.demo import run_demo
 
 
-def measure(task: str, seed: int, *, bad: bool) -> dict[str, Any]:
+def measure(task: str, seed: int, *, bad: bool, lora: bool) -> dict[str, Any]:
     """One seed: results.json, and wall-clock and processor seconds."""
     with tempfile.TemporaryDirectory() as folder:
         wall, busy = time.perf_counter(), time.process_time()
@@ -29,6 +29,7 @@ def measure(task: str, seed: int, *, bad: bool) -> dict[str, Any]:
             seed=seed,
             full=True,
             bad=bad,
+            lora=lora,
             quiet=True,
             echo=lambda _: None,
         )
@@ -83,12 +84,13 @@ def main() -> None:
     parser.add_argument("--task", default="addition")
     parser.add_argument("--seeds", default="0-4", help="first-last")
     parser.add_argument("--bad", action="store_true")
+    parser.add_argument("--lora", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     first, _, last = arguments.seeds.partition("-")
     found = []
     for seed in range(int(first), int(last or first) + 1):
-        found.append(measure(arguments.task, seed, bad=arguments.bad))
+        found.append(measure(arguments.task, seed, bad=arguments.bad, lora=arguments.lora))
         print(f"seed {seed}: {found[-1]['wall_s']:.0f} s", flush=True)
     print(table(found))
     if arguments.json:
