@@ -14,14 +14,29 @@ if TYPE_CHECKING:
     from relex_merge.api import extrapolate, inspect
     from relex_merge.errors import RelexError
     from relex_merge.publish import push
+    from relex_merge.publishing.api import publish_series
+    from relex_merge.training.callback import TrajectoryCallback
+    from relex_merge.training.stopping import StopWhen
 
 __version__ = "0.1.0"
-__all__ = ["RelexError", "__version__", "extrapolate", "inspect", "push"]
+__all__ = [
+    "RelexError",
+    "StopWhen",
+    "TrajectoryCallback",
+    "__version__",
+    "extrapolate",
+    "inspect",
+    "publish_series",
+    "push",
+]
 
 _HOMES = {
     "RelexError": "relex_merge.errors",
+    "StopWhen": "relex_merge.training.stopping",
+    "TrajectoryCallback": "relex_merge.training.callback",
     "extrapolate": "relex_merge.api",
     "inspect": "relex_merge.api",
+    "publish_series": "relex_merge.publishing.api",
     "push": "relex_merge.publish",
 }
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         CommitOperationDelete,
         HfApi,
     )
+    from huggingface_hub.hf_api import RepoFile
 
 MAIN = "main"
 # What decides about large file storage on the Hub; every other file of a revision is replaced.
@@ -80,7 +81,7 @@ def commit_on_branch(
             # The answer may have been lost on the way back: then the branch holds the output, and
             # a repeated commit is refused with 412, since its parent is not the head any more.
             head = heads(api, repo)[0].get(target.branch)
-            if head is None or not _holds(api, repo, head, additions):
+            if head is None or not holds(api, repo, head, additions):
                 raise
             return head
         return info.oid
@@ -114,8 +115,11 @@ def _withdraw(api: HfApi, repo: str, target: Target) -> None:
         return
 
 
-def _holds(api: HfApi, repo: str, commit: str, additions: Sequence[CommitOperationAdd]) -> bool:
-    """Whether ``commit`` holds exactly the output, by name, size and, for large files, sha256."""
+def holds(api: HfApi, repo: str, commit: str, additions: Sequence[CommitOperationAdd]) -> bool:
+    """Whether ``commit`` holds exactly the output, by names, sizes and hashes.
+
+    The hash is the sha256 for what is in large file storage, git's own for the rest.
+    """
     from huggingface_hub.hf_api import RepoFile
 
     there = {
@@ -124,10 +128,19 @@ def _holds(api: HfApi, repo: str, commit: str, additions: Sequence[CommitOperati
         if isinstance(entry, RepoFile) and entry.path != _KEPT
     }
     return there.keys() == {addition.path_in_repo for addition in additions} and all(
-        (file := there[addition.path_in_repo]).size == addition.upload_info.size
-        and (file.lfs is None or file.lfs.sha256 == addition.upload_info.sha256.hex())
-        for addition in additions
+        _same(there[addition.path_in_repo], addition) for addition in additions
     )
+
+
+def _same(file: RepoFile, addition: CommitOperationAdd) -> bool:
+    from huggingface_hub.utils.sha import git_hash
+
+    if file.size != addition.upload_info.size:
+        return False
+    if file.lfs is not None:
+        return bool(file.lfs.sha256 == addition.upload_info.sha256.hex())
+    with addition.as_file() as content:
+        return bool(file.blob_id == git_hash(content.read()))
 
 
 def propose(

@@ -148,13 +148,13 @@ def _explain_status(error: BaseException, not_found: bool) -> str:
     if status == 403:
         return (
             f"this token may not write here{said}; use one with write access to the repo "
-            f"(https://huggingface.co/settings/tokens) and {TOKEN_HELP}, or open a pull request "
-            "with --create-pr"
+            f"(https://huggingface.co/settings/tokens) and {TOKEN_HELP}, or let relex-merge push "
+            "open a pull request with --create-pr"
         )
     if not_found:
         return f"no such repo, or no access with this token{said}; check the name, or {TOKEN_HELP}"
     known = {
-        409: f"the Hub reports a conflict{said}; choose another --revision or repeat the command",
+        409: f"the Hub reports a conflict{said}; choose another revision or repeat the command",
         412: f"the revision was changed by somebody else meanwhile{said}; repeat the command",
         413: f"the Hub refuses the size of the upload{said}; use smaller shards",
         BUSY: f"the Hub limits the rate of requests{said}; repeat the command in a few minutes",

@@ -15,6 +15,7 @@ A push is built so that nobody ever reads half a model, and so that it can simpl
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
 
 # What git and the Hub allow in the name of a branch; 40 hex digits would be taken for a commit.
-_BRANCH = re.compile(
+BRANCH = re.compile(
     r"(?!refs/)(?![0-9a-f]{40}$)(?!.*(?:\.\.|//|\.lock$|/$|\.$))[A-Za-z0-9][\w./+=@%-]*"
 )
 # A .gitignore of the repo must not take files out of the model; it goes with the other files.
@@ -99,17 +100,18 @@ def push(
         raise RelexError(f"{repo}: pushing needs an access token; {TOKEN_HELP}")
     with progress_bars(not quiet), hub_errors(repo, token):
         api = HfApi(token=token, library_name="relex-merge")
-        _ensure_repo(api, repo, private)
+        ensure_repo(api, repo, private)
         target = _target(api, repo, revision, force)
         additions = _upload(api, repo, target, files, create_pr)
         message = _message(output)
         if create_pr:
             info = propose(api, repo, target, additions, message)
-            snippet = loading_snippet(repo, info.pr_revision)
+            snippet = loading_snippet(repo, info.pr_revision, adapter=output.is_adapter)
             return PushResult(str(info.pr_url), repo, str(info.pr_revision), info.oid, snippet)
         commit = commit_on_branch(api, repo, target, additions, message)
     url = f"{api.endpoint}/{repo}/tree/{quote(revision, safe='/')}"
-    snippet = loading_snippet(repo, None if revision == MAIN else revision)
+    shown = None if revision == MAIN else revision
+    snippet = loading_snippet(repo, shown, adapter=output.is_adapter)
     return PushResult(url, repo, revision, commit, snippet)
 
 
@@ -130,7 +132,7 @@ def _chosen_revision(output: Finished, revision: str | None, force: bool, create
                 "revision; name one with --revision"
             )
         return default_revision(output.report)
-    if not _BRANCH.fullmatch(revision):
+    if not BRANCH.fullmatch(revision):
         raise RelexError(f"{revision!r} cannot be the name of a branch; choose another --revision")
     if revision == MAIN and not force:
         raise RelexError(
@@ -147,7 +149,7 @@ def _message(output: Finished) -> str:
     return f"Extrapolate to step {format_step(output.report['target_step'])} with relex-merge"
 
 
-def _ensure_repo(api: HfApi, repo: str, private: bool) -> None:
+def ensure_repo(api: HfApi, repo: str, private: bool) -> None:
     """Creates ``repo`` if there is none.
 
     Raises:
@@ -205,8 +207,24 @@ def _upload(
     from huggingface_hub import CommitOperationAdd
 
     if isinstance(card := files.get(CARD), bytes):
-        _check_card(repo, card.decode())  # before the uploads, not after them
+        check_card(repo, card.decode())  # before the uploads, not after them
     additions = [CommitOperationAdd(name, content) for name, content in sorted(files.items())]
+    upload(api, repo, target, additions, create_pr)
+    return additions
+
+
+def upload(
+    api: HfApi,
+    repo: str,
+    target: Target,
+    additions: Sequence[CommitOperationAdd],
+    create_pr: bool = False,
+) -> None:
+    """Uploads the large files among ``additions``; none of them twice.
+
+    Raises:
+        RelexError: the revision that they go to has changed meanwhile.
+    """
     # The answers say which files the revision holds already, and the commit leaves those out: so
     # they must be about the branch that the commit is made on, and still be true by then.
     api.preupload_lfs_files(
@@ -222,10 +240,9 @@ def _upload(
             f"{repo}: {target.start} was changed by somebody else during the upload; repeat the "
             "command, files that were uploaded are not sent again"
         )
-    return additions
 
 
-def _check_card(repo: str, card: str) -> None:
+def check_card(repo: str, card: str) -> None:
     """Asks the Hub's validator about the front matter.
 
     Raises:

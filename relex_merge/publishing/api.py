@@ -1,0 +1,155 @@
+"""``publish_series``: what the command does, as a function."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from relex_merge.discovery.base import config_of
+from relex_merge.discovery.configs import check_base, config_name, read_json
+from relex_merge.discovery.found import Checkpoint, Series
+from relex_merge.errors import RelexError
+from relex_merge.publishing.local import Wanted
+from relex_merge.publishing.names import DEFAULT_FORMAT, RevisionFormat
+from relex_merge.publishing.once import check_whole, publish_all
+from relex_merge.publishing.publisher import SeriesPublisher
+from relex_merge.publishing.watch import Watch
+
+SETTLE = 10.0  # seconds
+POLL = 5.0  # seconds
+
+
+@dataclass(frozen=True)
+class SeriesResult:
+    """What was done.
+
+    url: page of the repo. published: steps whose revision was made; before: steps whose revision
+    was complete already; waiting: step → why it was not published, only after watching.
+    """
+
+    url: str
+    published: tuple[int, ...]
+    before: tuple[int, ...]
+    waiting: dict[int, str] = field(default_factory=dict)
+
+
+def _say_nothing(message: str) -> None:
+    """For callers who do not want remarks."""
+
+
+def publish_series(
+    folder: str | Path,
+    repo: str,
+    *,
+    revision_format: str = DEFAULT_FORMAT,
+    observe: str | None = None,
+    pattern: str | None = None,
+    base: str | None = None,
+    private: bool = False,
+    watch: bool = False,
+    until_step: int | None = None,
+    settle: float = SETTLE,
+    poll: float = POLL,
+    token: str | None = None,
+    quiet: bool = False,
+    notify: Callable[[str], None] = _say_nothing,
+    stop: threading.Event | None = None,
+) -> SeriesResult:
+    """Publish every checkpoint below ``folder`` as a revision of ``repo``, in one commit each.
+
+    Weights, configuration and tokenizer go; optimizer state, training arguments and logs stay. The
+    card on ``main`` lists the steps. A revision that is complete already is skipped, by its hashes,
+    so that the call can simply be repeated.
+
+    Args:
+        folder: where a trainer leaves its checkpoints; see ``relex-merge recipe`` for layouts.
+        repo: repo id, ``namespace/name``; created if there is none.
+        revision_format: name of a revision, with ``{step}`` in it.
+        observe: which steps: ``1-75``, ``1-75:5``, ``1,5,10``, ``15%``.
+        pattern: a regular expression on the paths below ``folder``; its first group is the step.
+        base: the model that the run started from, for the card; by default what the checkpoints
+            say.
+        private: whether a new repo is private.
+        watch: go on while a training run writes, until ``until_step`` or the run's own last step
+            was published, ``stop`` is set, or Ctrl-C.
+        settle: seconds without a change before a watched checkpoint counts as written.
+        poll: seconds between two looks while watching.
+        token: access token; by default the one that ``huggingface_hub`` finds.
+        quiet: no progress bars.
+        notify: called with remarks for the user.
+        stop: ends the watch when it is set.
+
+    Raises:
+        RelexError: nothing was found, a checkpoint is not whole, a revision is there with other
+            content, or the Hub refuses. All of it before anything is uploaded, unless while
+            watching.
+    """
+    if until_step is not None and not watch:
+        raise RelexError("--until-step is for --watch")
+    named = RevisionFormat(revision_format)
+    wanted = Wanted(Path(folder), pattern, observe)
+    publisher = SeriesPublisher(repo, named, _reference(base), private, token, quiet)
+    learn = _Learner(publisher, notify)
+    if watch:
+        if not wanted.folder.expanduser().is_dir():
+            raise RelexError(f"{folder} is not a folder; make it, or wait until the run has")
+        publisher.open()
+        watching = Watch(wanted, publisher, learn, notify, settle, poll, until_step)
+        watching.run(stop or threading.Event())
+        done = (tuple(watching.published), tuple(watching.before), watching.waiting)
+        return SeriesResult(publisher.url(), *done)
+    series = wanted.series()
+    check_whole(series.checkpoints)
+    learn(series)
+    publisher.open()
+    published, before = publish_all(publisher, series.checkpoints, notify)
+    if not publisher.write_card():
+        notify(f"{repo} has a README.md of its own on main, which was left as it is")
+    return SeriesResult(publisher.url(), tuple(published), tuple(before))
+
+
+def _reference(base: str | None) -> str | None:
+    """A base as the card sees it: a folder by its full path, so that it is not taken for a repo."""
+    if base is None or not Path(base).expanduser().is_dir():
+        return base
+    return str(Path(base).expanduser().resolve())
+
+
+@dataclass
+class _Learner:
+    """Tells the publisher what discovery has learnt about the run, and the user once."""
+
+    publisher: SeriesPublisher
+    notify: Callable[[str], None]
+    _notes: set[str] = field(default_factory=set)
+    _checked: bool = False
+
+    def __call__(self, series: Series) -> None:
+        for note in series.notes:
+            if note not in self._notes:
+                self.notify(note)
+        self._notes.update(series.notes)
+        if self.publisher.base is None and series.base is not None:
+            self.publisher.base = self._on_hub(series, series.base.reference)
+            self.notify(f"base: {self.publisher.base}, from {series.base.found_in}")
+        elif not self._checked and self.publisher.base is not None:
+            _check_fits(self.publisher.base, series.checkpoints[0])
+        self._checked = True
+        self.publisher.last_step = series.last_step
+        self.publisher.adapter = any(c.kind == "adapter" for c in series.checkpoints)
+
+    def _on_hub(self, series: Series, base: str) -> str:
+        """The base as others find it: the run's own step 0 is a revision, too."""
+        steps = {checkpoint.reference: checkpoint.step for checkpoint in series.checkpoints}
+        if base not in steps:
+            return base
+        return f"{self.publisher.repo}@{self.publisher.format.name(steps[base])}"
+
+
+def _check_fits(base: str, checkpoint: Checkpoint) -> None:
+    """Raise RelexError when a base that was named is not there, or is another model."""
+    if checkpoint.kind == "model":
+        own = read_json(Path(checkpoint.reference) / config_name("model"))
+        check_base(base, config_of(base), checkpoint.reference, own)

@@ -1,0 +1,61 @@
+"""Whether a checkpoint of a run that is still writing may be published.
+
+Three things must agree. It is whole, as far as names, headers and the ends of files tell. The
+trainer has said so, where it is one that does: transformers writes ``trainer_state.json`` last. And
+nothing in the folder has changed for a while.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from relex_merge.discovery.found import Checkpoint, Series
+from relex_merge.discovery.local import TRAINER_STATE
+from relex_merge.publishing.contents import weights_of
+from relex_merge.publishing.stillness import Look, Stillness, look_at
+from relex_merge.publishing.whole import missing_part
+
+
+class Readiness:
+    """Remembers what each checkpoint looked like. settle: seconds without a change."""
+
+    def __init__(self, settle: float) -> None:
+        self._settle = settle
+        self._stillness = Stillness(settle)
+        self._looks: dict[str, Look] = {}
+
+    def why_not(self, checkpoint: Checkpoint, series: Series) -> str | None:
+        """Why a checkpoint has to wait, or None when it is ready.
+
+        Raises OSError when files go away meanwhile.
+        """
+        folder = Path(checkpoint.reference)
+        look = self._stillness.still(folder)
+        fault = missing_part(folder, weights_of(folder))
+        if fault:
+            return fault
+        if _trainer_is_writing(checkpoint, series):
+            return f"the trainer has not written {TRAINER_STATE} yet"
+        if look is None:
+            return f"it has changed within the last {self._settle:g} s"
+        self._looks[checkpoint.reference] = look
+        return None
+
+    def unchanged(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint that was ready still looks the same."""
+        try:
+            return look_at(Path(checkpoint.reference)) == self._looks.get(checkpoint.reference)
+        except OSError:
+            return False
+
+
+def _trainer_is_writing(checkpoint: Checkpoint, series: Series) -> bool:
+    """True for the newest checkpoint of transformers' Trainer without its last file.
+
+    An earlier one without the file, and with a later one beside it, shows that this run's trainer
+    writes none.
+    """
+    if series.layout != "transformers" or checkpoint.step != series.steps[-1]:
+        return False
+    *earlier, last = (Path(c.reference) / TRAINER_STATE for c in series.checkpoints)
+    return not last.is_file() and all(mark.is_file() for mark in earlier)

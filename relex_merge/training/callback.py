@@ -1,0 +1,219 @@
+"""``TrajectoryCallback``: follows the trajectory of a run while transformers' Trainer trains.
+
+What goes wrong in here never ends a training run: it is logged as a warning, and the next save
+catches up. Only what could be known before the first step is an error, when training begins.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from relex_merge.discovery.found import Checkpoint
+from relex_merge.publishing.names import DEFAULT_FORMAT, RevisionFormat
+from relex_merge.publishing.once import publish_all
+from relex_merge.publishing.publisher import SeriesPublisher
+from relex_merge.training import settings
+from relex_merge.training.distributed import agree
+from relex_merge.training.folder import NAME, SeriesFolder
+from relex_merge.training.stopping import Figures, StopRule
+from relex_merge.training.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
+
+_LOG = logging.getLogger(__name__)
+
+
+class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
+    """Links every saved checkpoint into a series, and tells how straight its trajectory is.
+
+    At each save: weights, configuration and tokenizer are linked into the series folder, which
+    keeps them when ``save_total_limit`` takes the checkpoint away; with ``repo`` they are published
+    as a revision, in the background; the Gram matrices grow by the new checkpoint's row; explained
+    variance, R², straightness and the same-ratio backtest skill are logged under ``relex/``; and
+    ``relex_recipe.yml`` in the series folder is what ``relex-merge run`` finishes the job with.
+
+    Use it with :meth:`attach`, so that the figures reach the trainer's own logger (W&B,
+    TensorBoard, …); in ``Trainer(callbacks=[...])`` alone they go to ``trainer_state.json``.
+
+    Cost of a save with T checkpoints of d numbers: the new checkpoint is read once, and the earlier
+    ones are needed again, for T·d multiplications. As far as ``memory`` goes they are held there as
+    they are stored; the rest is read from the disk again.
+
+    Args:
+        target_step: where to extrapolate to; by default the run's own ``max_steps``.
+        base_model: the model that the run starts from, a folder or a Hub id; by default what the
+            model says that it was loaded from.
+        repo: Hub repo to publish to; None: link only.
+        revision_format, private, token: as for ``publish_series``.
+        series: the series folder, by default ``relex_series`` in the output folder. It must take
+            hard links from there when ``save_total_limit`` is set.
+        stop_when: :class:`relex_merge.StopWhen`, or a function of the figures of all checkpoints so
+            far, that says whether to stop training.
+        memory: bytes for earlier checkpoints; by default a quarter of what is free at the start.
+    """
+
+    def __init__(
+        self,
+        target_step: float | None = None,
+        *,
+        base_model: str | Path | None = None,
+        repo: str | None = None,
+        revision_format: str = DEFAULT_FORMAT,
+        private: bool = False,
+        token: str | None = None,
+        series: str | Path | None = None,
+        stop_when: StopRule | None = None,
+        memory: int | None = None,
+    ) -> None:
+        self.stopped = False
+        self._target = target_step
+        self._base = None if base_model is None else str(base_model)
+        self._repo = repo
+        self._format = RevisionFormat(revision_format)
+        self._private = private
+        self._token = token
+        self._series = None if series is None else Path(series)
+        self._stop_when = stop_when
+        self._memory = memory
+        self._trainer: weakref.ref[Trainer] | None = None
+        self._trajectory: Trajectory | None = None
+        self._publisher: SeriesPublisher | None = None
+        self._uploads: ThreadPoolExecutor | None = None
+        self._pending: list[Future[None]] = []
+
+    def attach(self, trainer: Trainer) -> TrajectoryCallback:
+        """Add this callback to a trainer and log through it; returns the callback."""
+        self._trainer = weakref.ref(trainer)
+        if self not in trainer.callback_handler.callbacks:
+            trainer.add_callback(self)
+        return self
+
+    @property
+    def history(self) -> list[Figures]:
+        """Figures of every checkpoint from the second on."""
+        return list(self._trajectory.history) if self._trajectory else []
+
+    @property
+    def recipe(self) -> Path | None:
+        """The recipe that finishes the job, once training has begun."""
+        return self._trajectory.recipe if self._trajectory else None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Check everything that can be wrong, and take up what an earlier run left.
+
+        Raises RelexError.
+        """
+        self.stopped = False
+        if not state.is_world_process_zero:
+            return
+        settings.check_saves(args)
+        base = settings.base_of(kwargs.get("model"), self._base)
+        folder = SeriesFolder(self._series or Path(args.output_dir) / NAME)
+        folder.prepare(Path(args.output_dir), deletes=args.save_total_limit is not None)
+        target = self._target if self._target is not None else float(state.max_steps)
+        self._trajectory = Trajectory(folder, base, target, settings.budget(self._memory))
+        if self._repo is not None:
+            self._publisher = SeriesPublisher(
+                self._repo, self._format, base, self._private, self._token, quiet=True
+            )
+            self._publisher.last_step = state.max_steps
+            self._publisher.open()
+            self._uploads = ThreadPoolExecutor(1, "relex-publish")
+        self._trajectory.resume(state.global_step)
+        if self._trainer is None:
+            _LOG.warning(
+                "TrajectoryCallback logs to trainer_state.json only; callback.attach(trainer) "
+                "brings its figures to the trainer's reports (W&B, TensorBoard, …)"
+            )
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take in the checkpoint that was just saved. Runs on rank 0; all ranks learn to stop."""
+        stop = False
+        if self._trajectory is not None:
+            try:
+                stop = self._take_in(self._trajectory, args, state)
+            except Exception as error:  # the run matters more
+                _LOG.warning(
+                    "step %d is not part of the trajectory yet: %s", state.global_step, error
+                )
+        if self._stop_when is not None and agree(stop):
+            control.should_training_stop = True
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Wait for uploads that are under way."""
+        if self._uploads is not None:
+            self._uploads.shutdown(wait=True)
+            self._uploads = None
+        self._say_failed(wait=True)
+
+    def _take_in(
+        self, trajectory: Trajectory, args: TrainingArguments, state: TrainerState
+    ) -> bool:
+        """Link, publish, measure, log; whether to stop."""
+        step = state.global_step
+        saved = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+        linked = trajectory.folder.add(saved, step)
+        self._say_failed()
+        if self._publisher is not None and self._uploads is not None:
+            adapter = not (linked / "config.json").is_file()
+            checkpoint = Checkpoint(
+                step, str(linked), "plain", kind="adapter" if adapter else "model"
+            )
+            self._pending.append(self._uploads.submit(self._publish, self._publisher, checkpoint))
+        figures = trajectory.update(step)
+        if figures is None:
+            return False
+        self._log(state, figures.logs())
+        if self._stop_when is None or self.stopped or not self._stop_when(trajectory.history):
+            return False
+        self.stopped = True
+        _LOG.warning(
+            "the trajectory is straight enough; training stops at step %d. Go on with: relex-merge "
+            "run %s OUT --reuse %s",
+            step,
+            trajectory.recipe,
+            trajectory.gram,
+        )
+        return True
+
+    def _publish(self, publisher: SeriesPublisher, checkpoint: Checkpoint) -> None:
+        """In the background: the links stay as they are, whatever the trainer deletes."""
+        publisher.adapter = checkpoint.kind == "adapter"
+        publish_all(publisher, [checkpoint], _LOG.info)
+        publisher.write_card()
+
+    def _say_failed(self, wait: bool = False) -> None:
+        """Warn about uploads that failed since the last look."""
+        done = [upload for upload in self._pending if wait or upload.done()]
+        self._pending = [upload for upload in self._pending if upload not in done]
+        for upload in done:
+            error = upload.exception()
+            if error is not None:
+                _LOG.warning(
+                    "a checkpoint was not published: %s; relex-merge publish-series sends it later",
+                    error,
+                )
+
+    def _log(self, state: TrainerState, logs: dict[str, float]) -> None:
+        from transformers import Trainer
+
+        trainer = self._trainer() if self._trainer else None
+        if trainer is None:
+            state.log_history.append({**logs, "epoch": state.epoch, "step": state.global_step})
+            return
+        # The base class's own: those of TRL's trainers add what they have gathered, and clear it.
+        Trainer.log(trainer, logs)

@@ -1,0 +1,51 @@
+"""What can be wrong with a run before its first step, and what is taken from it by default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from relex_merge import job, series
+from relex_merge.errors import RelexError
+from relex_merge.ranges import Connections
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+_SHARE = 4  # a quarter of the free memory
+
+
+def check_saves(args: TrainingArguments) -> None:
+    """Raise RelexError when the trainer saves nothing that could be followed."""
+    if str(getattr(args.save_strategy, "value", args.save_strategy)) == "no":
+        raise RelexError(
+            "TrajectoryCallback follows saved checkpoints, and save_strategy is 'no'; set it to "
+            "'steps', with save_steps"
+        )
+
+
+def base_of(model: Any, given: str | None) -> str:
+    """Reference of the base, opened once to see that it is there. Raises RelexError."""
+    reference = given or getattr(getattr(model, "config", None), "name_or_path", "")
+    if not reference:
+        raise RelexError(
+            "the model does not say what it was loaded from; name the model that this run starts "
+            "from with TrajectoryCallback(base_model=...)"
+        )
+    if Path(reference).expanduser().is_dir():
+        reference = str(Path(reference).expanduser().resolve())
+    with Connections() as connections:
+        (snapshot,) = series.locate([reference])
+        job.open_source(snapshot, connections)
+    return str(reference)
+
+
+def budget(given: int | None) -> int:
+    """Bytes for checkpoints in memory. Raises RelexError for less than nothing."""
+    if given is None:
+        import psutil
+
+        return int(psutil.virtual_memory().available // _SHARE)
+    if given < 0:
+        raise RelexError(f"memory is {given}; give a number of bytes, or 0 to hold nothing")
+    return given

@@ -1,0 +1,137 @@
+"""The series of a run and its Gram matrices, kept in step with each other and on the disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mergekit.options import MergeOptions
+
+from relex_merge import job
+from relex_merge.errors import RelexError
+from relex_merge.hub import progress_bars
+from relex_merge.inspection import of_series
+from relex_merge.lora import forms
+from relex_merge.lora.stacks import adapters_of
+from relex_merge.plan import NeedsMergekit
+from relex_merge.recipe import METHOD, load_recipe
+from relex_merge.resources import available
+from relex_merge.statistics import FILE_NAME, SeriesStatistics
+from relex_merge.training.folder import SeriesFolder
+from relex_merge.training.growing import grow
+from relex_merge.training.memory import Memory
+from relex_merge.training.stopping import Figures
+
+RECIPE = "relex_recipe.yml"
+HISTORY = "relex_history.json"
+FEWEST = 2  # checkpoints that make a trajectory
+
+
+class Trajectory:
+    """base: reference of the model that the run starts from; target: step to extrapolate to."""
+
+    def __init__(self, folder: SeriesFolder, base: str, target: float, memory: int) -> None:
+        self.folder = folder
+        self.history: list[Figures] = []
+        self._base = base
+        self._target = target
+        self._memory = Memory(memory)
+        self._known: SeriesStatistics | None = None
+        self._options = MergeOptions()
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe that finishes the job."""
+        return self.folder.root / RECIPE
+
+    @property
+    def gram(self) -> Path:
+        """The file of Gram matrices, for ``--reuse``."""
+        return self.folder.root / FILE_NAME
+
+    def resume(self, step: int) -> None:
+        """Take up what an earlier run left up to ``step``; what lies beyond goes."""
+        self._known = self._load()
+        self.folder.drop_after(step)
+        if self._known is not None:
+            self._known = self._known.select(self._known.steps <= step)
+        self.history = [f for f in self._read_history() if f.step <= step]
+
+    def update(self, step: int) -> Figures | None:
+        """Take in the checkpoint of ``step``, which lies in the folder; None while it is alone.
+
+        Writes the Gram matrices and the recipe. Raises RelexError.
+        """
+        if self._known is not None and step in self._known.steps:  # it was saved once more
+            self._known = self._known.select(self._known.steps != step)
+        if len(self.folder.steps()) < FEWEST:
+            return None
+        prepared = self._prepare()
+        resources = available(self._options, None)
+        if adapters_of(prepared.plan):
+            found = forms.examine(prepared, resources, lambda _: lambda _: None)
+        else:
+            tensors = grow(prepared.plan, self._known, self._memory, resources.workers)
+            found = SeriesStatistics(prepared.plan.steps, tensors, prepared.fingerprint())
+        self._known = found
+        figures = _figures(of_series(prepared, found).report)
+        self.history = [f for f in self.history if f.step < step] + [figures]
+        self._save(prepared.recipe.to_yaml())
+        return figures
+
+    def _prepare(self) -> job.Prepared:
+        folders = [self.folder.at(step) for step in self.folder.steps()]
+        settings = {
+            "merge_method": METHOD,
+            "base_model": self._base,
+            "models": [{"model": str(folder)} for folder in folders],
+            "parameters": {"target_step": self._target},
+        }
+        try:
+            with progress_bars(shown=False):
+                return job.prepare(load_recipe(settings), [None], self._options)
+        except NeedsMergekit as reason:
+            raise RelexError(
+                f"the trajectory of this model cannot be followed: it has {reason}"
+            ) from reason
+
+    def _load(self) -> SeriesStatistics | None:
+        """Saved Gram matrices, if they are of just the checkpoints that are there."""
+        try:
+            saved = SeriesStatistics.load(self.gram)
+        except RelexError:
+            return None
+        if len(self.folder.steps()) < FEWEST or self._prepare().fingerprint() != saved.fingerprint:
+            return None
+        return saved
+
+    def _save(self, recipe: str) -> None:
+        assert self._known is not None  # it has just been formed
+        self._known.save(self.gram)
+        self.recipe.write_text(recipe, encoding="utf-8")
+        history = [asdict(figures) for figures in self.history]
+        (self.folder.root / HISTORY).write_text(json.dumps(history, indent=1), encoding="utf-8")
+
+    def _read_history(self) -> Sequence[Figures]:
+        try:
+            text = (self.folder.root / HISTORY).read_text(encoding="utf-8")
+            return [Figures(**entry) for entry in json.loads(text)]
+        except (OSError, ValueError, TypeError):
+            return []
+
+
+def _figures(report: dict[str, Any]) -> Figures:
+    steps, summary = report["steps"], report["summary"]
+    return Figures(
+        step=float(np.max(steps)),
+        checkpoints=len(steps),
+        explained_variance=summary["explained_variance"]["model"],
+        r2=summary["r2"]["model"],
+        straightness=summary["straightness"]["model"],
+        backtest_skill=summary["backtest_skill"]["model"],
+        verdict=report["verdict"]["verdict"],
+    )
