@@ -206,7 +206,7 @@ class _Run:
             if is_open(prepared.plan):
                 if known is None:
                     known = forms.examine(prepared, resources, progress)
-                elif not adapters_of(prepared.plan):
+                else:
                     job.check_known(prepared, known)
                 prepared, choices = settle(prepared, known)
                 for choice in choices if not self.anyway else ():
@@ -345,7 +345,10 @@ def forecast(
         written = forms.form_of(prepared, form, lora_rank)
         return lora_forecast.describe(prepared, written, resources, Path(out), options)
     known, cached = reuse is not None, stream is False
-    return describe(prepared, resources, Path(out), options, reused=known, cached=cached)
+    text = describe(prepared, resources, Path(out), options, reused=known, cached=cached)
+    if is_open(prepared.plan) and not known:
+        text += "\nbefore that, everything is read once more to choose what `auto` leaves open"
+    return text
 
 
 def inspect(source: RecipeSource, **how: Any) -> dict[str, Any]:

@@ -9,7 +9,6 @@ not known when it is rendered: ``loading_snippet`` is filled with ``PLACEHOLDER_
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from urllib.parse import quote
 
 import yaml
 
+from relex_merge import card_predictor, markdown
 from relex_merge.references import hub_reference
 from relex_merge.scrub import is_local_path, local_names, scrub, scrub_yaml
 
@@ -172,9 +172,9 @@ def model_card(
     base = hub_id(report["base"]["reference"])
     sections = [
         f"---\n{front_matter(base, license, pipeline_tag, adapter is not None)}\n---",
-        f"# {_text(scrub(name, names))}",
+        f"# {markdown.text(scrub(name, names))}",
         _opening(shown),
-        _fenced(
+        markdown.fenced(
             loading_snippet(
                 PLACEHOLDER_REPO, default_revision(report), adapter=adapter is not None
             ),
@@ -190,8 +190,9 @@ def model_card(
         *([f"![Trust report]({figure})"] if figure else []),
         "## Recipe",
         f"Run it with `relex-merge run recipe.yml OUT`, a front end of [mergekit]({MERGEKIT_URL}).",
-        _fenced(scrub_yaml(recipe_yaml, names), "yaml"),
-        "Versions: " + ", ".join(f"{_text(k)} {_text(v)}" for k, v in shown["versions"].items()),
+        markdown.fenced(scrub_yaml(recipe_yaml, names), "yaml"),
+        "Versions: "
+        + ", ".join(f"{markdown.text(k)} {markdown.text(v)}" for k, v in shown["versions"].items()),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -247,7 +248,7 @@ def hub_id(reference: str) -> str | None:
 
 def _opening(report: Mapping[str, Any]) -> str:
     """One paragraph: what the model is."""
-    base = _code(report["base"]["reference"])
+    base = markdown.code(report["base"]["reference"])
     untrained = "" if _reconstructs(report) else " It was not trained past the last of them."
     return (
         f"{_what(report)}, of an RLVR run from {base}; made with relex-merge from "
@@ -262,7 +263,7 @@ def _reconstructs(report: Mapping[str, Any]) -> bool:
 def _what(report: Mapping[str, Any]) -> str:
     """The prediction in words."""
     what = "Reconstruction of observed" if _reconstructs(report) else "Extrapolation to"
-    rank = _number(report["method"]["rank"])
+    rank = markdown.number(report["method"]["rank"])
     return f"{what} step {format_step(report['target_step'])}, rank {rank}"
 
 
@@ -304,8 +305,9 @@ def _share(report: Mapping[str, Any]) -> str:
     last, target = max(item["step"] for item in report["checkpoints"]), report["target_step"]
     if _reconstructs(report) or target <= last:
         return f"step {format_step(target)} lies within the observed steps: no rollouts are saved"
+    share = markdown.number(100 * last / target)
     return (
-        f"{format_step(last)} of {format_step(target)} steps ({_number(100 * last / target)} %): "
+        f"{format_step(last)} of {format_step(target)} steps ({share} %): "
         f"{target / last:.1f}× fewer rollouts"
     )
 
@@ -313,7 +315,7 @@ def _share(report: Mapping[str, Any]) -> str:
 def _reference(item: Mapping[str, Any]) -> str:
     """A checkpoint for a table cell: its reference, linked to the commit on the Hub if one was."""
     reference, sha = item["reference"], item["sha"]
-    shown = _code(reference).replace("|", r"\|")
+    shown = markdown.code(reference).replace("|", r"\|")
     if sha is None:
         return shown
     place = "/".join([sha, *filter(None, [quote(hub_reference(reference).folder)])])
@@ -323,7 +325,7 @@ def _reference(item: Mapping[str, Any]) -> str:
 def _method(report: Mapping[str, Any]) -> str:
     """One paragraph on the arithmetic, with its source."""
     method = report["method"]
-    rank = _number(method["rank"])
+    rank = markdown.number(method["rank"])
     line = "line" if rank == "1" else f"{rank}-dimensional subspace"
     start = (
         "For every weight tensor θ the updates θ_t − θ₀ of the observed checkpoints from the base "
@@ -332,53 +334,20 @@ def _method(report: Mapping[str, Any]) -> str:
     if _reconstructs(report):
         rest = "The tensor written is the observed update of that step, projected on it."
     elif (law := method.get("predictor", "linear")) != "linear":
-        rest = _OTHER_LAWS[law].format(target=format_step(report["target_step"]))
+        rest = card_predictor.LAWS[law].format(target=format_step(report["target_step"]))
     else:
         fitted = "all observed steps" if method["window"] is None else _window(method["window"])
         rest = (
             f"The coefficients along it are fitted over {fitted} with a polynomial of degree "
-            f"{_number(method['degree'])} by least squares, continued to step "
+            f"{markdown.number(method['degree'])} by least squares, continued to step "
             f"{format_step(report['target_step'])} and added back to the base."
         )
-    chosen = "".join(f"\n\n{line}" for line in _choice(report))
+    chosen = "".join(f"\n\n{line}" for line in card_predictor.chosen(report))
     return f"{start}{rest} Source: {PAPER}. Merged with [mergekit]({MERGEKIT_URL}).{chosen}"
 
 
-# How each predictor continues the coefficients; `stay` and `blend` have no curve of their own.
-_OTHER_LAWS = {
-    "sqrt": "The coefficients along it follow a·√s + b, continued to step {target}.",
-    "power": "The coefficients along it follow a·s^p + b, p fitted, continued to step {target}.",
-    "saturating": "The coefficients along it follow c·(1 − e^(−s/τ)), continued to step {target}.",
-    "local": "The coefficients along it keep their latest slope up to step {target}.",
-    "damped": "The coefficients along it follow a line to step {target}, held back by as much as "
-    "backtests show it to overshoot.",
-    "stay": "No continuation was expected to come closer to step {target} than the last observed "
-    "checkpoint, so that is what is written.",
-    "blend": "Several continuations to step {target} are averaged, with the weights that did best "
-    "in backtests.",
-}
-
-
-def _choice(report: Mapping[str, Any]) -> list[str]:
-    """How the predictor was chosen, and what spoke for each, where the recipe left it open."""
-    choice = report.get("choice")
-    if choice is None:
-        return []
-    reasons = " ".join(_text(reason) for reason in choice["reasons"])
-    said = f"The predictor was chosen by backtests, once per {choice['scope']}: {reasons}"
-    group = next(g for g in choice["groups"].values() if g["predictor"] == choice["predictor"])
-    if not group["candidates"]:
-        return [said]
-    rows = [
-        f"| {name} | " + " | ".join(_number(c[k]) for k in ("expected", "low", "same_ratio")) + " |"
-        for name, c in group["candidates"].items()
-    ]
-    head = "| Predictor | expected skill | likely at least | backtest |\n|---|---:|---:|---:|"
-    return [said, "\n".join([head, *rows])]
-
-
 def _window(window: float) -> str:
-    return f"the last {_number(window)} checkpoints"
+    return f"the last {markdown.number(window)} checkpoints"
 
 
 def _trust(report: Mapping[str, Any]) -> str:
@@ -386,14 +355,14 @@ def _trust(report: Mapping[str, Any]) -> str:
     verdict, summary = report["verdict"], report["summary"]
     rows = [
         f"| {label} | "
-        + " | ".join(_number((summary.get(key) or {}).get(c)) for c in _COLUMNS)
+        + " | ".join(markdown.number((summary.get(key) or {}).get(c)) for c in _COLUMNS)
         + " |"
         for key, label in _MEASURES
     ]
     return "\n".join(
         [
-            f"Verdict: **{_text(verdict['verdict'])}**\n",
-            *(_item(reason) for reason in verdict["reasons"]),
+            f"Verdict: **{markdown.text(verdict['verdict'])}**\n",
+            *(markdown.item(reason) for reason in verdict["reasons"]),
             "\n| | " + " | ".join(_COLUMNS) + " |\n|---|---:|---:|---:|---:|",
             *rows,
             "\nMin, mean and max are over tensors, the last column is the whole model. "
@@ -402,38 +371,3 @@ def _trust(report: Mapping[str, Any]) -> str:
             "still.",
         ]
     )
-
-
-def _number(value: float | None) -> str:
-    """Four significant digits at most; a dash where the figure is not defined."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:.4g}"
-
-
-def _text(text: object) -> str:
-    """``text`` on one line, with everything escaped that Markdown or HTML would act on."""
-    return re.sub(r"([\\`*_\[\]<>|~&#$])", r"\\\1", " ".join(str(text).split()))
-
-
-def _item(text: str) -> str:
-    """``text`` as an item of a list; a list marker that it begins with starts no second list."""
-    return "- " + re.sub(r"^(\d*)([+\-=.)])", r"\1\\\2", _text(text))
-
-
-def _code(text: str) -> str:
-    """``text`` as a code span, whatever backticks it holds."""
-    line = " ".join(text.split())
-    fence = "`" * (_longest_backticks(line) + 1)
-    pad = " " if line.startswith("`") or line.endswith("`") else ""
-    return f"{fence}{pad}{line}{pad}{fence}"
-
-
-def _fenced(text: str, language: str) -> str:
-    """``text`` as a code block, whatever fences it holds."""
-    fence = "`" * max(3, _longest_backticks(text) + 1)
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
-
-
-def _longest_backticks(text: str) -> int:
-    return max((len(run) for run in re.findall(r"`+", text)), default=0)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from relex_merge import card
+from relex_merge.choice import Choice
 from relex_merge.predictor import Predictor
 from relex_merge.recipe import METHOD, Recipe
 from relex_merge.report import build_report, save_plot
@@ -31,17 +32,21 @@ def make_report(
     snapshots: Sequence[Snapshot],
     dtype: str,
     holdout: SeriesStatistics | None = None,
+    choice: Choice | None = None,
 ) -> dict[str, Any]:
     """What goes to relex_report.json.
 
     snapshots: base first, then the order of the steps; holdout: statistics over the same and later
-    checkpoints.
+    checkpoints; choice: how the predictors were found, where the recipe left them open.
     """
     main, _ = Counter(predictors.values()).most_common(1)[0]
     method = {"name": METHOD, **asdict(main)}
     target = method.pop("target_step")
+    del method["auto_target"]
+    if main.predictor == "linear" and choice is None:
+        del method["predictor"], method["scope"]  # the paper's method, described as ever
     base, *checkpoints = snapshots
-    return build_report(
+    report = build_report(
         statistics,
         predictors,
         method=method,
@@ -55,6 +60,7 @@ def make_report(
         holdout=holdout,
         versions={package: version(package) for package in _PACKAGES},
     )
+    return report if choice is None else {**report, "choice": choice.as_json()}
 
 
 def whole(number: float) -> float | int:

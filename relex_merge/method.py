@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,8 +27,9 @@ from mergekit.merge_methods import (
 from relex_merge import kernels
 from relex_merge.errors import RelexError
 from relex_merge.predictor import Predictor
+from relex_merge.predictors import AUTO
 from relex_merge.recipe import METHOD, ROLES
-from relex_merge.statistics import TensorStatistics
+from relex_merge.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.steps import step_of
 
 PIECE_BYTES = 256 * 2**20  # of all rows together, when tensors in memory go through an accelerator
@@ -111,11 +113,13 @@ def _pieces(rows: list[torch.Tensor]) -> Iterator[tuple[slice, list[torch.Tensor
 )
 def relex(
     group: TensorGroup,
-    target_step: float,
+    target_step: float | Literal["auto"],
     rank: int = 1,
     degree: int = 1,
     window: int | None = None,
     mode: str = "extrapolate",
+    predictor: str = "linear",
+    scope: str = "model",
     step: PerNonBase[float | None] = None,  # mergekit broadcasts it
     role: PerNonBase[str] = "observed",
 ) -> torch.Tensor:
@@ -130,9 +134,15 @@ def relex(
     entries: list[TensorEntry] = [e for e in group.non_base if is_observed(role[e.id], str(e.id))]
     labels = [str(entry.id) for entry in entries]
     ordered = steps_in_order(labels, step.values_for(entries))
-    predictor = Predictor(target_step, rank, degree, window, mode)
+    if target_step == "auto" or (predictor == AUTO and scope != "tensor"):
+        raise RelexError(
+            "target_step: auto and predictor: auto look at the whole model before a weight is "
+            "written, and mergekit's own path sees one tensor at a time; run it with relex-merge "
+            "run, or give a target_step and scope: tensor"
+        )
+    asked = Predictor(target_step, rank, degree, window, mode, predictor, scope)
     steps = np.array([s for s, _ in ordered], dtype=np.float64)
-    predictor.check(steps)
+    asked.check(steps)
 
     chosen = [group.base, *(entries[position] for _, position in ordered)]
     rows = [entry.tensor.detach().reshape(-1) for entry in chosen]
@@ -144,13 +154,18 @@ def relex(
         if not np.isfinite(statistics.gram).all():
             label = first_non_finite(rows, [str(entry.id) for entry in chosen])
             raise RelexError(f"{label}: {name} holds NaN or Inf; leave that checkpoint out")
-        w = torch.from_numpy(predictor.weights(statistics.gram, steps))[None]
+        if asked.is_open:
+            from relex_merge.choice import resolve
+
+            found = SeriesStatistics(steps, {name: statistics})
+            asked = resolve({name: asked}, found).predictors[name]
+        w = torch.from_numpy(asked.weights(statistics.gram, steps))[None]
         for columns, piece in _pieces(rows):
             out = torch.empty_like(piece[0])
             kernels.combine(piece, w, [out], dtype)
             result[columns] = out
     for record in _records:
-        record[name] = (statistics, predictor)
+        record[name] = (statistics, asked)
     return result.reshape(group.base.tensor.shape)
 
 

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from relex_merge.predictors.history import History
+from relex_merge.predictors.trials import FEWEST_FITTED, before_cut
 from relex_merge.report.continuations import Continuation
-from relex_merge.report.spectra import spectra
 from relex_merge.trajectory import Array
 
 Indices = npt.NDArray[np.int64]
 NODES = 12
-FEWEST_FITTED = 3  # two checkpoints give a direction and a slope, but no way to see noise
+__all__ = ["FEWEST_FITTED", "Backtests", "Indices", "Trial", "backtests", "before_cut", "plan"]
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,6 @@ class Backtests:
         return np.flatnonzero(self.target == self.target.max(initial=0))
 
 
-def before_cut(steps: Array, ratio: float) -> int:
-    """How many checkpoints lie at or before s_T / ratio (a step exactly there counts)."""
-    return int(np.count_nonzero(steps <= steps[-1] / ratio * (1 + 1e-12)))
-
-
 def plan(steps: Array, ratio: float | None) -> list[Trial]:
     """The backtests of a series at ``steps`` (T,) ascending: a grid of cut-offs and targets.
 
@@ -98,17 +94,17 @@ def standing_still(grams: Array, trial: Trial) -> Array:
 
 
 def trial_errors(
-    grams: Array, steps: Array, trial: Trial, continuations: Sequence[Continuation]
+    whole: History, trial: Trial, continuations: Sequence[Continuation]
 ) -> dict[str, Array]:
     """key → (N, J) squared errors of every continuation in one trial, NaN where it cannot fit."""
-    h = trial.fitted
-    fitted = spectra(grams[:, :h, :h])
+    history = whole.first(trial.fitted)
+    grams, steps = whole.grams, whole.steps
     errors: dict[str, Array] = {}
     for each in continuations:
-        if h < each.needs:
+        if not each.fits(history.steps):
             errors[each.key] = np.full((len(grams), len(trial.targets)), np.nan)
         else:
-            weights = each.rule(fitted, steps[:h], steps[trial.targets])
+            weights = each.rule(history, steps[trial.targets])
             errors[each.key] = squared_errors(grams, weights, trial)
     return errors
 
@@ -117,7 +113,8 @@ def backtests(
     grams: Array, steps: Array, trials: Sequence[Trial], continuations: Sequence[Continuation]
 ) -> Backtests:
     """Run ``trials`` on G (N, T, T) at ``steps`` (T,) ascending."""
-    results = [trial_errors(grams, steps, trial, continuations) for trial in trials]
+    whole = History(grams, steps)
+    results = [trial_errors(whole, trial, continuations) for trial in trials]
     N = len(grams)
 
     def joined(columns: list[Array]) -> Array:

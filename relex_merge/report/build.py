@@ -24,8 +24,8 @@ from relex_merge.report.figures import Figures, figures
 from relex_merge.report.fits import fits
 from relex_merge.report.groups import members
 from relex_merge.report.null import random_walk_gram
-from relex_merge.report.spectra import spectra
 from relex_merge.report.verdict import Evidence, decide
+from relex_merge.spectra import spectra
 from relex_merge.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.trajectory import Array, reconstruction_weights, spectrum, squared_error
 
@@ -160,10 +160,13 @@ def _coefficients(subject: Subject, tried: Evaluation) -> dict[str, Any]:
     """The whole model's coefficient at every checkpoint, its fit, and the fit at the target."""
     p, c = subject.predictor, spectra(subject.total.gram[np.newaxis]).coefficients()
     fit = fits(c, tried.steps, tried.target, degree=p.degree, window=p.window)
+    predicted = fit.predicted[0]
+    if p.mode == "extrapolate" and p.predictor != "linear":
+        predicted = p.weights(subject.total.gram, tried.steps) @ c[0]
     return {
         "coefficients": _numbers(c[0]),
         "fitted": _numbers(fit.fitted[0]),
-        "predicted": number(fit.predicted[0]),
+        "predicted": number(predicted),
     }
 
 
@@ -289,4 +292,5 @@ def gather(
         walk=walk,
         dtype=dtype,
         held_out=[(trial["step"], trial["skill"]["method"]) for trial in held_out],
+        predictor=tried.common.predictor if tried.common.mode == "extrapolate" else "linear",
     )

@@ -12,7 +12,7 @@ import numpy as np
 from relex_merge.errors import RelexError
 from relex_merge.predictor import Predictor
 from relex_merge.report.backtest import Backtests, Indices, Trial, backtests, before_cut, plan
-from relex_merge.report.continuations import Continuation, baselines, method
+from relex_merge.report.continuations import Continuation, baselines, method, others
 from relex_merge.report.forecast import Forecast, forecast
 from relex_merge.statistics import SeriesStatistics
 from relex_merge.trajectory import Array
@@ -73,7 +73,9 @@ def evaluate(
     common = Counter(own).most_common(1)[0][0]
     beyond = common.mode == "extrapolate" and target > steps[-1] > 0
     ratio = float(target / steps[-1]) if beyond else None
-    continuations = (method(own), *baselines(min(max(common.rank, 3), len(steps))))
+    rank = min(common.rank, len(steps))
+    compared = (*baselines(min(max(rank, 3), len(steps))), *others(rank))
+    continuations = (method(own), *compared)
     grams = stacked(statistics)
     tests = backtests(grams, steps, plan(steps, ratio), continuations)
     return Evaluation(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relex_merge.report.spectra import Spectra, eigenvalues, spectra
+from relex_merge.spectra import Spectra, eigenvalues, spectra
 from relex_merge.trajectory import Array, least_squares_rows
 
 RANKS = 8

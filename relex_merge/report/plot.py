@@ -14,8 +14,8 @@ import numpy as np
 
 from relex_merge.report.evaluation import stacked
 from relex_merge.report.maps import draw_maps
-from relex_merge.report.spectra import spectra
 from relex_merge.report.style import COLOURS, GREY, MARKERS, RED, new_figure, save
+from relex_merge.spectra import spectra
 from relex_merge.statistics import SeriesStatistics
 from relex_merge.trajectory import Array, in_window, least_squares_rows
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOWEST_SKILL = -2.0  # below, how bad it is no longer matters; points are drawn on the edge
+DRAWN = ("linear", "rank_r", "quadratic", "least_squares", "two_point")
 RATIO_TICKS = (1, 2, 5, 10, 20, 50, 100)
 ZOOM_FROM = 3.0  # ratio above which the observed steps get an inset of their own
 
@@ -182,7 +183,7 @@ def _clip(skill: Array) -> Array:
 def _drawn(report: Mapping[str, Any]) -> dict[str, str]:
     """The five baselines, and the recipe's own method where it is none of them."""
     grid, labels = report["backtests"]["grid"], report["backtests"]["labels"]
-    drawn = {key: label for key, label in labels.items() if key != "method"}
+    drawn = {key: labels[key] for key in DRAWN}
     own = [trial["skill"]["method"] for trial in grid]
     if all(own != [trial["skill"][key] for trial in grid] for key in drawn):
         drawn["method"] = labels["method"]  # last, so that the five keep their colours

@@ -19,7 +19,9 @@ STEADY = (0.8, 1.25)  # speed at the end of the window over its mean that still 
 
 def explain(evidence: Evidence, supported: float | None) -> list[str]:
     """Sentences, the weightiest first; those that do not apply are left out."""
-    if evidence.ratio is None:
+    if evidence.predictor == "stay":
+        sentences = [_standing_still(evidence), _speed(evidence)]
+    elif evidence.ratio is None:
         sentences = [_within(evidence)]
     else:
         sentences = [
@@ -30,6 +32,10 @@ def explain(evidence: Evidence, supported: float | None) -> list[str]:
             _speed(evidence),
         ]
     return [s for s in [*sentences, _spectrum(evidence), _coarse(evidence)] if s]
+
+
+def _standing_still(e: Evidence) -> str:
+    return f"The last observed checkpoint, step {e.last_step:g}, is kept as it is."
 
 
 def _within(e: Evidence) -> str:

@@ -23,9 +23,10 @@ COLUMNS = (
 
 def render_table(report: Mapping[str, Any]) -> str:
     """The whole model, its best and worst groups, the backtests and the verdict; plain text."""
-    return "\n".join(
-        [_heading(report), "", *_figures(report), "", *_backtests(report), "", *_verdict(report)]
-    )
+    parts = [[_heading(report)], _figures(report), _backtests(report), _choice(report)]
+    return "\n".join(line for part in [*parts, _verdict(report)] if part for line in ["", *part])[
+        1:
+    ]
 
 
 def cell(value: float | None, form: str) -> str:
@@ -117,6 +118,28 @@ def _backtests(report: Mapping[str, Any]) -> list[str]:
         lines.append("true skill at held-out checkpoints")
         lines.append(_line("  step", [f"{t['step']:g}" for t in trials]))
         lines += _trial_lines(trials, labels)
+    return lines
+
+
+def _choice(report: Mapping[str, Any]) -> list[str]:
+    """The predictor that was chosen, why, and what spoke for the others."""
+    choice = report.get("choice")
+    if choice is None:
+        return []
+    lines = [f"chosen predictor: {choice['predictor']} (once per {choice['scope']})"]
+    for reason in choice["reasons"]:
+        lines += wrap(reason, WIDTH, initial_indent="  - ", subsequent_indent="    ")
+    group = next(g for g in choice["groups"].values() if g["predictor"] == choice["predictor"])
+    if group["candidates"]:
+        lines.append(_line("  skill at the target", ["expected", "likely ≥", "backtest"]))
+    for name, found in group["candidates"].items():
+        figures = (found[key] for key in ("expected", "low", "same_ratio"))
+        lines.append(_line(f"  {name}", [cell(figure, "+.2f") for figure in figures]))
+    if choice["curve"]:
+        shown = choice["curve"][:: -(-len(choice["curve"]) // len(COLUMNS))]
+        lines.append(_line("  step", [f"{step:g}" for step, *_ in shown]))
+        lines.append(_line("  best predictor", [name[:8] for _, name, *_ in shown]))
+        lines.append(_line("  its skill", [cell(point[3], "+.2f") for point in shown]))
     return lines
 
 

@@ -35,7 +35,8 @@ class Evidence:
     target, last_step: steps. ratio: target / last_step, None where nothing is extrapolated.
     checkpoints: T. cut: how many of them lie before s_T / ratio. law: the backtests together, None
     when there are too few. figures: the report's whole-model entry; walk: a random walk's. dtype:
-    of the files. held_out: (step, true skill) of checkpoints beyond the window.
+    of the files. held_out: (step, true skill) of checkpoints beyond the window. predictor: the
+    one that this is about.
     """
 
     target: float
@@ -48,6 +49,7 @@ class Evidence:
     walk: Mapping[str, Any]
     dtype: str
     held_out: Sequence[tuple[float, float | None]] = ()
+    predictor: str = "linear"
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,11 @@ def decide(evidence: Evidence, *, clear: float = CLEAR) -> Verdict:
 
 def _word(evidence: Evidence, clear: float) -> str:
     law, ratio = evidence.law, evidence.ratio
+    stays = evidence.predictor == "stay"  # the last observed checkpoint is kept
+    if stays or (ratio is not None and _refuted(evidence)):
+        return DO_NOT
     if ratio is None:
         return EXTRAPOLATE  # the target was observed or lies between checkpoints
-    if _refuted(evidence):
-        return DO_NOT
     if law is None:
         return NOT_ENOUGH
     tested = evidence.figures["backtest_skill"] if evidence.cut >= FEWEST_FITTED else None

@@ -1,0 +1,41 @@
+"""Markdown that shows what somebody else wrote as text, and never acts on it."""
+
+from __future__ import annotations
+
+import math
+import re
+
+
+def number(value: float | None) -> str:
+    """Four significant digits at most; a dash where the figure is not defined."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.4g}"
+
+
+def text(given: object) -> str:
+    """``given`` on one line, with everything escaped that Markdown or HTML would act on."""
+    return re.sub(r"([\\`*_\[\]<>|~&#$])", r"\\\1", " ".join(str(given).split()))
+
+
+def item(line: str) -> str:
+    """``line`` as an item of a list; a list marker that it begins with starts no second list."""
+    return "- " + re.sub(r"^(\d*)([+\-=.)])", r"\1\\\2", text(line))
+
+
+def code(given: str) -> str:
+    """``given`` as a code span, whatever backticks it holds."""
+    line = " ".join(given.split())
+    fence = "`" * (_longest_backticks(line) + 1)
+    pad = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{pad}{line}{pad}{fence}"
+
+
+def fenced(given: str, language: str) -> str:
+    """``given`` as a code block, whatever fences it holds."""
+    fence = "`" * max(3, _longest_backticks(given) + 1)
+    return f"{fence}{language}\n{given.rstrip()}\n{fence}"
+
+
+def _longest_backticks(text: str) -> int:
+    return max((len(run) for run in re.findall(r"`+", text)), default=0)

@@ -1,0 +1,55 @@
+"""What a recipe leaves open (``predictor: auto``, ``target_step: auto``), settled in a plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from relex_merge.choice import Choice, resolve
+from relex_merge.errors import RelexError
+from relex_merge.plan import ModelPlan
+from relex_merge.statistics import SeriesStatistics
+
+if TYPE_CHECKING:
+    from relex_merge.job import Prepared
+
+
+class StoppedError(RelexError):
+    """The answer is to stop at the last observed checkpoint."""
+
+
+def is_open(plan: ModelPlan) -> bool:
+    """Whether something is to be chosen before a weight can be written."""
+    return any(p.is_open for tensor in plan.tensors for p in tensor.predictors or ())
+
+
+def settle(
+    prepared: Prepared, statistics: SeriesStatistics
+) -> tuple[Prepared, list[Choice | None]]:
+    """The run with concrete predictors, and for each target how they were chosen.
+
+    statistics: of the observed checkpoints of this run. Raises RelexError as
+    :func:`relex_merge.choice.resolve` does.
+    """
+    plan = prepared.plan
+    results = [
+        resolve({t.name: t.predictors[i] for t in plan.tensors if t.predictors}, statistics)
+        for i in range(plan.targets)
+    ]
+    tensors = tuple(
+        replace(t, predictors=tuple(result.predictors[t.name] for result in results))
+        if t.predictors
+        else t
+        for t in plan.tensors
+    )
+    settled = replace(prepared, plan=replace(plan, tensors=tensors))
+    return settled, [result.choice for result in results]
+
+
+def refuse_to_stop(choice: Choice | None) -> None:
+    """Raise StoppedError where the choice is to stop at the last observed checkpoint."""
+    if choice is not None and choice.stops:
+        raise StoppedError(
+            f"{choice.reasons[0]} Nothing was written; --yes writes the last observed checkpoint "
+            "all the same"
+        )
