@@ -180,8 +180,6 @@ def compute(
 
     known: statistics of an earlier pass over the same weights, so that one pass is enough.
     """
-    if known is not None:
-        check_known(prepared, known)
     shards = shards_of(prepared.plan, options.out_shard_size)
     stage.begin(_key(prepared, options))
     output = ModelOutput(prepared.plan, stage, folders, shards)
@@ -274,7 +272,14 @@ def run_engine(
 
 def check_known(prepared: Prepared, known: SeriesStatistics) -> None:
     """Raise RelexError unless ``known`` was formed from these checkpoints."""
-    wanted = {tensor.name for tensor in prepared.plan.tensors if tensor.predictors is not None}
+    plan = prepared.plan
+    adapters = adapters_of(plan)
+    wanted = {
+        tensor.name
+        for tensor in plan.tensors
+        if tensor.predictors is not None
+        and (not adapters or any(tensor.stored[0] in a.deltas for a in adapters))
+    }
     if known.fingerprint != prepared.fingerprint() or wanted != set(known.tensors):
         raise RelexError(
             "the Gram matrices to reuse were formed from other checkpoints, or these have changed "

@@ -285,6 +285,17 @@ def test_a_full_series_becomes_an_adapter(plain: Adapters, tmp_path: Path) -> No
         kept = (S[3:] ** 2).sum() / (S**2).sum()
         lost = result.report["adapter"]["modules"][name.removesuffix(".weight")]
         assert lost == pytest.approx(kept, abs=1e-5)
+    relex_merge.extrapolate(
+        recipe,
+        tmp_path / "again",
+        form="adapter",
+        lora_rank=3,
+        reuse=tmp_path / "out",
+        quiet=True,
+        figure=False,
+    )
+    one, two = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("out", "again"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_an_adapter_series_is_recognised_as_one(plain: Adapters) -> None:

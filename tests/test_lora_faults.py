@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import relex_merge
 from tests.adapters import Adapters, make_adapters, make_base
 from tests.refusals import Refuse
 
@@ -129,3 +130,12 @@ def test_kinds_whose_delta_is_no_product_are_refused_with_the_reason(
 def test_a_rank_needs_an_adapter_to_write(mine: Adapters, refuse: Refuse) -> None:
     message = refuse(mine.recipe(), "--as", "model", "--lora-rank", "4")
     assert "--as adapter" in message
+
+
+def test_gram_matrices_of_other_adapters_are_not_reused(
+    mine: Adapters, refuse: Refuse, tmp_path: Path
+) -> None:
+    relex_merge.extrapolate(mine.recipe(), tmp_path / "first", quiet=True, figure=False)
+    rewrite(mine.folders[0], lambda state: [w.mul_(2) for w in state.values()])
+    message = refuse(mine.recipe(), "--reuse", tmp_path / "first")
+    assert "formed from other checkpoints" in message

@@ -75,13 +75,15 @@ def compute(
     adapter what the report says of it, for each target.
     """
     adapters = adapters_of(prepared.plan)
+    if known is not None:
+        job.check_known(prepared, known)
     if form.adapter:
         stage.begin(None)
         if adapters:
             return _from_adapters(
                 prepared, adapters, form, folders, resources, options, progress, known
             )
-        return _from_models(prepared, form, folders, resources, options, progress)
+        return _from_models(prepared, form, folders, resources, options, progress, known)
     if adapters:
         found = engine.examine(prepared, resources, progress) if known is None else known
         combined.compute(prepared, stage, folders, resources, options, progress, found)
@@ -128,6 +130,7 @@ def _from_models(
     resources: Resources,
     options: MergeOptions,
     progress: Progress,
+    known: SeriesStatistics | None,
 ) -> tuple[SeriesStatistics, list[dict[str, Any]]]:
     from peft import LoraConfig
 
@@ -136,7 +139,7 @@ def _from_models(
     dtype = _given_dtype(prepared) or torch.float32
     output = AdapterOutput(folders, modules, {}, dtype)
     try:
-        found, left_out = truncation.compute(prepared, output, resources, progress)
+        found, left_out = truncation.compute(prepared, output, resources, progress, known)
         base, _, revision = prepared.snapshots[0].reference.partition("@")
         config = LoraConfig(
             task_type="CAUSAL_LM",

@@ -61,10 +61,15 @@ def linear_modules(prepared: Prepared, rank: int, trust_remote_code: bool) -> di
 
 
 def compute(
-    prepared: Prepared, output: AdapterOutput, resources: Resources, progress: Progress
+    prepared: Prepared,
+    output: AdapterOutput,
+    resources: Resources,
+    progress: Progress,
+    known: SeriesStatistics | None,
 ) -> tuple[SeriesStatistics, list[float]]:
-    """Write every target's adapter. Returns the statistics of all tensors, and for each target the
-    energy ‖δ‖² of what was left out.
+    """Write every target's adapter. known: statistics of an earlier pass over the same weights.
+
+    Returns the statistics of all tensors, and for each target the energy ‖δ‖² of what was left out.
     """
     plan = prepared.plan
     matrices = sorted(output.modules)
@@ -76,19 +81,23 @@ def compute(
     largest = max(tensors[i].out.nbytes for i in matrices) * plan.targets
     engine = replace(resources, budget=max(resources.budget - 3 * largest, resources.budget // 4))
     rest = [i for i in range(len(tensors)) if i not in output.modules]
-    first = job.schedule(made, matrices, engine)
-    second = job.schedule(made, rest, engine, combine=False)
+    first = job.schedule(made, matrices, engine, gram=known is None)
+    second = job.schedule(made, [] if known else rest, engine, combine=False)
     report = progress(first.read_bytes + second.read_bytes)
     deltas = _Deltas(output, tensors)
-    job.run_engine(made, first, deltas, engine, lambda _: report, None)
+    job.run_engine(made, first, deltas, engine, lambda _: report, known)
     others = job.Collected()
     job.run_engine(made, second, others, engine, lambda _: report, None)
     found = {**deltas.statistics, **others.statistics}
-    statistics = SeriesStatistics(
+    statistics = known or SeriesStatistics(
         plan.steps, {tensors[i].name: found[i] for i in sorted(found)}, prepared.fingerprint()
     )
     left_out = [
-        sum(_energy(tensors[i], s, plan.steps, k) for i, s in others.statistics.items())
+        sum(
+            _energy(tensors[i], statistics.tensors[tensors[i].name], plan.steps, k)
+            for i in rest
+            if tensors[i].predictors
+        )
         for k in range(plan.targets)
     ]
     return statistics, left_out
