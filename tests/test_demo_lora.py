@@ -155,7 +155,7 @@ def test_a_new_adapter_leaves_the_global_random_numbers_alone(tmp_path: Path) ->
 
 
 def test_lora_and_bad_are_not_mixed(tmp_path: Path) -> None:
-    with pytest.raises(RelexError, match="--lora and --bad"):
+    with pytest.raises(RelexError, match="choose one of them"):
         run_small(tmp_path / "out", lora=True, bad=True)
     assert not (tmp_path / "out").exists()
 

@@ -49,6 +49,7 @@ class Grpo:
         self._questions = encode(tokenizer, prompts)
         self._rng = torch.Generator().manual_seed(settings.stream("rollouts"))
         self._optimizer = torch.optim.AdamW(model.parameters(), lr=self._how.lr, weight_decay=0.0)
+        self._done = 0
 
     def step(self) -> float:
         """Sample, verify, update once. Returns the mean reward of the rollouts."""
@@ -68,6 +69,9 @@ class Grpo:
         verified = [self.task.verify(p, a) for p, a in zip(asked, answers, strict=True)]
         rewards = torch.tensor(verified, dtype=torch.float32).view(how.prompts, how.group)
         loss = -(advantages(rewards).flatten() * rollouts.logprob).mean()
+        self._done += 1
+        for parameters in self._optimizer.param_groups:
+            parameters["lr"] = how.lr * min(1.0, self._done / max(how.warm_up, 1))
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
@@ -79,4 +83,5 @@ class Grpo:
     def restore(self, state: TrainerState) -> None:
         """Go on as if never interrupted; the model must hold the weights of the same step."""
         self._optimizer.load_state_dict(state.optimizer)
+        self._done = int(next(iter(state.optimizer["state"].values()))["step"])
         self._rng.set_state(state.generator)

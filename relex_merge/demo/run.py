@@ -27,6 +27,7 @@ def run_demo(
     force: bool = False,
     trainer: str = "builtin",
     lora: bool = False,
+    warm_up: bool = False,
     quiet: bool = False,
     echo: Callable[[str], object] = print,
 ) -> DemoResult:
@@ -44,6 +45,7 @@ def run_demo(
         force: replace an earlier demo in ``out``.
         trainer: "builtin", or "trl" for TRL's GRPOTrainer.
         lora: train a PEFT adapter instead of the whole model, and end with an adapter.
+        warm_up: the learning rate rises over the first steps, and ``predictor: auto`` beats the line.
         quiet: no progress bars.
         echo: called with every paragraph of text.
 
@@ -59,6 +61,7 @@ def run_demo(
         bad=bad,
         trainer=trainer,
         lora=lora,
+        warm_up=warm_up,
     )
     load_task(task)
     if trainer == "trl":

@@ -19,8 +19,8 @@ from relex_merge.steps import step_of
 from relex_merge.writer import disk_errors
 
 STATE = ".demo-state.pt"
-OURS = ("base", "series", "relex", "two-point", "trust-report")
-FILES = ("recipe.yml", "accuracy.png", "results.json", STATE)
+OURS = ("base", "series", "relex", "two-point", "auto", "trust-report")
+FILES = ("recipe.yml", "recipe-auto.yml", "accuracy.png", "results.json", STATE)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import yaml
 from mergekit.options import MergeOptions
 from tqdm import tqdm
 
-from relex_merge.api import examine, extrapolate
+from relex_merge.api import Result, examine, extrapolate
 from relex_merge.demo.evaluate import Accuracy, evaluate
 from relex_merge.demo.lora import describe, load_policy, scale_adapter
 from relex_merge.demo.model import build_tokenizer, one_thread, quiet_transformers
@@ -60,9 +60,10 @@ class Story:
         recipe = self._write_recipe()
         report = self._trust_report(recipe)
         extrapolated = self._extrapolate(recipe)
+        automatic = self._automatic(recipe)
         if self.full:
             self._train(steps)
-        result = self._measure(report, extrapolated, self._two_points())
+        result = self._measure(report, extrapolated, self._two_points(), automatic)
         self._save(result)
         self.echo(render(result.rows))
         if lora:
@@ -119,6 +120,19 @@ class Story:
         result = extrapolate(recipe, self.out / "relex", target_step=later, force=True, quiet=True)
         return {int(step): folder for step, folder in result.outputs.items()}
 
+    def _automatic(self, line: Path) -> Result:
+        """The same recipe with ``predictor: auto``; the last observed checkpoint if it says stop."""
+        recipe = self.out / "recipe-auto.yml"
+        content = yaml.safe_load(line.read_text(encoding="utf-8"))
+        content["parameters"]["predictor"] = "auto"
+        with disk_errors(recipe):
+            recipe.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        made = extrapolate(recipe, self.out / "auto", force=True, quiet=True, anyway=True)
+        choice = made.report["choice"]
+        said = "stop at the last observed checkpoint" if choice["stops"] else choice["predictor"]
+        self.echo(f"predictor: auto says: {said}\n  - {choice['reasons'][0]}")
+        return made
+
     def _two_points(self) -> Path:
         """The line through the base and the last observed checkpoint, by a plain mergekit recipe.
 
@@ -142,13 +156,18 @@ class Story:
         return made.out
 
     def _measure(
-        self, report: dict[str, Any], extrapolated: dict[int, Path], two_points: Path
+        self,
+        report: dict[str, Any],
+        extrapolated: dict[int, Path],
+        two_points: Path,
+        automatic: Result,
     ) -> DemoResult:
         observe, steps = self.settings.observe, self.settings.steps
         models = {
             "observed": self._checkpoints(_spread(0, observe, OBSERVED_POINTS)),
             "extrapolated": extrapolated,
             "two-point": {steps: two_points},
+            "auto": {observe if automatic.report["choice"]["stops"] else steps: automatic.out},
         }
         if self.full:
             models["real"] = self._checkpoints(_spread(observe, steps, REAL_POINTS))
@@ -159,8 +178,8 @@ class Story:
                 name: [(step, self._accuracy(folder, bar)) for step, folder in folders.items()]
                 for name, folders in models.items()
             }
-        two_point = curves.pop("two-point")
-        rows = self._rows({name: dict(curve) for name, curve in curves.items()}, two_point[0][1])
+        rows = self._rows({name: dict(curve) for name, curve in curves.items()})
+        del curves["two-point"], curves["auto"]
         return DemoResult(self.out, rows, curves, report)
 
     def _checkpoints(self, steps: Iterable[int]) -> dict[int, Path]:
@@ -174,7 +193,7 @@ class Story:
         bar.update()
         return accuracy
 
-    def _rows(self, at: dict[str, dict[int, Accuracy]], two_point: Accuracy) -> tuple[Row, ...]:
+    def _rows(self, at: dict[str, dict[int, Accuracy]]) -> tuple[Row, ...]:
         observe, steps, each = (
             self.settings.observe,
             self.settings.steps,
@@ -186,7 +205,8 @@ class Story:
             Row("last observed", observe, at["observed"][observe], spent, 1.0),
             Row("RELEX", steps, at["extrapolated"][steps], spent, steps / observe),
             Row("RELEX beyond", beyond, at["extrapolated"][beyond], spent, beyond / observe),
-            Row("two-point line", steps, two_point, spent, steps / observe),
+            Row("two-point line", steps, at["two-point"][steps], spent, steps / observe),
+            *(Row("auto", s, accuracy, spent, s / observe) for s, accuracy in at["auto"].items()),
         ]
         if self.full:
             rows.append(Row("real RLVR", steps, at["real"][steps], steps * each, 1.0))
