@@ -1,42 +1,27 @@
-"""What the commands do, as functions: :func:`extrapolate`, :func:`inspect`, :func:`dry_run`."""
+"""What the commands do, as functions: :func:`extrapolate`, :func:`inspect`, :func:`forecast`."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relex_merge import documents, job, through_mergekit
-from relex_merge.choice import Choice
-from relex_merge.companions import copy_companions
-from relex_merge.documents import whole
+from relex_merge import job
 from relex_merge.errors import RelexError
 from relex_merge.hub import progress_bars as hub_bars
-from relex_merge.inspection import (
-    Inspection,
-    load_statistics,
-    of_output,
-    of_series,
-    with_holdout,
-)
+from relex_merge.inspection import Inspection, of_output, of_series, with_holdout
 from relex_merge.lora import forms
 from relex_merge.lora.stacks import adapters_of
 from relex_merge.plan import NeedsMergekit
-from relex_merge.predictor import Predictor
 from relex_merge.recipe import Recipe, RecipeSource, load_recipe
-from relex_merge.resolution import is_open, refuse_to_stop, settle
+from relex_merge.resolution import is_open
 from relex_merge.resources import available
-from relex_merge.series import Snapshot
-from relex_merge.staging import Staging, check_free, staging
-from relex_merge.statistics import SeriesStatistics
+from relex_merge.running import Notify, Result, Run, progress_bar
+from relex_merge.staging import check_free, staging
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
-
-Notify = Callable[[str], None]
 
 
 def _say_nothing(message: str) -> None:
@@ -45,19 +30,6 @@ def _say_nothing(message: str) -> None:
 
 def _accept_all(report: dict[str, Any]) -> None:
     """For callers who decide for themselves."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished output.
-
-    out: the folder; report: the content of its relex_report.json (empty for other merge methods);
-    outputs: target step → folder, several when several targets were asked for.
-    """
-
-    out: Path
-    report: dict[str, Any]
-    outputs: dict[float, Path] = field(default_factory=dict)
 
 
 def extrapolate(
@@ -109,7 +81,7 @@ def extrapolate(
     from mergekit.options import MergeOptions
 
     targets = _targets(target_step)
-    run = _Run(
+    run = Run(
         load_recipe(recipe, target_step=targets[0]),
         Path(out).resolve(),
         targets if len(targets) > 1 else [None],
@@ -154,155 +126,6 @@ def _targets(target_step: float | Sequence[float] | None) -> list[float | None]:
             raise RelexError(f"target steps {list(target_step)}: give each once, and at least one")
         return list(target_step)
     return [target_step]
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One call of :func:`extrapolate`, its arguments made concrete."""
-
-    recipe: Recipe
-    out: Path
-    targets: list[float | None]
-    options: MergeOptions
-    memory_budget: int | None
-    stream: bool | None
-    reuse: str | Path | None
-    form: str | None
-    lora_rank: int | None
-    figure: bool
-    quiet: bool
-    notify: Notify
-    anyway: bool
-
-    def into(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
-        """Everything up to the renaming."""
-        if not self.recipe.is_relex:
-            if self.targets != [None]:
-                raise RelexError("several targets are for merge_method: relex")
-            stage.begin(None)
-            through_mergekit.run_merge(self.recipe, stage.content, self.options)
-            return Result(self.out, {}), []
-        try:
-            return self._by_engine(stage)
-        except NeedsMergekit as reason:
-            if len(self.targets) > 1:
-                raise RelexError(
-                    f"the recipe uses {reason}, which goes through mergekit's own path, one target "
-                    "at a time; run it once for each target step"
-                ) from reason
-            if self.form == "adapter":
-                raise RelexError(f"no adapter can be written: the recipe uses {reason}") from reason
-            self.notify(f"using mergekit's own path: the recipe uses {reason}")
-            return self._by_mergekit(stage)
-
-    def _by_engine(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
-        prepared = job.prepare(self.recipe, self.targets, self.options, self.stream)
-        form = forms.form_of(prepared, self.form, self.lora_rank)
-        resources = available(self.options, self.memory_budget)
-        known = None if self.reuse is None else load_statistics(Path(self.reuse))
-        folders = [stage.content / name for name in self._names()]
-        choices: list[Choice | None] = [None] * len(self.targets)
-        with progress_bar(self.quiet) as progress:
-            if is_open(prepared.plan):
-                if known is None:
-                    known = forms.examine(prepared, resources, progress)
-                else:
-                    job.check_known(prepared, known)
-                prepared, choices = settle(prepared, known)
-                for choice in choices if not self.anyway else ():
-                    refuse_to_stop(choice)
-            statistics, adapters = forms.compute(
-                prepared, form, stage, folders, resources, self.options, progress, known
-            )
-        reports = []
-        for index, (target, folder) in enumerate(zip(self.targets, folders, strict=True)):
-            predictors = {
-                t.name: t.predictors[index]
-                for t in prepared.plan.tensors
-                if t.predictors and t.name in statistics.tensors
-            }
-            reports.append(
-                self._document(
-                    folder,
-                    target,
-                    statistics,
-                    predictors,
-                    prepared.snapshots,
-                    job.stored_dtype(prepared.plan),
-                    prepared.config.architectures,
-                    adapters[index] if adapters else None,
-                    choices[index],
-                )
-            )
-        outputs = {
-            r["target_step"]: self.out / n for r, n in zip(reports, self._names(), strict=True)
-        }
-        return Result(self.out, reports[-1], outputs), reports
-
-    def _by_mergekit(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
-        from transformers import AutoConfig
-
-        stage.begin(None)
-        statistics, predictors, snapshots = through_mergekit.run_relex(
-            self.recipe, stage.content, self.options
-        )
-        if self.options.copy_tokenizer:
-            donors = [snapshots[-1].folder, snapshots[0].folder]
-            copy_companions(donors, stage.content, tokenizer=not self._makes_tokenizer())
-        config = AutoConfig.from_pretrained(
-            str(stage.content), trust_remote_code=self.options.trust_remote_code
-        )
-        report = self._document(
-            stage.content,
-            None,
-            statistics,
-            predictors,
-            snapshots,
-            str(config.dtype).removeprefix("torch."),
-            config.architectures,
-        )
-        return Result(self.out, report, {report["target_step"]: self.out}), [report]
-
-    def _makes_tokenizer(self) -> bool:
-        config = self.recipe.config
-        return bool(config.tokenizer or config.tokenizer_source or config.chat_template)
-
-    def _names(self) -> list[str]:
-        """Folder of each target below OUT."""
-        if len(self.targets) == 1:
-            return ["."]
-        return [f"step-{whole(target)}" for target in self.targets if target is not None]
-
-    def _document(
-        self,
-        folder: Path,
-        target: float | None,
-        statistics: SeriesStatistics,
-        predictors: dict[str, Predictor],
-        snapshots: Sequence[Snapshot],
-        dtype: str,
-        architectures: Sequence[str],
-        adapter: dict[str, Any] | None = None,
-        choice: Choice | None = None,
-    ) -> dict[str, Any]:
-        recipe = self.recipe if target is None else load_recipe(self.recipe, target_step=target)
-        report = documents.make_report(statistics, predictors, snapshots, dtype, choice=choice)
-        if adapter is not None:
-            report["adapter"] = adapter
-            for remark in forms.remarks(adapter):
-                self.notify(remark)
-        documents.write_documents(
-            folder,
-            recipe,
-            report,
-            statistics,
-            base=snapshots[0],
-            architectures=architectures,
-            name=self.out.name if target is None else f"{self.out.name}-step-{whole(target)}",
-            write_card=self.options.write_model_card,
-            figure=self.figure,
-        )
-        return report
 
 
 def forecast(
@@ -401,25 +224,3 @@ def examine(
     with progress_bar(quiet) as progress:
         found = forms.examine(prepared, available(options, memory_budget), progress)
     return of_series(prepared, found)
-
-
-@contextlib.contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[int], Callable[[int], None]]]:
-    """A bar of bytes, rate and time left, once the number of bytes is known."""
-    from tqdm import tqdm
-
-    with contextlib.ExitStack() as stack:
-
-        def start(total: int) -> Callable[[int], None]:
-            bar = stack.enter_context(
-                tqdm(
-                    total=total,
-                    unit="B",
-                    unit_scale=True,
-                    desc="reading checkpoints",
-                    disable=quiet,
-                )
-            )
-            return lambda nbytes: (bar.update(nbytes), None)[1]
-
-        yield start

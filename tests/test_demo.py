@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from relex_merge.api import extrapolate
 from relex_merge.demo import run_demo
@@ -20,7 +21,7 @@ from relex_merge.demo.model import (
     one_thread,
 )
 from relex_merge.demo.session import Session, open_session
-from relex_merge.demo.settings import BAD, GOOD, make_settings
+from relex_merge.demo.settings import BAD, GOOD, WARM_UP, make_settings
 from relex_merge.demo.tasks import load_task, task_names
 from relex_merge.errors import RelexError
 from tests.fixtures_demo import (
@@ -137,12 +138,14 @@ def test_an_unfinished_demo_of_other_settings_is_not_continued(tmp_path: Path) -
 def test_the_table_has_a_row_for_each_model(finished: Finished) -> None:
     rollouts = RLVR.rollouts
     found = [(r.name, r.step, r.rollouts, r.ratio) for r in finished.result.rows]
+    chosen = STEPS if choice(finished)["stops"] else TOTAL
     assert found == [
         ("base", 0, 0, None),
         ("last observed", STEPS, STEPS * rollouts, 1.0),
         ("RELEX", TOTAL, STEPS * rollouts, TOTAL / STEPS),
         ("RELEX beyond", 2 * TOTAL, STEPS * rollouts, 2 * TOTAL / STEPS),
         ("two-point line", TOTAL, STEPS * rollouts, TOTAL / STEPS),
+        ("auto", chosen, STEPS * rollouts, chosen / STEPS),
         ("real RLVR", TOTAL, TOTAL * rollouts, 1.0),
     ]
     for row in finished.result.rows:
@@ -159,6 +162,7 @@ def test_accuracies_are_those_of_the_folders_in_out(finished: Finished) -> None:
         "last observed": f"series/step_{STEPS}",
         "RELEX": f"relex/step-{TOTAL}",
         "two-point line": "two-point",
+        "auto": "auto",
         "real RLVR": f"series/step_{TOTAL}",
     }
     for name, folder in folders.items():
@@ -172,6 +176,28 @@ def test_the_recipe_gives_the_same_model_to_any_user(finished: Finished, tmp_pat
     result = extrapolate(finished.out / "recipe.yml", tmp_path / "mine", quiet=True)
     assert_same_bits(result.out, finished.out / f"relex/step-{TOTAL}")
     assert {w.dtype for w in weights(result.out).values()} == {torch.float32}
+
+
+def choice(finished: Finished) -> dict[str, Any]:
+    """What ``predictor: auto`` chose, as its report has it."""
+    report = json.loads((finished.out / "auto" / "relex_report.json").read_text())
+    found: dict[str, Any] = report["choice"]
+    return found
+
+
+def test_auto_writes_what_it_chose_and_says_so(finished: Finished) -> None:
+    found = choice(finished)
+    if found["stops"]:
+        wanted = finished.out / f"series/step_{STEPS}"
+        assert "auto says: stop at the last observed checkpoint" in finished.text
+    else:
+        recipe = yaml.safe_load((finished.out / "recipe.yml").read_text())
+        recipe["parameters"]["predictor"] = found["predictor"]
+        wanted = extrapolate(recipe, finished.out / "named", quiet=True).out
+        assert f"auto says: {found['predictor']}" in finished.text
+    for name, weight in weights(wanted).items():
+        torch.testing.assert_close(weights(finished.out / "auto")[name], weight)
+    assert found["reasons"][0] in finished.text
 
 
 def test_the_two_point_line_goes_through_base_and_last_observed(finished: Finished) -> None:
@@ -274,6 +300,10 @@ def test_choices_change_the_settings() -> None:
     assert make_settings(lr=None, bad=False, **common).rlvr == GOOD  # type: ignore[arg-type]
     assert make_settings(lr=None, bad=True, **common).rlvr == BAD  # type: ignore[arg-type]
     assert make_settings(lr=1e-5, bad=False, **common).rlvr.lr == 1e-5  # type: ignore[arg-type]
+    warmed = make_settings(lr=None, bad=False, warm_up=True, **common)  # type: ignore[arg-type]
+    assert warmed.rlvr == WARM_UP
+    with pytest.raises(RelexError, match="choose one of them"):
+        make_settings(lr=None, bad=True, warm_up=True, **common)  # type: ignore[arg-type]
 
 
 # ---- TRL

@@ -168,6 +168,34 @@ def test_grpo_raises_the_reward(real_series: Series) -> None:
     assert after.greedy > 1.5 * before.greedy
 
 
+def test_the_learning_rate_rises_through_the_warm_up_also_after_an_interruption(
+    real_series: Series,
+) -> None:
+    settings = small_settings()
+    train = small_split(settings).train
+
+    def moved(warm_up: int, steps: int, interrupt: int | None = None) -> torch.Tensor:
+        how = replace(settings, rlvr=replace(settings.rlvr, warm_up=warm_up))
+        model, tokenizer = load_model(real_series.base), build_tokenizer(TASK)
+        norm = model.model.norm.weight
+        start = norm.detach().clone()
+        trainer = Grpo(model, tokenizer, TASK, train, how)
+        for step in range(steps):
+            if step == interrupt:
+                state = trainer.state()
+                trainer = Grpo(model, tokenizer, TASK, train, how)
+                trainer.restore(state)
+            trainer.step()
+        moved: torch.Tensor = norm.detach() - start
+        return moved
+
+    with one_thread():
+        # AdamW's first update is as long as the learning rate, and a quarter of it here.
+        torch.testing.assert_close(4 * moved(4, 1), moved(0, 1), rtol=1e-2, atol=1e-7)
+        assert torch.equal(moved(4, 4, interrupt=2), moved(4, 4))
+        assert not torch.equal(moved(4, 4), moved(3, 4))
+
+
 def test_a_seed_decides_every_bit(real_series: Series, tmp_path: Path) -> None:
     torch.manual_seed(99)
     random.seed(99)

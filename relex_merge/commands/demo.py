@@ -17,7 +17,9 @@ import click
 @click.option("--lr", type=float, help="Learning rate of the RLVR run  [default: the task's]")
 @click.option("--full", is_flag=True, help="Train on to the end, to compare.")
 @click.option("--bad", is_flag=True, help="A setting in which extrapolation fails, and is told so.")
-@click.option("--warm-up", is_flag=True, help="A run with a learning-rate warm-up: auto beats the line.")
+@click.option(
+    "--warm-up", is_flag=True, help="A run with a learning-rate warm-up: auto beats the line."
+)
 @click.option("--lora", is_flag=True, help="Train a LoRA adapter, and end with an adapter.")
 @click.option(
     "--trainer", type=click.Choice(["builtin", "trl"]), default="builtin", show_default=True

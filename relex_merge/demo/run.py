@@ -45,7 +45,7 @@ def run_demo(
         force: replace an earlier demo in ``out``.
         trainer: "builtin", or "trl" for TRL's GRPOTrainer.
         lora: train a PEFT adapter instead of the whole model, and end with an adapter.
-        warm_up: the learning rate rises over the first steps, and ``predictor: auto`` beats the line.
+        warm_up: the learning rate rises over the first steps, and auto beats the line.
         quiet: no progress bars.
         echo: called with every paragraph of text.
 

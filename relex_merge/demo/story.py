@@ -15,7 +15,7 @@ import yaml
 from mergekit.options import MergeOptions
 from tqdm import tqdm
 
-from relex_merge.api import Result, examine, extrapolate
+from relex_merge.api import examine, extrapolate
 from relex_merge.demo.evaluate import Accuracy, evaluate
 from relex_merge.demo.lora import describe, load_policy, scale_adapter
 from relex_merge.demo.model import build_tokenizer, one_thread, quiet_transformers
@@ -24,6 +24,7 @@ from relex_merge.demo.table import DemoResult, Row, render
 from relex_merge.demo.tasks import load_task, split_prompts
 from relex_merge.demo.training import train
 from relex_merge.report import render_table, save_html
+from relex_merge.running import Result
 from relex_merge.writer import disk_errors
 
 BEYOND = 2
@@ -121,7 +122,7 @@ class Story:
         return {int(step): folder for step, folder in result.outputs.items()}
 
     def _automatic(self, line: Path) -> Result:
-        """The same recipe with ``predictor: auto``; the last observed checkpoint if it says stop."""
+        """The same recipe with ``predictor: auto``; if it says stop, the last checkpoint."""
         recipe = self.out / "recipe-auto.yml"
         content = yaml.safe_load(line.read_text(encoding="utf-8"))
         content["parameters"]["predictor"] = "auto"
