@@ -8,9 +8,9 @@ still, by one standard deviation of the law, gives way to ``stay``. Only G and s
 checkpoints are looked at.
 
 Measured on 46 miniature runs that also served to choose this rule (30 of 200 steps observed, mean
-skill at step 200, skills below −3 counted as −3): the line 0.42; the best by the same-ratio
-backtest alone 0.45; this rule 0.65 with scope model, 0.64 with module, 0.62 with tensor. With scope
-model none fell behind the line by more than 0.02, with module 17 %, with tensor 28 %.
+skill at step 200, skills below −3 counted as −3): the line 0.42; this rule 0.65 with scope model,
+0.64 with module, 0.62 with tensor. With scope model none fell behind the line by more than 0.02,
+with module 17 %, with tensor 28 %. On other seeds: tests/benchmarks/predictors.md.
 """
 
 from __future__ import annotations

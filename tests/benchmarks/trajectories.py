@@ -97,17 +97,21 @@ def draw_steps(rng: np.random.Generator, T: int) -> Array:
 
 
 def draw(family: str, T: int, seed: int) -> Run:
-    """One run of ``family`` with T observed checkpoints."""
+    """One run of ``family`` with T observed checkpoints.
+
+    family: a key of ``LAWS``, or "bf16 " and a key: the same law in files rounded to bfloat16.
+    """
     rng = np.random.default_rng([seed, T, *family.encode()])
     observed = draw_steps(rng, T)
     steps = np.append(observed, observed[-1] * np.asarray(RATIOS))
     x = steps / observed[-1]
     walk, white = _log_uniform(rng, 0.02, 2), _log_uniform(rng, 0.003, 0.5)
     movement = 0.02 / 128 * _log_uniform(rng, 0.003, 1)  # bfloat16 spacing at the weights' scale
-    rounded = family.startswith("bf16")
+    rounded = family.startswith("bf16 ")
+    law = LAWS[family.removeprefix("bf16 ")]
     tensors = {}
     for i in range(TENSORS):
-        position = LAWS[family](rng, x)
+        position = law(rng, x)
         deltas = movement * (
             position @ rng.standard_normal((position.shape[1], D))
             + walk * _brownian(rng, x)
