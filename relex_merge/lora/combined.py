@@ -7,6 +7,7 @@ writes it as it writes any other: base and K targets in, K models out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 
 from relex_merge import job, kernels, series
 from relex_merge.lora.merged import OnBase, Product, wide
-from relex_merge.lora.stacks import adapters_of, read_stack, split
+from relex_merge.lora.stacks import READERS, adapters_of, read_stack, split
 from relex_merge.plan import ModelPlan
 from relex_merge.predictor import Predictor
 from relex_merge.sources import Read, Source, open_folder, read_numbers
@@ -50,7 +51,8 @@ class CombinedSource(OnBase):
         return name in self._factored
 
     def _product(self, name: str) -> Product:
-        stack = read_stack(self._adapters, name)
+        with ThreadPoolExecutor(READERS, "relex-adapters") as readers:
+            stack = read_stack(self._adapters, name, readers)
         L, R = (part.to(self.tensors[name].dtype) for part in stack.weighted(self._W[name]))
         return Product(R.T, L.T) if stack.transposed else Product(L, R)
 

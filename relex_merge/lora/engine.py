@@ -6,16 +6,19 @@ checkpoints; everything after G is what full checkpoints use.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from relex_merge import job, kernels
+from relex_merge.engine import single_threaded
 from relex_merge.errors import RelexError
 from relex_merge.lora.compress import truncate_product
 from relex_merge.lora.gram import Stack, gram
-from relex_merge.lora.stacks import adapters_of, factor_bytes, read_stacks, split
+from relex_merge.lora.stacks import READERS, adapters_of, factor_bytes, read_stack, split
 from relex_merge.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.trajectory import Array
 
@@ -65,19 +68,38 @@ class _Run:
         total = sum(factor_bytes(adapters, name) for name in index_of)
         report = progress(total + pieces.read_bytes)
         found: dict[str, TensorStatistics] = {}
-        with kernels.ieee_float32():
-            for name, read in read_stacks(adapters, list(index_of), report):
-                index, stack = index_of[name], read.to(self.resources.device)
-                own = plan.tensors[index].name
-                found[own] = known.tensors[own] if known else self._statistics(stack, own)
-                if self.output is not None:
-                    self._write(index, stack, found[own].gram)
+
+        def work(name: str, index: int, readers: Executor) -> None:
+            stack = read_stack(adapters, name, readers).to(self.resources.device)
+            report(factor_bytes(adapters, name))
+            own = plan.tensors[index].name
+            found[own] = known.tensors[own] if known else self._statistics(stack, own)
+            if self.output is not None:
+                self._write(index, stack, found[own].gram)
+
+        self._each(work, index_of)
         sink = job.Collected(self.output)
         job.run_engine(self.prepared, pieces, sink, self.resources, lambda _: report, known)
         found |= {plan.tensors[i].name: s for i, s in sink.statistics.items()}
         names = [tensor.name for tensor in plan.tensors if tensor.name in found]
         ordered = {name: found[name] for name in names}
         return SeriesStatistics(plan.steps, ordered, self.prepared.fingerprint())
+
+    def _each(self, work: Callable[[str, int, Executor], None], index_of: dict[str, int]) -> None:
+        """``work`` on every weight: one for each core, and one that is being read meanwhile."""
+        with (
+            kernels.ieee_float32(),
+            single_threaded(),
+            ThreadPoolExecutor(READERS, "relex-adapters") as readers,
+            ThreadPoolExecutor(self.resources.workers + 1, "relex-factors") as workers,
+        ):
+            tasks = [workers.submit(work, name, i, readers) for name, i in index_of.items()]
+            try:
+                for task in tasks:
+                    task.result()
+            except BaseException:
+                workers.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _statistics(self, stack: Stack, name: str) -> TensorStatistics:
         """‖θ₀‖² is not known: the base's weights are never read."""

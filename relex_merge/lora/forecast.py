@@ -29,7 +29,7 @@ def describe(
     engine = whole if adapters else list(range(len(plan.tensors)))
     pieces = schedule(prepared, engine, resources)
     read = sum(factor_bytes(adapters, name) for name in names) + pieces.read_bytes
-    held = pieces.buffers * pieces.buffer_bytes + 2 * max(
+    held = pieces.buffers * pieces.buffer_bytes + (resources.workers + 1) * max(
         (stack_bytes(adapters, name) for name in names), default=0
     )
     if form.adapter:

@@ -1,9 +1,9 @@
-"""The factors of a series, weight by weight: which weights have any, and reading them ahead."""
+"""The factors of a series, weight by weight: which weights have any, and reading them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from itertools import accumulate
 
 import torch
@@ -63,33 +63,8 @@ def stack_bytes(adapters: Sequence[Adapter], name: str) -> int:
     return sum(ranks) * (m + n) * compute_dtype(m, n, ranks).itemsize
 
 
-def read_stacks(
-    adapters: Sequence[Adapter], names: Sequence[str], progress: Callable[[int], object]
-) -> Iterator[tuple[str, Stack]]:
-    """(weight, its stack) in order; the next one is read while the caller computes.
-
-    Memory: the stacks of two weights, R(m + n) numbers each.
-    """
-    with (
-        ThreadPoolExecutor(READERS, "relex-adapters") as readers,
-        ThreadPoolExecutor(1, "relex-stack") as ahead,
-    ):
-        futures = [ahead.submit(_stack, adapters, name, readers) for name in names[:1]]
-        for index, name in enumerate(names):
-            stack = futures.pop().result()
-            for following in names[index + 1 : index + 2]:
-                futures.append(ahead.submit(_stack, adapters, following, readers))
-            progress(factor_bytes(adapters, name))
-            yield name, stack
-
-
-def read_stack(adapters: Sequence[Adapter], name: str) -> Stack:
+def read_stack(adapters: Sequence[Adapter], name: str, readers: Executor) -> Stack:
     """The factors of one weight of all adapters, in the dtype their products are formed in."""
-    with ThreadPoolExecutor(READERS, "relex-adapters") as readers:
-        return _stack(adapters, name, readers)
-
-
-def _stack(adapters: Sequence[Adapter], name: str, readers: ThreadPoolExecutor) -> Stack:
     deltas = [delta for a in adapters if isinstance(delta := a.deltas.get(name), LowRank)]
     some = next(a for a in adapters if name in a.deltas)
     n = some.source.tensors[deltas[0].a].shape[1]
