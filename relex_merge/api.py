@@ -15,7 +15,7 @@ from relex_merge.lora import forms
 from relex_merge.lora.stacks import adapters_of
 from relex_merge.plan import NeedsMergekit
 from relex_merge.recipe import Recipe, RecipeSource, load_recipe
-from relex_merge.resolution import is_open
+from relex_merge.resolution import is_open, refuse_auto
 from relex_merge.resources import available
 from relex_merge.running import Notify, Result, Run, progress_bar
 from relex_merge.staging import check_free, staging
@@ -162,13 +162,16 @@ def forecast(
     try:
         prepared = job.prepare(loaded, targets if len(targets) > 1 else [None], options, ahead)
     except NeedsMergekit as reason:
+        refuse_auto(loaded, reason)
         return f"through mergekit's own path (the recipe uses {reason}): every revision whole"
     resources = available(options, memory_budget)
+    known = reuse is not None
     if adapters_of(prepared.plan) or form == "adapter":
         written = forms.form_of(prepared, form, lora_rank)
-        return lora_forecast.describe(prepared, written, resources, Path(out), options)
-    known, cached = reuse is not None, stream is False
-    text = describe(prepared, resources, Path(out), options, reused=known, cached=cached)
+        text = lora_forecast.describe(prepared, written, resources, Path(out), options)
+    else:
+        cached = stream is False
+        text = describe(prepared, resources, Path(out), options, reused=known, cached=cached)
     if is_open(prepared.plan) and not known:
         text += "\nbefore that, everything is read once more to choose what `auto` leaves open"
     return text

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from relex_merge import markdown
+from relex_merge.report import table
 
 # How each predictor continues the coefficients; `stay` and `blend` have no curve of their own.
 LAWS = {
@@ -28,7 +29,7 @@ def chosen(report: Mapping[str, Any]) -> list[str]:
     if choice is None:
         return []
     reasons = " ".join(markdown.text(reason) for reason in choice["reasons"])
-    said = f"The predictor was chosen by backtests, once per {choice['scope']}: {reasons}"
+    said = f"The predictor was chosen by backtests: {table.chosen(choice)}. {reasons}"
     group = next(g for g in choice["groups"].values() if g["predictor"] == choice["predictor"])
     if not group["candidates"]:
         return [said]

@@ -12,6 +12,7 @@ from typing import Any
 
 from relex_merge import card
 from relex_merge.choice import Choice
+from relex_merge.choice.results import STAY
 from relex_merge.predictor import Predictor
 from relex_merge.recipe import METHOD, Recipe
 from relex_merge.report import build_report, save_plot
@@ -39,7 +40,8 @@ def make_report(
     snapshots: base first, then the order of the steps; holdout: statistics over the same and later
     checkpoints; choice: how the predictors were found, where the recipe left them open.
     """
-    main, _ = Counter(predictors.values()).most_common(1)[0]
+    moving = [p for p in predictors.values() if p.predictor != STAY]
+    main, _ = Counter(moving or predictors.values()).most_common(1)[0]
     method = {"name": METHOD, **asdict(main)}
     target = method.pop("target_step")
     del method["auto_target"]

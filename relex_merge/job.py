@@ -87,6 +87,10 @@ def prepare(
     if snapshots[0].streamed and _read_often(snapshots):
         snapshots[:1] = series.locate(references[:1], cache_dir=cache, stream=False)
     base = snapshots[0]
+    if base.is_adapter:
+        raise RelexError(
+            f"base_model {base.reference} is an adapter; name the model that the adapters are on"
+        )
     config = read_config(base.folder, base.reference, trust_remote_code=options.trust_remote_code)
     with Connections() as connections:
         sources = series.in_parallel(lambda s: open_source(s, connections), snapshots)
@@ -125,10 +129,6 @@ def adapted(snapshots: Sequence[series.Snapshot], sources: Sequence[Source]) -> 
     snapshots, sources: base first.
     """
     base = sources[0]
-    if snapshots[0].is_adapter:
-        raise RelexError(
-            f"base_model {base.label} is an adapter; name the model that the adapters are on"
-        )
     found = list(sources)
     trained_on: dict[str, str] = {}
     for index, snapshot in enumerate(snapshots[1:], start=1):

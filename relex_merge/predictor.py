@@ -42,6 +42,10 @@ class Predictor:
             )
         if self.scope not in SCOPES:
             raise RelexError(f"scope is {self.scope!r}; it can be {', '.join(SCOPES)}")
+        if self.mode == "reconstruct" and self.predictor != "linear":
+            raise RelexError(
+                f"predictor: {self.predictor} is for mode: extrapolate; leave one of them out"
+            )
         if self.auto_target and self.mode == "reconstruct":
             raise RelexError("target_step: auto is for mode: extrapolate; name the step")
         if not np.isfinite(self.target_step) or self.target_step < 0:

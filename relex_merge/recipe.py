@@ -50,6 +50,14 @@ class Recipe:
         """Whether the recipe asks for the method of this package."""
         return bool(self.config.merge_method == METHOD)
 
+    @property
+    def leaves_open(self) -> bool:
+        """Whether something is to be chosen from the whole model: target, or predictor."""
+        parameters = self.settings.get("parameters") or {}
+        open_target = "auto" in _scalars(parameters.get("target_step"))
+        per_tensor = set(_scalars(parameters.get("scope"))) == {"tensor"}
+        return open_target or (not per_tensor and "auto" in _scalars(parameters.get("predictor")))
+
     def to_yaml(self) -> str:
         """The expanded recipe as mergekit YAML, keys in the order in which they were written."""
         return yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True, width=100)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from relex_merge.choice import Choice, resolve
 from relex_merge.errors import RelexError
-from relex_merge.plan import ModelPlan
+from relex_merge.plan import ModelPlan, NeedsMergekit
+from relex_merge.recipe import Recipe
 from relex_merge.statistics import SeriesStatistics
 
 if TYPE_CHECKING:
@@ -46,10 +47,20 @@ def settle(
     return settled, [result.choice for result in results]
 
 
+def refuse_auto(recipe: Recipe, reason: NeedsMergekit) -> None:
+    """Raise RelexError where a recipe for mergekit's own path leaves the choice to this package."""
+    if recipe.leaves_open:
+        raise RelexError(
+            f"{recipe.name} uses {reason}, which goes through mergekit's own path, one tensor at a "
+            "time, and auto looks at the whole model first: leave that out, or give a target_step "
+            "and scope: tensor, or name the predictor"
+        ) from reason
+
+
 def refuse_to_stop(choice: Choice | None) -> None:
     """Raise StoppedError where the choice is to stop at the last observed checkpoint."""
     if choice is not None and choice.stops:
         raise StoppedError(
             f"{choice.reasons[0]} Nothing was written; --yes writes the last observed checkpoint "
-            "all the same"
+            "in its place"
         )

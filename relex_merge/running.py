@@ -18,7 +18,7 @@ from relex_merge.lora import forms
 from relex_merge.plan import NeedsMergekit
 from relex_merge.predictor import Predictor
 from relex_merge.recipe import Recipe, load_recipe
-from relex_merge.resolution import is_open, refuse_to_stop, settle
+from relex_merge.resolution import is_open, refuse_auto, refuse_to_stop, settle
 from relex_merge.resources import available
 from relex_merge.series import Snapshot
 from relex_merge.staging import Staging
@@ -64,8 +64,13 @@ class Run:
     def into(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
         """Everything up to the renaming."""
         if not self.recipe.is_relex:
-            if self.targets != [None]:
-                raise RelexError("several targets are for merge_method: relex")
+            wrong = {
+                "several targets": self.targets != [None],
+                "--as and --lora-rank": self.form is not None or self.lora_rank is not None,
+                "--reuse": self.reuse is not None,
+            }
+            for what in (what for what, given in wrong.items() if given):
+                raise RelexError(f"{what}: for merge_method: relex; {self.recipe.name} has another")
             stage.begin(None)
             through_mergekit.run_merge(self.recipe, stage.content, self.options)
             return Result(self.out, {}), []
@@ -79,6 +84,7 @@ class Run:
                 ) from reason
             if self.form == "adapter":
                 raise RelexError(f"no adapter can be written: the recipe uses {reason}") from reason
+            refuse_auto(self.recipe, reason)
             self.notify(f"using mergekit's own path: the recipe uses {reason}")
             return self._by_mergekit(stage)
 
@@ -121,9 +127,11 @@ class Run:
                     choices[index],
                 )
             )
-        outputs = {
-            r["target_step"]: self.out / n for r, n in zip(reports, self._names(), strict=True)
-        }
+        asked = [
+            r["target_step"] if target is None else target
+            for r, target in zip(reports, self.targets, strict=True)
+        ]
+        outputs = {s: self.out / n for s, n in zip(asked, self._names(), strict=True)}
         return Result(self.out, reports[-1], outputs), reports
 
     def _by_mergekit(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
@@ -176,8 +184,9 @@ class Run:
         report = documents.make_report(statistics, predictors, snapshots, dtype, choice=choice)
         if adapter is not None:
             report["adapter"] = adapter
+            where = "" if target is None else f"step {whole(target)}: "
             for remark in forms.remarks(adapter):
-                self.notify(remark)
+                self.notify(where + remark)
         documents.write_documents(
             folder,
             recipe,

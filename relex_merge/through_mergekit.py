@@ -48,6 +48,11 @@ def run_relex(
     names = [str(m) for m in recipe.config.referenced_models() if not m.lora]
     found = locate(names, cache_dir=options.transformers_cache, stream=False)
     for snapshot in found:
+        if snapshot.is_adapter:
+            raise RelexError(
+                f"{snapshot.reference} is an adapter, and adapters do not go with what needs "
+                "mergekit's own path (tokenizer settings, slices, modules); leave that out"
+            )
         trust = options.trust_remote_code
         read_config(snapshot.folder, snapshot.reference, trust_remote_code=trust)
     snapshots = dict(zip(names, found, strict=True))

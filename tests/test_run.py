@@ -14,6 +14,7 @@ from mergekit.config import MergeConfiguration
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import relex_merge
+from relex_merge.running import Result
 from tests.models import (
     Series,
     expected,
@@ -39,7 +40,7 @@ FLOAT32 = 1e-6  # of the largest number of a tensor
 pytestmark = pytest.mark.usefixtures("no_figure")
 
 
-def run(series: Series, out: Path, target: float = 20, **parameters: Any) -> relex_merge.api.Result:
+def run(series: Series, out: Path, target: float = 20, **parameters: Any) -> Result:
     return relex_merge.extrapolate(series.recipe(target, **parameters), out, quiet=True)
 
 

@@ -11,6 +11,7 @@ import yaml
 
 import relex_merge
 from relex_merge.errors import RelexError
+from relex_merge.running import Result
 from tests.models import Series, expected, make_series, read_weights, worst_error, write_recipe
 from tests.terminal import Command, shell
 
@@ -27,7 +28,7 @@ FLOAT32 = 1e-6  # of the largest number of a tensor
 pytestmark = pytest.mark.usefixtures("no_figure")
 
 
-def run(series: Series, out: Path, target: float = 20, **parameters: Any) -> relex_merge.api.Result:
+def run(series: Series, out: Path, target: float = 20, **parameters: Any) -> Result:
     return relex_merge.extrapolate(series.recipe(target, **parameters), out, quiet=True)
 
 

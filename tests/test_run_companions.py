@@ -10,6 +10,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import relex_merge
+from relex_merge.running import Result
 from tests.models import TEMPLATE, Series, make_series, write_recipe, write_tokenizer
 from tests.terminal import Command
 
@@ -17,7 +18,7 @@ FLOAT32 = 1e-6  # of the largest number of a tensor
 pytestmark = pytest.mark.usefixtures("no_figure")
 
 
-def run(series: Series, out: Path, target: float = 20, **parameters: Any) -> relex_merge.api.Result:
+def run(series: Series, out: Path, target: float = 20, **parameters: Any) -> Result:
     return relex_merge.extrapolate(series.recipe(target, **parameters), out, quiet=True)
 
 

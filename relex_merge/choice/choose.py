@@ -60,9 +60,7 @@ def choose(
     grouped = _grouped(list(statistics.tensors), scope)
     if len(steps) < FEWEST:
         few = Group(STAY, (too_few(len(steps), FEWEST),), ())
-        return _made(
-            dict.fromkeys(grouped, few), grouped, last if target is None else target, scope
-        )
+        return _made(dict.fromkeys(grouped, few), grouped, last, target or last, scope)
     ratio = None if target is None else target / last
     tests = run_backtests(statistics, ratio, names, rank, window)
     curve: tuple[tuple[float, str, float, float], ...] = ()
@@ -71,8 +69,8 @@ def choose(
         curve = _curve(whole, names)
         supported = _supported(curve)
         if supported is None:
-            none = Group(STAY, (nothing_supported(last),), witnesses(whole, names, 2.0))
-            return _made(dict.fromkeys(grouped, none), grouped, last, scope, curve)
+            none = Group(STAY, (nothing_supported(last, names),), witnesses(whole, names, 2.0))
+            return _made(dict.fromkeys(grouped, none), grouped, last, last, scope, curve)
         target, ratio = supported, supported / last
     assert ratio is not None
     rows = {name: i for i, name in enumerate(statistics.tensors)}
@@ -80,7 +78,7 @@ def choose(
         label: _decide(together(tests, names, [rows[n] for n in inside]), names, ratio, target)
         for label, inside in grouped.items()
     }
-    return _made(groups, grouped, target, scope, curve)
+    return _made(groups, grouped, last, target, scope, curve)
 
 
 def _grouped(tensors: list[str], scope: str) -> dict[str, list[str]]:
@@ -92,12 +90,16 @@ def _grouped(tensors: list[str], scope: str) -> dict[str, list[str]]:
 def _made(
     groups: Mapping[str, Group],
     grouped: Mapping[str, Sequence[str]],
+    last: float,
     target: float,
     scope: str,
     curve: tuple[tuple[float, str, float, float], ...] = (),
 ) -> Choice:
     names = {name: groups[label].name for label, inside in grouped.items() for name in inside}
-    common = Counter(names.values()).most_common(1)[0][0]
+    moving = [name for name in names.values() if name != STAY]
+    if not moving:
+        return Choice(STAY, last, scope, groups, names, curve)
+    common = Counter(moving).most_common(1)[0][0]
     return Choice(common, target, scope, groups, names, curve)
 
 
@@ -129,12 +131,14 @@ def _curve(tried: Tried, names: Sequence[str]) -> tuple[tuple[float, str, float,
     """Skill against horizon of whatever is chosen there, as far as backtests reach."""
     steps = tried.tests.steps
     widest = tried.widest or 1.0
+    horizons = steps[-1] * np.geomspace(1.1, widest, 40) if widest > 1.1 else np.empty(0)
+    if np.all(steps == np.floor(steps)):
+        horizons = np.floor(horizons)
     points = []
-    for ratio in np.geomspace(1.1, widest, 40) if widest > 1.1 else ():
-        best = _best(witnesses(tried, names, float(ratio)))
+    for step in np.unique(horizons[horizons > steps[-1]]):
+        best = _best(witnesses(tried, names, float(step / steps[-1])))
         low, expected = (0.0, 0.0) if best is None else (best.low or 0.0, best.skill or 0.0)
-        step = float(np.floor(steps[-1] * ratio))
-        points.append((step, STAY if best is None else best.name, low, expected))
+        points.append((float(step), STAY if best is None else best.name, low, expected))
     return tuple(points)
 
 

@@ -50,8 +50,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Choice:
-    """name: the predictor of most tensors; target: the step, the last observed one where a target
-    was to be found and there is none; groups: label → choice ("model", a kind of module, or a
+    """name: the predictor of most tensors that go on; target: the step, the last observed one where
+    all are to stay there; groups: label → choice ("model", a kind of module, or a
     tensor, by ``scope``); names: tensor → predictor. curve: (step, predictor, low, expected) skill
     against horizon, where the target was chosen too.
     """

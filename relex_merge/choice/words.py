@@ -18,11 +18,12 @@ def too_few(T: int, fewest: int) -> str:
     )
 
 
-def nothing_supported(last: float) -> str:
+def nothing_supported(last: float, names: Sequence[str]) -> str:
     """No step beyond ``last`` is supported."""
+    which = f"predictor: {names[0]}" if len(names) == 1 else "any predictor"
     return (
         f"No step beyond the last observed one, {last:g}, has clearly positive predicted skill "
-        "under any predictor: stop there."
+        f"under {which}: stop there."
     )
 
 
@@ -52,9 +53,10 @@ def praise(best: Candidate, candidates: Sequence[Candidate], target: float) -> s
     if best.name != "linear":
         return f"{text}; the line: {_figures(line)}." if line else f"{text}."
     if ahead:
+        rival = max(ahead, key=lambda c: c.skill or 0.0)
         return (
             f"linear keeps its place for step {target:g} ({_figures(best)}): "
-            f"{ahead[0].name} ({_figures(ahead[0])}) is not clearly better."
+            f"{rival.name} ({_figures(rival)}) is not clearly better."
         )
     return f"{text}."
 

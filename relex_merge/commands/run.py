@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     "--reuse",
     type=click.Path(path_type=Path),
     metavar="OUT",
-    help="An earlier output of the same series, for another target, rank or degree: reads once.",
+    help="An earlier output of the same series, for another target, rank or predictor: reads once.",
 )
 @click.option(
     "--as",
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     help="Draw the report for the card  [default: when matplotlib is installed]",
 )
 @click.option("--strict", is_flag=True, help="Exit with 3 before writing when the verdict is bad.")
-@click.option("--yes", is_flag=True, help="Write also when the verdict is bad, without asking.")
+@click.option("--yes", is_flag=True, help="Write also when the verdict is bad or auto says stop.")
 @click.option("--dry-run", is_flag=True, help="Say what would be read and written, and stop.")
 @click.option("--push-to", metavar="REPO", help="Publish the finished output to this Hub repo.")
 @publishing_options
@@ -101,7 +101,8 @@ def command(
     )
     for folder in result.outputs.values() or [result.out]:
         click.echo(f"wrote {folder}")
-    if adapter := result.report.get("adapter"):
+    adapter = result.report.get("adapter")
+    if adapter and len(result.outputs) == 1:
         click.echo(
             f"an adapter of rank {adapter['rank']} on {len(adapter['modules'])} modules, "
             f"{adapter['bytes'] / 1e6:.3g} MB, with {1 - adapter['discarded']:.2%} of the update's "

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from relex_merge.errors import RelexError
+from relex_merge.report.table import chosen
 
 REFUSAL = "do not extrapolate"
 
@@ -26,7 +27,11 @@ def ask(*, strict: bool, yes: bool) -> Callable[[dict[str, Any]], None]:
     """
 
     def accept(report: dict[str, Any]) -> None:
-        verdict = report["verdict"]
+        verdict, choice = report["verdict"], report.get("choice")
+        if choice is not None:
+            click.echo(f"chosen predictor: {chosen(choice)}", err=True)
+            for reason in choice["reasons"]:
+                click.echo(f"  - {reason}", err=True)
         click.echo(f"verdict for step {report['target_step']}: {verdict['verdict']}", err=True)
         for reason in verdict["reasons"]:
             click.echo(f"  - {reason}", err=True)
@@ -34,6 +39,9 @@ def ask(*, strict: bool, yes: bool) -> Callable[[dict[str, Any]], None]:
             return
         if strict:
             raise RefusedError("nothing was written: the verdict is bad and --strict was given")
+        if report["method"].get("predictor") == "stay":
+            click.echo("writing the last observed checkpoint", err=True)
+            return
         if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
             click.echo("WARNING: writing a model that the backtests speak against", err=True)
         elif not click.confirm("Write the model all the same?", err=True):

@@ -23,6 +23,9 @@ def find(series: str, pattern: str | None = None, cache_dir: str | None = None) 
     folder = Path(series).expanduser()
     if folder.is_dir():
         return find_local(folder, pattern)
-    if not may_be_on_hub(series.partition("@")[0]):
+    path = series.partition("@")[0]
+    if "/" not in path:
+        raise NothingFoundError(f"{series} is no folder here, and a Hub repo is owner/name")
+    if not may_be_on_hub(path):
         raise NothingFoundError(f"{series} is not a folder")
     return find_on_hub(hub_reference(series), pattern, cache_dir)

@@ -8,6 +8,7 @@ directions as the method does it. Undefined figures are None, never NaN.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
@@ -276,6 +277,14 @@ def _summary(
     return summary
 
 
+def _predictor(tried: Evaluation) -> str:
+    """The predictor that the verdict is about: ``stay`` only where all tensors stay."""
+    if tried.common.mode != "extrapolate":
+        return "linear"
+    moving = [p.predictor for p in tried.predictors if p.predictor != "stay"]
+    return Counter(moving).most_common(1)[0][0] if moving else "stay"
+
+
 def gather(
     tried: Evaluation, whole: Mapping[str, Any], walk: Mapping[str, Any], dtype: str
 ) -> Evidence:
@@ -292,5 +301,5 @@ def gather(
         walk=walk,
         dtype=dtype,
         held_out=[(trial["step"], trial["skill"]["method"]) for trial in held_out],
-        predictor=tried.common.predictor if tried.common.mode == "extrapolate" else "linear",
+        predictor=_predictor(tried),
     )

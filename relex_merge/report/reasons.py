@@ -117,7 +117,7 @@ def _speed(e: Evidence) -> str:
     if speed < STEADY[0]:
         return (
             f"The movement slows down: at the last checkpoint its speed is {max(speed, 0):.0%} of "
-            "the mean, so a straight line overshoots."
+            f"the mean{', so a straight line overshoots' * (e.predictor == 'linear')}."
         )
     if speed > STEADY[1]:
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
@@ -126,7 +127,7 @@ def _choice(report: Mapping[str, Any]) -> list[str]:
     choice = report.get("choice")
     if choice is None:
         return []
-    lines = [f"chosen predictor: {choice['predictor']} (once per {choice['scope']})"]
+    lines = [f"chosen predictor: {chosen(choice)}"]
     for reason in choice["reasons"]:
         lines += wrap(reason, WIDTH, initial_indent="  - ", subsequent_indent="    ")
     group = next(g for g in choice["groups"].values() if g["predictor"] == choice["predictor"])
@@ -141,6 +142,15 @@ def _choice(report: Mapping[str, Any]) -> list[str]:
         lines.append(_line("  best predictor", [name[:8] for _, name, *_ in shown]))
         lines.append(_line("  its skill", [cell(point[3], "+.2f") for point in shown]))
     return lines
+
+
+def chosen(choice: Mapping[str, Any]) -> str:
+    """The predictors of a choice; with how many groups have each, where there are several."""
+    counts = Counter(group["predictor"] for group in choice["groups"].values())
+    if len(counts) == 1:
+        return f"{choice['predictor']} (once per {choice['scope']})"
+    named = ", ".join(f"{name} for {count}" for name, count in counts.most_common())
+    return f"{named} {choice['scope']}s"
 
 
 def _verdict(report: Mapping[str, Any]) -> list[str]:
