@@ -71,6 +71,7 @@ def find_local(folder: str | Path, pattern: str | None = None) -> Series:
 
 
 def check_nameable(taken: Sequence[Checkpoint]) -> None:
+    """Raise RelexError for a path that mergekit would read as something else."""
     for checkpoint in taken:
         sign = next((sign for sign in "@+" if sign in checkpoint.reference), None)
         if sign:

@@ -222,7 +222,7 @@ def _module(
     n = adapter.source.tensors[delta.a].shape[1]
     own = max(d.rank for _, d in deltas)
     embedding = delta.a.endswith(".lora_embedding_A")
-    return Module(path, m, n, rank or own, delta.transposed, embedding)
+    return Module(path, m, n, min(rank or own, m, n), delta.transposed, embedding)
 
 
 def _stored_whole(

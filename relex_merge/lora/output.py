@@ -25,7 +25,10 @@ DISCARDED = 0.01  # share of the energy whose loss deserves a warning
 
 @dataclass(frozen=True)
 class Module:
-    """One adapted module: its path in the model; m × n of δ = B A; its rank; δᵀ where stored so."""
+    """One adapted module: its path in the model; m × n of δ = B A; its rank; δᵀ where stored so.
+
+    The rank is at most min(m, n): more would be zeros.
+    """
 
     path: str
     m: int

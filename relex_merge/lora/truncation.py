@@ -51,7 +51,7 @@ def linear_modules(prepared: Prepared, rank: int, trust_remote_code: bool) -> di
         if found:
             transposed = isinstance(layer, Conv1D)
             m, n = layer.weight.shape[::-1] if transposed else layer.weight.shape
-            modules[found[0]] = Module(path, m, n, rank, transposed)
+            modules[found[0]] = Module(path, m, n, min(rank, m, n), transposed)
     if not modules:
         raise RelexError(
             f"{prepared.snapshots[0].reference}: none of its tensors is the weight of a linear "
