@@ -13,6 +13,7 @@ from tests.training_runs import write_base
 SCRIPT = """
 import json, os, sys
 from pathlib import Path
+import torch
 from relex_merge import TrajectoryCallback
 from tests.training_runs import make_trainer
 
@@ -23,6 +24,9 @@ callback = TrajectoryCallback(60, stop_when=rule).attach(trainer)
 trainer.train()
 found = {"stopped_at": trainer.state.global_step, "figures": len(callback.history)}
 (output / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(found))
+# Gloo's threads must end before the interpreter does: else the process may abort on its way out.
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
 """
 
 
