@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from relex_merge import job
 from relex_merge.errors import RelexError
-from relex_merge.hub import progress_bars as hub_bars
+from relex_merge.hub.download import progress_bars as hub_bars
 from relex_merge.inspection import Inspection, of_output, of_series, with_holdout
 from relex_merge.lora import forms
 from relex_merge.lora.stacks import adapters_of

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import yaml
 
 from relex_merge import card_predictor, markdown
-from relex_merge.references import hub_reference
+from relex_merge.hub.references import hub_reference
 from relex_merge.scrub import is_local_path, local_names, scrub, scrub_yaml
 
 # The parts of a report that a card shows.

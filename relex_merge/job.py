@@ -18,12 +18,12 @@ from relex_merge import __version__, companions, plan, series
 from relex_merge.architecture import architecture_of, read_config
 from relex_merge.engine import Engine, Sink
 from relex_merge.errors import RelexError
+from relex_merge.hub.ranges import Connections
 from relex_merge.lora.adapter import open_adapter
 from relex_merge.lora.config import read_adapter_config
 from relex_merge.lora.merged import MergedSource
 from relex_merge.lora.stacks import adapters_of
 from relex_merge.output import ModelOutput, shards_of
-from relex_merge.ranges import Connections
 from relex_merge.recipe import Recipe
 from relex_merge.resources import Resources
 from relex_merge.schedule import Schedule, make_schedule

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from relex_merge import hub
 from relex_merge.errors import RelexError
-from relex_merge.references import HubReference, hub_reference, may_be_on_hub, no_such
+from relex_merge.hub import download
+from relex_merge.hub.references import HubReference, hub_reference, may_be_on_hub, no_such
 from relex_merge.sources import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 A = TypeVar("A")
@@ -38,7 +38,7 @@ class Snapshot:
     """
 
     reference: str
-    pin: hub.Pin | None
+    pin: download.Pin | None
     folder: Path
     streamed: bool = False
 
@@ -88,7 +88,7 @@ def in_parallel(call: Callable[[A], B], arguments: Sequence[A]) -> list[B]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _find(references: Sequence[str], cache_dir: str | None) -> list[Path | hub.Pin]:
+def _find(references: Sequence[str], cache_dir: str | None) -> list[Path | download.Pin]:
     """Local folders, and the commits that the other references point to now."""
     places = [_place(reference) for reference in references]
     moving = {(p.repo, p.revision): p for p in places if isinstance(p, HubReference)}
@@ -115,16 +115,16 @@ def _place(reference: str) -> Path | HubReference:
     return hub_reference(reference)
 
 
-def _commit(place: HubReference, cache_dir: str | None) -> hub.Commit:
+def _commit(place: HubReference, cache_dir: str | None) -> download.Commit:
     try:
-        return hub.pin(place.repo, place.revision, cache_dir)
+        return download.pin(place.repo, place.revision, cache_dir)
     except RelexError as error:
         raise no_such(place, error) from error
 
 
 def _fetch(
     reference: str,
-    found: Path | hub.Pin,
+    found: Path | download.Pin,
     *,
     cache_dir: str | None,
     stream: bool | None,
@@ -135,16 +135,16 @@ def _fetch(
         return Snapshot(str(found), None, found)
     weights = found.weight_patterns()
     streamed = False
-    if found.files and stream is not False and weights == hub.WEIGHT_FILES[0]:
-        streamed = bool(stream) or not hub.cached(found, cache_dir)
+    if found.files and stream is not False and weights == download.WEIGHT_FILES[0]:
+        streamed = bool(stream) or not download.cached(found, cache_dir)
     if streamed and reference not in ends:
-        for file in (hub.INDEX, ADAPTER_CONFIG):
+        for file in (download.INDEX, ADAPTER_CONFIG):
             if file in found.files:
-                hub.download_file(found, file, cache_dir)
-        return Snapshot(reference, found, hub.folder_of(found, cache_dir), streamed)
-    wanted = hub.SMALL_FILES if streamed else (*hub.SMALL_FILES, *weights)
+                download.download_file(found, file, cache_dir)
+        return Snapshot(reference, found, download.folder_of(found, cache_dir), streamed)
+    wanted = download.SMALL_FILES if streamed else (*download.SMALL_FILES, *weights)
     offline = not found.files
-    folder = hub.download(found, wanted, cache_dir)
+    folder = download.download(found, wanted, cache_dir)
     if not streamed and not offline:
-        hub.remember(found, reference.partition("@")[2] or None, cache_dir)
+        download.remember(found, reference.partition("@")[2] or None, cache_dir)
     return Snapshot(reference, found, folder, streamed)

@@ -28,7 +28,7 @@ def expand_series(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     from relex_merge import discovery
     from relex_merge.discovery.observe import select
     from relex_merge.discovery.write import entries
-    from relex_merge.hub import progress_bars
+    from relex_merge.hub.download import progress_bars
 
     block = settings["series"]
     source = _checked(settings, block, name)

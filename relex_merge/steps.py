@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from relex_merge.references import HubReference, hub_reference, may_be_on_hub
+from relex_merge.hub.references import HubReference, hub_reference, may_be_on_hub
 
 _INTEGER = re.compile(r"\d+")
 _SHA = re.compile(r"[0-9a-f]{7,40}")

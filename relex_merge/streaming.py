@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from relex_merge.errors import RelexError
-from relex_merge.hub import INDEX, SINGLE, Pin
-from relex_merge.ranges import REQUESTS, Connections, RemoteFile, Span
+from relex_merge.hub.download import INDEX, SINGLE, Pin
+from relex_merge.hub.ranges import REQUESTS, Connections, RemoteFile, Span
 from relex_merge.sources import (
     ADAPTER_WEIGHTS,
     LENGTH_BYTES,

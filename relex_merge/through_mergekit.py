@@ -15,7 +15,7 @@ import numpy as np
 from relex_merge.architecture import read_config
 from relex_merge.companions import VOCABULARY
 from relex_merge.errors import RelexError
-from relex_merge.hub import SINGLE
+from relex_merge.hub.download import SINGLE
 from relex_merge.method import recording
 from relex_merge.predictor import Predictor
 from relex_merge.recipe import Recipe

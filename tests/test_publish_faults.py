@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from relex_merge import hub_errors
 from relex_merge.errors import RelexError
+from relex_merge.hub import errors
 from relex_merge.publish import push
 from tests.hub.building import READ_TOKEN, WRITE_TOKEN
 from tests.hub.faults import Fault
@@ -24,7 +24,7 @@ from tests.outputs import REPO, REVISION, assert_holds, make_output, seed_series
 def waits(no_waiting: list[float], monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Nobody waits between attempts; the seconds that relex-merge wanted to wait."""
     seconds: list[float] = []
-    monkeypatch.setattr(hub_errors, "time", types.SimpleNamespace(sleep=seconds.append))
+    monkeypatch.setattr(errors, "time", types.SimpleNamespace(sleep=seconds.append))
     return seconds
 
 

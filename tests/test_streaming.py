@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import relex_merge
 from relex_merge import streaming
-from relex_merge.ranges import REQUESTS, Span
+from relex_merge.hub.ranges import REQUESTS, Span
 from relex_merge.streaming import coalesce
 from tests.hub import Fault, Hub
 from tests.models import STEPS, Series, make_series

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from relex_merge import hub as hub_files
 from relex_merge import streaming
 from relex_merge.errors import RelexError
-from relex_merge.ranges import Connections, RemoteFile
+from relex_merge.hub import download as hub_files
+from relex_merge.hub.ranges import Connections, RemoteFile
 from relex_merge.streaming import HubSource, coalesce
 from tests.hub import Fault, Hub
 from tests.hub.access import Token

@@ -46,7 +46,7 @@ def command(
     from relex_merge.discovery import table
     from relex_merge.discovery.draft import draft
     from relex_merge.errors import RelexError
-    from relex_merge.hub import progress_bars
+    from relex_merge.hub.download import progress_bars
 
     if output and not output.parent.is_dir():
         raise click.UsageError(f"{output}: there is no folder {output.parent}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from relex_merge import hub
 from relex_merge.discovery.configs import Json, check_base, identity, read_json
 from relex_merge.discovery.files import CONFIG
 from relex_merge.discovery.found import Base, Checkpoint
 from relex_merge.errors import RelexError
-from relex_merge.references import hub_reference, may_be_on_hub
+from relex_merge.hub import download
+from relex_merge.hub.references import hub_reference, may_be_on_hub
 
 # The adapter's own word counts most; a configuration's _name_or_path may be where it was resumed.
 _KEYS = ("base_model_name_or_path", "base_model", "_name_or_path")
@@ -61,10 +61,10 @@ def config_of(reference: str, cache_dir: str | None = None) -> Json:
     if not may_be_on_hub(reference):
         raise RelexError(f"the base {reference} does not exist; it was taken for a local folder")
     place = hub_reference(reference)
-    pinned = hub.pin(place.repo, place.revision, cache_dir).at(place.folder)
+    pinned = download.pin(place.repo, place.revision, cache_dir).at(place.folder)
     if pinned.files and CONFIG not in pinned.files:
         raise RelexError(f"the base {reference} has no {CONFIG}; is it a model?")
-    return read_json(hub.download_file(pinned, CONFIG, cache_dir))
+    return read_json(download.download_file(pinned, CONFIG, cache_dir))
 
 
 def check(base: str, checkpoint: str, own: Json, cache_dir: str | None = None) -> None:

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from relex_merge import hub
 from relex_merge.discovery import configs
 from relex_merge.discovery.files import weights_among
 from relex_merge.discovery.found import Checkpoint, NothingFoundError, Series
-from relex_merge.hub_errors import patiently
-from relex_merge.references import HubReference, hub_reference
+from relex_merge.hub import download
+from relex_merge.hub.errors import patiently
+from relex_merge.hub.references import HubReference, hub_reference
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -40,11 +40,11 @@ class Detail:
     content: tuple[str | None, ...] = ()
 
     @property
-    def pin(self) -> hub.Pin:
+    def pin(self) -> download.Pin:
         """Where its files are read."""
         place = hub_reference(self.checkpoint.reference)
         assert self.checkpoint.sha is not None  # it is on the Hub
-        return hub.Pin(place.repo, self.checkpoint.sha, tuple(self.sizes), place.folder)
+        return download.Pin(place.repo, self.checkpoint.sha, tuple(self.sizes), place.folder)
 
 
 def detail_of(checkpoint: Checkpoint, files: Sequence[RepoSibling] | None = None) -> Detail:
@@ -54,7 +54,7 @@ def detail_of(checkpoint: Checkpoint, files: Sequence[RepoSibling] | None = None
     place = hub_reference(checkpoint.reference)
     if files is not None:
         return _detail(checkpoint, place, files)
-    with hub.reading(place.repo, place.revision):
+    with download.reading(place.repo, place.revision):
         info = patiently(
             lambda: HfApi().model_info(place.repo, revision=place.revision, files_metadata=True)
         )
@@ -94,7 +94,7 @@ def json_of(detail: Detail, file: str, cache_dir: str | None = None) -> configs.
     """The mapping in one of a checkpoint's JSON files, empty where it has none."""
     if file not in detail.sizes:
         return {}
-    return configs.read_json(hub.download_file(detail.pin, file, cache_dir))
+    return configs.read_json(download.download_file(detail.pin, file, cache_dir))
 
 
 def look_into(
@@ -156,7 +156,7 @@ def _files(checkpoint: Checkpoint) -> Sequence[RepoSibling]:
     from huggingface_hub import HfApi
 
     repo = hub_reference(checkpoint.reference).repo
-    with hub.reading(repo, checkpoint.sha):
+    with download.reading(repo, checkpoint.sha):
         info = patiently(
             lambda: HfApi().model_info(repo, revision=checkpoint.sha, files_metadata=True)
         )
@@ -226,7 +226,7 @@ def _dated(details: Sequence[Detail]) -> list[Detail]:
     place = hub_reference(details[0].checkpoint.reference)
     tops = {d.checkpoint.step: hub_reference(d.checkpoint.reference).folder for d in details}
     shared = _shared_parent(list(tops.values()))
-    with hub.reading(place.repo, details[0].checkpoint.sha):
+    with download.reading(place.repo, details[0].checkpoint.sha):
         entries = patiently(
             lambda: list(
                 HfApi().list_repo_tree(

@@ -23,9 +23,9 @@ from relex_merge.discovery.names import compile_pattern
 from relex_merge.discovery.refs import OUR_OUTPUTS, from_refs
 from relex_merge.discovery.subfolders import Subfolders, from_subfolders
 from relex_merge.errors import RelexError
-from relex_merge.hub import reading
-from relex_merge.hub_errors import patiently
-from relex_merge.references import HubReference, no_such
+from relex_merge.hub.download import reading
+from relex_merge.hub.errors import patiently
+from relex_merge.hub.references import HubReference, no_such
 
 if TYPE_CHECKING:
     from huggingface_hub import GitCommitInfo, GitRefs, ModelInfo

@@ -7,7 +7,7 @@ from pathlib import Path
 from relex_merge.discovery.found import NothingFoundError, Series
 from relex_merge.discovery.local import find_local
 from relex_merge.discovery.on_hub import find_on_hub
-from relex_merge.references import hub_reference, may_be_on_hub
+from relex_merge.hub.references import hub_reference, may_be_on_hub
 
 
 def find(series: str, pattern: str | None = None, cache_dir: str | None = None) -> Series:

@@ -13,7 +13,7 @@ from relex_merge.discovery.files import has_fsdp_shards, is_model_folder, weight
 from relex_merge.discovery.folders import is_beside
 from relex_merge.discovery.found import Checkpoint
 from relex_merge.discovery.names import Named, read_by
-from relex_merge.references import HubReference
+from relex_merge.hub.references import HubReference
 
 
 @dataclass(frozen=True)

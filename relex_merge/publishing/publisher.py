@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from relex_merge.card import License, base_license, hub_id
-from relex_merge.commit import MAIN, Target, commit_on_branch, heads, holds
 from relex_merge.discovery.found import Checkpoint
 from relex_merge.errors import RelexError
-from relex_merge.hub import progress_bars
-from relex_merge.hub_errors import TOKEN_HELP, hub_errors, patiently
+from relex_merge.hub.commit import MAIN, Target, commit_on_branch, heads, holds
+from relex_merge.hub.download import progress_bars
+from relex_merge.hub.errors import TOKEN_HELP, hub_errors, patiently
 from relex_merge.publish import ensure_repo, upload
 from relex_merge.publishable import CARD
 from relex_merge.publishing.card import MARK, Published, series_card

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from relex_merge import job, series
 from relex_merge.errors import RelexError
-from relex_merge.ranges import Connections
+from relex_merge.hub.ranges import Connections
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments

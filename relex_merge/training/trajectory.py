@@ -13,7 +13,7 @@ from mergekit.options import MergeOptions
 
 from relex_merge import job
 from relex_merge.errors import RelexError
-from relex_merge.hub import progress_bars
+from relex_merge.hub.download import progress_bars
 from relex_merge.inspection import of_series
 from relex_merge.lora import forms
 from relex_merge.lora.stacks import adapters_of

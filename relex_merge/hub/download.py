@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from relex_merge.errors import RelexError
-from relex_merge.hub_errors import TOKEN_HELP, hub_errors, patiently
+from relex_merge.hub.errors import TOKEN_HELP, hub_errors, patiently
 
 # Everything of a checkpoint but its weights: configuration, tokenizer, chat template, card.
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.py", "README.md")

@@ -27,8 +27,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from relex_merge.errors import RelexError
-from relex_merge.hub import Pin
-from relex_merge.hub_errors import TOKEN_HELP, http_error, patiently, status_of
+from relex_merge.hub.download import Pin
+from relex_merge.hub.errors import TOKEN_HELP, http_error, patiently, status_of
 from relex_merge.scrub import blank_tokens
 
 T = TypeVar("T")

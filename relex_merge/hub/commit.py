@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from relex_merge.errors import RelexError
-from relex_merge.hub_errors import BUSY, patiently, status_of
+from relex_merge.hub.errors import BUSY, patiently, status_of
 
 if TYPE_CHECKING:
     from huggingface_hub import (
