@@ -33,7 +33,7 @@ from relex_merge.plan import ModelPlan
 from relex_merge.schedule import Piece, Schedule, Segment
 from relex_merge.solving import Task, TensorSolver
 from relex_merge.sources import Read
-from relex_merge.statistics import TensorStatistics
+from relex_merge.trajectory.statistics import TensorStatistics
 
 R = TypeVar("R")
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from relex_merge.errors import RelexError
-from relex_merge.statistics import FILE_NAME
+from relex_merge.trajectory.statistics import FILE_NAME
 
 REPORT = "relex_report.json"
 _CONFIGS = ("config.json", "adapter_config.json")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relex_merge.choice import resolve
 from relex_merge.documents import RECIPE, REPORT, make_report
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import Pin
@@ -17,7 +16,8 @@ from relex_merge.job import Prepared, stored_dtype
 from relex_merge.plan import Settings
 from relex_merge.recipe import Recipe, expand_braces, load_recipe
 from relex_merge.series import Snapshot
-from relex_merge.statistics import FILE_NAME, SeriesStatistics
+from relex_merge.trajectory.backtests.resolve import resolve
+from relex_merge.trajectory.statistics import FILE_NAME, SeriesStatistics
 
 
 @dataclass(frozen=True)

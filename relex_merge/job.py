@@ -30,8 +30,8 @@ from relex_merge.schedule import Schedule, make_schedule
 from relex_merge.sources import ADAPTER_WEIGHTS, Source, open_folder
 from relex_merge.spill import spilling
 from relex_merge.staging import Staging
-from relex_merge.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.streaming import HubSource
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 if TYPE_CHECKING:
     from mergekit.architecture import ModelArchitecture

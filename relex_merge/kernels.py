@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import torch
 
-from relex_merge.statistics import TensorStatistics
+from relex_merge.trajectory.statistics import TensorStatistics
 
 Rows: TypeAlias = torch.Tensor | Sequence[torch.Tensor]
 

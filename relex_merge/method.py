@@ -1,6 +1,6 @@
 """The mergekit merge method ``relex``: one tensor group in, its extrapolation out.
 
-The arithmetic is :mod:`relex_merge.trajectory`, the loops are :mod:`relex_merge.kernels`; here is
+The arithmetic is :mod:`relex_merge.trajectory.gram`, the loops are :mod:`relex_merge.kernels`; here is
 only what mergekit needs to know: parameters, the input contract, and where the steps come from.
 Importing this module registers the method with mergekit.
 """
@@ -26,11 +26,11 @@ from mergekit.merge_methods import (
 
 from relex_merge import kernels
 from relex_merge.errors import RelexError
-from relex_merge.predictor import Predictor
-from relex_merge.predictors import AUTO
 from relex_merge.recipe import METHOD, ROLES
-from relex_merge.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.steps import step_of
+from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.predictors import AUTO
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 PIECE_BYTES = 256 * 2**20  # of all rows together, when tensors in memory go through an accelerator
 
@@ -155,7 +155,7 @@ def relex(
             label = first_non_finite(rows, [str(entry.id) for entry in chosen])
             raise RelexError(f"{label}: {name} holds NaN or Inf; leave that checkpoint out")
         if asked.is_open:
-            from relex_merge.choice import resolve
+            from relex_merge.trajectory.backtests.resolve import resolve
 
             found = SeriesStatistics(steps, {name: statistics})
             asked = resolve({name: asked}, found).predictors[name]

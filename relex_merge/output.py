@@ -8,7 +8,7 @@ from pathlib import Path
 
 from relex_merge.plan import ModelPlan
 from relex_merge.staging import Staging
-from relex_merge.statistics import SeriesStatistics, TensorStatistics
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.writer import Shard, ShardFile, disk_errors, plan_shards, write_index
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from relex_merge.choice import Choice, resolve
 from relex_merge.errors import RelexError
 from relex_merge.plan import ModelPlan, NeedsMergekit
 from relex_merge.recipe import Recipe
-from relex_merge.statistics import SeriesStatistics
+from relex_merge.trajectory.backtests.resolve import resolve
+from relex_merge.trajectory.backtests.results import Choice
+from relex_merge.trajectory.statistics import SeriesStatistics
 
 if TYPE_CHECKING:
     from relex_merge.job import Prepared
@@ -30,7 +31,7 @@ def settle(
     """The run with concrete predictors, and for each target how they were chosen.
 
     statistics: of the observed checkpoints of this run. Raises RelexError as
-    :func:`relex_merge.choice.resolve` does.
+    :func:`relex_merge.trajectory.backtests.resolve` does.
     """
     plan = prepared.plan
     results = [

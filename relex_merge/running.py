@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relex_merge import documents, job, through_mergekit
-from relex_merge.choice import Choice
 from relex_merge.companions import copy_companions
 from relex_merge.documents import whole
 from relex_merge.errors import RelexError
 from relex_merge.inspection import load_statistics
 from relex_merge.lora import forms
 from relex_merge.plan import NeedsMergekit
-from relex_merge.predictor import Predictor
 from relex_merge.recipe import Recipe, load_recipe
 from relex_merge.resolution import is_open, refuse_auto, refuse_to_stop, settle
 from relex_merge.resources import available
 from relex_merge.series import Snapshot
 from relex_merge.staging import Staging
-from relex_merge.statistics import SeriesStatistics
+from relex_merge.trajectory.backtests.results import Choice
+from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.statistics import SeriesStatistics
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions

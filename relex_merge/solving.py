@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from relex_merge.plan import TensorPlan
-from relex_merge.statistics import TensorStatistics
-from relex_merge.trajectory import Array
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.statistics import TensorStatistics
 
 Task = Callable[[], None]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from relex_merge.predictor import Predictor
 from relex_merge.report import build_report
-from relex_merge.statistics import SeriesStatistics, TensorStatistics
-from relex_merge.trajectory import Array
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from relex_merge.choice import FEWEST, Choice, choose, resolve
 from relex_merge.errors import RelexError
-from relex_merge.predictor import Predictor
-from relex_merge.statistics import SeriesStatistics
-from relex_merge.trajectory import Array
+from relex_merge.trajectory.backtests.automatic import FEWEST, choose
+from relex_merge.trajectory.backtests.resolve import resolve
+from relex_merge.trajectory.backtests.results import Choice
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.statistics import SeriesStatistics
 from tests.report_cases import Trajectory, make, report_of
 
 EVEN = np.arange(1.0, 41)

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relex_merge.choice import choose
 from relex_merge.errors import RelexError
-from relex_merge.predictor import Predictor
 from relex_merge.report.table import chosen
-from relex_merge.statistics import SeriesStatistics, TensorStatistics
-from relex_merge.trajectory import Array
+from relex_merge.trajectory.backtests.automatic import choose
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from tests.models import Series
 from tests.refusals import Refuse
 

@@ -17,10 +17,10 @@ from relex_merge import rows
 from relex_merge.engine import Engine
 from relex_merge.errors import RelexError
 from relex_merge.plan import ModelPlan, TensorPlan
-from relex_merge.predictor import Predictor
 from relex_merge.schedule import Schedule, make_schedule
 from relex_merge.sources import Read, Source, TensorInfo
-from relex_merge.statistics import TensorStatistics
+from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.statistics import TensorStatistics
 
 SPAN = 1000
 

@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 
 from relex_merge.errors import RelexError
 from relex_merge.plan import ModelPlan, TensorPlan
-from relex_merge.predictor import Predictor
 from relex_merge.sources import TensorInfo, open_folder
-from relex_merge.statistics import SeriesStatistics
 from relex_merge.training.growing import SPAN, grow
 from relex_merge.training.memory import Memory
-from relex_merge.trajectory import Array
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.statistics import SeriesStatistics
 
 T, NUMEL = 5, 2 * SPAN + 12_345  # three spans, so that their sums are added
 

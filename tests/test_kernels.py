@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from relex_merge import kernels, trajectory
+from relex_merge import kernels
+from relex_merge.trajectory import gram
 
 FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 HALF_ULP = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
@@ -199,8 +200,8 @@ def test_the_number_of_threads_changes_rounding_only() -> None:
         torch.set_num_threads(count)
         grams.append(kernels.accumulate(rows, torch.float32).gram)
         outs.append(combine(rows, W, torch.float32, torch.float32))
-    for gram, out in zip(grams[1:], outs[1:], strict=True):
-        np.testing.assert_allclose(gram, grams[0], rtol=0, atol=1e-6 * np.trace(grams[0]))
+    for product, out in zip(grams[1:], outs[1:], strict=True):
+        np.testing.assert_allclose(product, grams[0], rtol=0, atol=1e-6 * np.trace(grams[0]))
         torch.testing.assert_close(out, outs[0], rtol=1e-6, atol=1e-5)
 
 
@@ -279,7 +280,7 @@ def test_the_predicted_delta_of_a_large_tensor_is_within_1e_5_of_float64() -> No
     rows, steps = small_updates(T, d), np.arange(1.0, T + 1)
     with kernels.ieee_float32():
         G = kernels.accumulate(rows, torch.float32).gram
-        w = trajectory.weights(trajectory.spectrum(G), steps, target)
+        w = gram.weights(gram.spectrum(G), steps, target)
         out = torch.empty(d)
         kernels.combine(rows, torch.from_numpy(w)[None], [out], torch.float32)
 
@@ -352,7 +353,7 @@ def test_the_gpu_agrees_with_the_cpu_to_1e_5_of_the_delta(dtype: torch.dtype) ->
         there = rows.to(device)
         with kernels.ieee_float32():
             G = kernels.accumulate(there, compute).gram
-            w = trajectory.weights(trajectory.spectrum(G), steps, 50.0)
+            w = gram.weights(gram.spectrum(G), steps, 50.0)
             out = torch.empty(rows.shape[1], dtype=compute, device=device)
             kernels.combine(there, torch.from_numpy(w)[None], [out], compute)
         deltas.append(out.cpu().double() - rows[0].double())

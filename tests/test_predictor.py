@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from relex_merge.errors import RelexError
-from relex_merge.predictor import Predictor
+from relex_merge.trajectory.parameters import Predictor
 
 STEPS = np.asarray([1.0, 3.0, 4.0, 9.0, 11.0])
 

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relex_merge import trajectory
-from relex_merge.predictors import PARTS, PREDICTORS, weights
-from relex_merge.predictors.blend import mixture, relevance
-from relex_merge.predictors.history import History, of_one
-from relex_merge.predictors.power import exponent
-from relex_merge.predictors.registry import parts
-from relex_merge.predictors.saturating import time_constant
-from relex_merge.predictors.simplex import minimise_quadratic
-from relex_merge.predictors.trials import Trials, nodes, pairs, run_trials
-from relex_merge.trajectory import Array
+from relex_merge.trajectory import gram
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.predictors import PARTS, PREDICTORS, weights
+from relex_merge.trajectory.predictors.blend import mixture, relevance
+from relex_merge.trajectory.predictors.history import History, of_one
+from relex_merge.trajectory.predictors.power import exponent
+from relex_merge.trajectory.predictors.registry import parts
+from relex_merge.trajectory.predictors.saturating import time_constant
+from relex_merge.trajectory.predictors.simplex import minimise_quadratic
+from relex_merge.trajectory.predictors.trials import Trials, nodes, pairs, run_trials
 from tests.reference import UNEVEN, deltas
 
 EVEN = np.arange(1.0, 31)
@@ -38,8 +38,8 @@ def coefficient(name: str, M: Array, steps: Array, target: float) -> float:
 @pytest.mark.parametrize(("degree", "window"), [(1, None), (2, None), (1, 4)])
 def test_linear_is_relex_to_the_last_digit(rank: int, degree: int, window: int | None) -> None:
     M = deltas(0, UNEVEN, 60)
-    expected = trajectory.weights(
-        trajectory.spectrum(M @ M.T), UNEVEN, 300.0, rank=rank, degree=degree, window=window
+    expected = gram.weights(
+        gram.spectrum(M @ M.T), UNEVEN, 300.0, rank=rank, degree=degree, window=window
     )
     found = weights("linear", M @ M.T, UNEVEN, 300.0, rank=rank, degree=degree, window=window)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)

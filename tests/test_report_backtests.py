@@ -7,14 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from relex_merge import trajectory
 from relex_merge.errors import RelexError
-from relex_merge.predictor import Predictor
-from relex_merge.report.backtest import backtests, before_cut, plan
-from relex_merge.report.continuations import baselines, method
-from relex_merge.report.evaluation import stacked
-from relex_merge.report.forecast import forecast
-from relex_merge.trajectory import Array
+from relex_merge.trajectory import gram
+from relex_merge.trajectory.backtests.backtest import backtests, before_cut, plan
+from relex_merge.trajectory.backtests.continuations import baselines, method
+from relex_merge.trajectory.backtests.error_law import forecast
+from relex_merge.trajectory.backtests.evaluation import stacked
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.parameters import Predictor
 from tests.report_cases import Trajectory, make, report_of
 
 STEPS = np.asarray([1.0, 2, 3, 5, 6, 8, 9, 11, 12, 14, 17, 20])
@@ -72,7 +72,7 @@ def test_skill_of_a_tensor_is_that_of_trajectory_backtest_skill(
     shapes = {name: Predictor(target, rank=1 + i % 2) for i, name in enumerate(run.deltas)}
     report = report_of(run.statistics(), target, shapes)
     for name, M in run.deltas.items():
-        expected = trajectory.backtest_skill(M @ M.T, STEPS, ratio, rank=shapes[name].rank)
+        expected = gram.backtest_skill(M @ M.T, STEPS, ratio, rank=shapes[name].rank)
         assert report["tensors"][name]["backtest_skill"] == pytest.approx(expected, rel=1e-9)
 
 

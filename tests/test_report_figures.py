@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from relex_merge.predictor import Predictor
-from relex_merge.report.figures import RANKS, figures
-from relex_merge.report.null import even_walk_eigenvalues, random_walk_gram
-from relex_merge.trajectory import Array
+from relex_merge.trajectory.backtests.figures import RANKS, figures
+from relex_merge.trajectory.backtests.random_walk import even_walk_eigenvalues, random_walk_gram
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.parameters import Predictor
 from tests.report_cases import Trajectory, make, report_of
 
 STEPS = np.asarray([1.0, 2, 4, 5, 8, 9, 13, 14, 17, 20, 22])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relex_merge.report.groups import Place, members, places
+from relex_merge.trajectory.backtests.groups import Place, members, places
 
 CASES = {
     "qwen": {

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from relex_merge.errors import RelexError
-from relex_merge.predictor import Predictor
 from relex_merge.report import VERDICTS
-from relex_merge.statistics import SeriesStatistics, TensorStatistics
-from relex_merge.trajectory import Array
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from tests.report_cases import Trajectory, make, report_of
 
 EVEN = np.arange(1.0, 41)

@@ -12,7 +12,7 @@ import torch
 
 import relex_merge
 from relex_merge.errors import RelexError
-from relex_merge.predictors import PREDICTORS, weights
+from relex_merge.trajectory.predictors import PREDICTORS, weights
 from tests.models import (
     Series,
     State,

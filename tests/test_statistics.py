@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from relex_merge import kernels
 from relex_merge.errors import RelexError
-from relex_merge.statistics import SeriesStatistics, TensorStatistics
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 
 def a_series() -> SeriesStatistics:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relex_merge import trajectory
-from relex_merge.trajectory import Array, Spectrum
+from relex_merge.trajectory import gram
+from relex_merge.trajectory.gram import Array, Spectrum
 
 from .reference import UNEVEN, deltas, naive_reconstruction, naive_relex, polynomial
 
@@ -19,8 +19,8 @@ def relex(
     M: Array, steps: Array, target: float, rank: int, degree: int = 1, window: int | None = None
 ) -> Array:
     """The same from w: Mᵀw."""
-    spectrum = trajectory.spectrum(M @ M.T)
-    w = trajectory.weights(spectrum, steps, target, rank=rank, degree=degree, window=window)
+    spectrum = gram.spectrum(M @ M.T)
+    w = gram.weights(spectrum, steps, target, rank=rank, degree=degree, window=window)
     return np.asarray(M.T @ w)
 
 
@@ -77,17 +77,17 @@ def test_the_prediction_is_that_of_the_explicit_svd_for_any_series(
 def test_reconstruct_gives_the_truncated_svd_of_each_checkpoint(rank: int) -> None:
     steps = np.random.default_rng(3).permutation(UNEVEN)
     M = deltas(11, steps, 300)
-    spectrum = trajectory.spectrum(M @ M.T)
+    spectrum = gram.spectrum(M @ M.T)
     for j, step in enumerate(steps):
-        w = trajectory.reconstruction_weights(spectrum, steps, step, rank=rank)
+        w = gram.reconstruction_weights(spectrum, steps, step, rank=rank)
         assert relative(M.T @ w, naive_reconstruction(M, j, rank)) < 1e-10
 
 
 def test_reconstruct_with_every_direction_gives_the_checkpoint_itself() -> None:
     steps = UNEVEN
     M = deltas(5, steps, 300)
-    w = trajectory.reconstruction_weights(trajectory.spectrum(M @ M.T), steps, 13.0, rank=10)
-    np.testing.assert_allclose(w, trajectory.unit(10, 5), atol=1e-12)
+    w = gram.reconstruction_weights(gram.spectrum(M @ M.T), steps, 13.0, rank=10)
+    np.testing.assert_allclose(w, gram.unit(10, 5), atol=1e-12)
 
 
 @pytest.mark.parametrize("window", [None, 5])
@@ -97,7 +97,7 @@ def test_the_least_squares_row_fits_every_weight_on_its_own(
 ) -> None:
     steps = np.random.default_rng(1).permutation(UNEVEN)
     M = np.random.default_rng(2).normal(size=(10, 50))
-    h = trajectory.least_squares_row(steps, 90.0, degree=degree, window=window)
+    h = gram.least_squares_row(steps, 90.0, degree=degree, window=window)
     assert relative(M.T @ h, polynomial(steps, M, 90.0, degree, window)) < 1e-10
     assert h.sum() == pytest.approx(1.0, abs=1e-9)
     if window is not None:
@@ -111,7 +111,7 @@ def test_relex_of_full_rank_is_per_weight_least_squares() -> None:
 
 
 def test_the_two_point_line_runs_from_the_base_through_the_last_checkpoint() -> None:
-    w = trajectory.two_point_line([10.0, 40.0, 20.0], 100.0)
+    w = gram.two_point_line([10.0, 40.0, 20.0], 100.0)
     assert w.tolist() == [0.0, 2.5, 0.0]
 
 
@@ -148,9 +148,9 @@ def test_origin_and_unit_of_the_step_axis_do_not_matter(
     problem: tuple[Array, Array, float, int, int, int | None], scale: float, shift: float
 ) -> None:
     M, steps, target, rank, degree, window = problem
-    spectrum = trajectory.spectrum(M @ M.T)
-    w = trajectory.weights(spectrum, steps, target, rank=rank, degree=degree, window=window)
-    moved = trajectory.weights(
+    spectrum = gram.spectrum(M @ M.T)
+    w = gram.weights(spectrum, steps, target, rank=rank, degree=degree, window=window)
+    moved = gram.weights(
         spectrum,
         steps * scale + shift,
         target * scale + shift,
@@ -163,8 +163,8 @@ def test_origin_and_unit_of_the_step_axis_do_not_matter(
 
 
 def test_a_fit_far_from_step_zero_keeps_its_digits() -> None:
-    near = trajectory.least_squares_row(UNEVEN, 120.0, degree=3)
-    far = trajectory.least_squares_row(UNEVEN + 2.0**20, 120.0 + 2.0**20, degree=3)
+    near = gram.least_squares_row(UNEVEN, 120.0, degree=3)
+    far = gram.least_squares_row(UNEVEN + 2.0**20, 120.0 + 2.0**20, degree=3)
     np.testing.assert_allclose(far, near, rtol=1e-10)
 
 
@@ -179,11 +179,11 @@ def test_the_order_of_the_checkpoints_does_not_matter(
     P = G[np.ix_(order, order)]
 
     def figures(gram: Array, s: Array) -> list[float]:
-        series = trajectory.spectrum(gram).coefficients()[:, 0]
-        fit = trajectory.fit(series, s, target, degree=degree, window=window)
-        skill = trajectory.backtest_skill(gram, s, 1.7, degree=degree)
-        path = trajectory.path_length(gram, s)
-        return [fit.r2, fit.predicted, path, trajectory.straightness(gram, s), skill]
+        series = gram.spectrum(gram).coefficients()[:, 0]
+        fit = gram.fit(series, s, target, degree=degree, window=window)
+        skill = gram.backtest_skill(gram, s, 1.7, degree=degree)
+        path = gram.path_length(gram, s)
+        return [fit.r2, fit.predicted, path, gram.straightness(gram, s), skill]
 
     np.testing.assert_allclose(
         relex(M[order], steps[order], target, rank, degree, window),
@@ -191,18 +191,18 @@ def test_the_order_of_the_checkpoints_does_not_matter(
         atol=1e-9 * (1 + target / np.ptp(steps)) ** degree,
     )
     np.testing.assert_allclose(figures(P, steps[order]), figures(G, steps), rtol=1e-6, atol=1e-6)
-    line = trajectory.two_point_line(steps, target)
-    assert trajectory.two_point_line(steps[order], target).tolist() == line[order].tolist()
+    line = gram.two_point_line(steps, target)
+    assert gram.two_point_line(steps[order], target).tolist() == line[order].tolist()
 
 
 def test_the_sign_of_the_singular_vectors_does_not_matter() -> None:
     steps = UNEVEN
     M = deltas(9, steps, 100)
-    spectrum = trajectory.spectrum(M @ M.T)
+    spectrum = gram.spectrum(M @ M.T)
     flipped = Spectrum(spectrum.eigenvalues, spectrum.vectors * (-1.0) ** np.arange(10))
     for rank in (1, 2, 5):
-        w = trajectory.weights(spectrum, steps, 90.0, rank=rank)
-        np.testing.assert_allclose(trajectory.weights(flipped, steps, 90.0, rank=rank), w, 1e-12)
+        w = gram.weights(spectrum, steps, 90.0, rank=rank)
+        np.testing.assert_allclose(gram.weights(flipped, steps, 90.0, rank=rank), w, 1e-12)
     np.testing.assert_allclose(flipped.coefficients(10), spectrum.coefficients(10), rtol=1e-12)
     assert (spectrum.coefficients(10).sum(axis=0) > 0).all()
 
@@ -229,15 +229,15 @@ def test_the_unit_of_the_weights_does_not_matter(
 def test_a_tensor_that_never_moves_gets_no_weights(T: int, d: int) -> None:
     steps = np.arange(1.0, T + 1)
     M = np.zeros((T, d))
-    spectrum = trajectory.spectrum(M @ M.T)
+    spectrum = gram.spectrum(M @ M.T)
     assert spectrum.numerical_rank == 0
     assert math.isnan(spectrum.explained_variance())
-    assert not trajectory.reconstruction_weights(spectrum, steps, 1.0, rank=T).any()
-    assert math.isnan(trajectory.straightness(M @ M.T, steps))
-    assert math.isnan(trajectory.backtest_skill(M @ M.T, steps, 1.5))
+    assert not gram.reconstruction_weights(spectrum, steps, 1.0, rank=T).any()
+    assert math.isnan(gram.straightness(M @ M.T, steps))
+    assert math.isnan(gram.backtest_skill(M @ M.T, steps, 1.5))
     if T > 1:
-        assert not trajectory.weights(spectrum, steps, 10.0, rank=T).any()
-        assert math.isnan(trajectory.fit(spectrum.coefficients()[:, 0], steps, 10.0).r2)
+        assert not gram.weights(spectrum, steps, 10.0, rank=T).any()
+        assert math.isnan(gram.fit(spectrum.coefficients()[:, 0], steps, 10.0).r2)
 
 
 def test_two_checkpoints_give_the_line_through_their_two_projections() -> None:
@@ -246,8 +246,8 @@ def test_two_checkpoints_give_the_line_through_their_two_projections() -> None:
     expected = naive_relex(M, steps, 100.0, 1)
     assert relative(relex(M, steps, 100.0, 1), expected) < 1e-10
     assert relative(relex(M, steps, 100.0, 2), M[1] + 3.5 * (M[1] - M[0])) < 1e-12
-    series = trajectory.spectrum(M @ M.T).coefficients()[:, 0]
-    assert trajectory.fit(series, steps, 100.0).r2 == pytest.approx(1.0)
+    series = gram.spectrum(M @ M.T).coefficients()[:, 0]
+    assert gram.fit(series, steps, 100.0).r2 == pytest.approx(1.0)
 
 
 def test_two_equal_singular_values_are_one_plane() -> None:
@@ -276,7 +276,7 @@ def test_a_checkpoint_equal_to_the_base_counts_as_one_at_zero() -> None:
 def test_fewer_weights_than_checkpoints(d: int, rank: int) -> None:
     steps = UNEVEN
     M = deltas(6, steps, d)
-    assert trajectory.spectrum(M @ M.T).numerical_rank == d
+    assert gram.spectrum(M @ M.T).numerical_rank == d
     assert relative(relex(M, steps, 90.0, rank), naive_relex(M, steps, 90.0, rank)) < 1e-10
 
 
@@ -286,10 +286,10 @@ def test_fewer_weights_than_checkpoints(d: int, rank: int) -> None:
 @pytest.mark.parametrize(("degree", "window"), [(1, 1), (2, 2), (10, None)])
 def test_a_window_too_small_for_the_degree_is_refused(degree: int, window: int | None) -> None:
     with pytest.raises(ValueError, match=f"degree {degree} needs at least {degree + 1}"):
-        trajectory.least_squares_row(UNEVEN, 90.0, degree=degree, window=window)
+        gram.least_squares_row(UNEVEN, 90.0, degree=degree, window=window)
 
 
 def test_a_step_that_was_not_observed_cannot_be_reconstructed() -> None:
     M = deltas(1, UNEVEN, 20)
     with pytest.raises(ValueError, match="step 6 was not observed"):
-        trajectory.reconstruction_weights(trajectory.spectrum(M @ M.T), UNEVEN, 6.0)
+        gram.reconstruction_weights(gram.spectrum(M @ M.T), UNEVEN, 6.0)

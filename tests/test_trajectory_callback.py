@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 import relex_merge
 from relex_merge import RelexError, StopWhen, TrajectoryCallback
-from relex_merge.statistics import SeriesStatistics
 from relex_merge.training.stopping import Figures
+from relex_merge.trajectory.statistics import SeriesStatistics
 from tests.hub import Fault, Hub
 from tests.hub.access import Token
 from tests.hub.building import READ_TOKEN

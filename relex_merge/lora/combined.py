@@ -20,10 +20,10 @@ from relex_merge import job, kernels, series
 from relex_merge.lora.merged import OnBase, Product, wide
 from relex_merge.lora.stacks import READERS, adapters_of, read_stack, split
 from relex_merge.plan import ModelPlan
-from relex_merge.predictor import Predictor
 from relex_merge.sources import Read, Source, open_folder, read_numbers
-from relex_merge.statistics import SeriesStatistics, TensorStatistics
-from relex_merge.trajectory import Array
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions

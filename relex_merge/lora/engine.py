@@ -19,8 +19,8 @@ from relex_merge.errors import RelexError
 from relex_merge.lora.compress import truncate_product
 from relex_merge.lora.gram import Stack, gram
 from relex_merge.lora.stacks import READERS, adapters_of, factor_bytes, read_stack, split
-from relex_merge.statistics import SeriesStatistics, TensorStatistics
-from relex_merge.trajectory import Array
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 if TYPE_CHECKING:
     from relex_merge.job import Prepared, Progress

@@ -19,7 +19,7 @@ from relex_merge.lora.output import DISCARDED, AdapterOutput, Module, infos_of
 from relex_merge.lora.stacks import adapters_of, split
 from relex_merge.scrub import is_local_path
 from relex_merge.sources import TensorInfo
-from relex_merge.statistics import SeriesStatistics
+from relex_merge.trajectory.statistics import SeriesStatistics
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from relex_merge.trajectory import Array
+from relex_merge.trajectory.gram import Array
 
 BLOCK = 192  # rows of the stacks that are multiplied at a time
 # Multiplications up to which a Gram matrix is formed in float64: a fraction of a second.

@@ -20,7 +20,7 @@ from relex_merge.lora.compress import truncate_matrix
 from relex_merge.lora.output import AdapterOutput, Module
 from relex_merge.plan import TensorPlan
 from relex_merge.sources import TensorInfo
-from relex_merge.statistics import SeriesStatistics, TensorStatistics
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 if TYPE_CHECKING:
     from relex_merge.job import Prepared, Progress

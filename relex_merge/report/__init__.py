@@ -1,6 +1,6 @@
 """The trust report: know before you extrapolate.
 
-Computed from Gram matrices alone (:mod:`relex_merge.statistics`), without another pass over the
+Computed from Gram matrices alone (:mod:`relex_merge.trajectory.statistics`), without another pass over the
 weights. :func:`build_report` makes the dictionary that is ``relex_report.json``; the other
 functions show it.
 """
@@ -12,7 +12,7 @@ from relex_merge.report.coefficients import coefficients_csv, save_coefficients_
 from relex_merge.report.html import save_html
 from relex_merge.report.plot import save_plot
 from relex_merge.report.table import render_table
-from relex_merge.report.verdict import VERDICTS, Evidence, Verdict, decide
+from relex_merge.trajectory.backtests.verdict import VERDICTS, Evidence, Verdict, decide
 
 __all__ = [
     "VERDICTS",

@@ -17,18 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from relex_merge.predictor import Predictor
-from relex_merge.report.backtest import Backtests, backtests, before_cut, plan
-from relex_merge.report.continuations import method as as_continuation
-from relex_merge.report.evaluation import Evaluation, evaluate
-from relex_merge.report.figures import Figures, figures
-from relex_merge.report.fits import fits
-from relex_merge.report.groups import members
-from relex_merge.report.null import random_walk_gram
-from relex_merge.report.verdict import Evidence, decide
-from relex_merge.spectra import spectra
-from relex_merge.statistics import SeriesStatistics, TensorStatistics
-from relex_merge.trajectory import Array, reconstruction_weights, spectrum, squared_error
+from relex_merge.trajectory.backtests.backtest import Backtests, backtests, before_cut, plan
+from relex_merge.trajectory.backtests.continuations import method as as_continuation
+from relex_merge.trajectory.backtests.evaluation import Evaluation, evaluate
+from relex_merge.trajectory.backtests.figures import Figures, figures
+from relex_merge.trajectory.backtests.fits import fits
+from relex_merge.trajectory.backtests.groups import members
+from relex_merge.trajectory.backtests.random_walk import random_walk_gram
+from relex_merge.trajectory.backtests.verdict import Evidence, decide
+from relex_merge.trajectory.gram import Array, reconstruction_weights, spectrum, squared_error
+from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.spectra import spectra
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 SUMMARY = ("explained_variance", "r2", "straightness", "backtest_skill")
 

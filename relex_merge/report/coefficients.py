@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from relex_merge.errors import RelexError
-from relex_merge.statistics import SeriesStatistics, TensorStatistics
-from relex_merge.trajectory import Array, least_squares_rows, spectrum
+from relex_merge.trajectory.gram import Array, least_squares_rows, spectrum
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from relex_merge.report.plot import draw
 from relex_merge.report.table import COLUMNS, cell, render_table
-from relex_merge.statistics import SeriesStatistics
+from relex_merge.trajectory.statistics import SeriesStatistics
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem;

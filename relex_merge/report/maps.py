@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from relex_merge.report.groups import places
-from relex_merge.trajectory import Array
+from relex_merge.trajectory.backtests.groups import places
+from relex_merge.trajectory.gram import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from relex_merge.report.evaluation import stacked
 from relex_merge.report.maps import draw_maps
 from relex_merge.report.style import COLOURS, GREY, MARKERS, RED, new_figure, save
-from relex_merge.spectra import spectra
-from relex_merge.statistics import SeriesStatistics
-from relex_merge.trajectory import Array, in_window, least_squares_rows
+from relex_merge.trajectory.backtests.evaluation import stacked
+from relex_merge.trajectory.gram import Array, in_window, least_squares_rows
+from relex_merge.trajectory.spectra import spectra
+from relex_merge.trajectory.statistics import SeriesStatistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

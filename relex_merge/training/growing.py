@@ -19,8 +19,8 @@ from relex_merge import kernels
 from relex_merge.engine import single_threaded
 from relex_merge.errors import RelexError
 from relex_merge.plan import ModelPlan, TensorPlan
-from relex_merge.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.training.memory import Memory, Numbers
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 SPAN = 2**18  # numbers of a row that one worker handles at a time
 

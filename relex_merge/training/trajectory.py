@@ -20,11 +20,11 @@ from relex_merge.lora.stacks import adapters_of
 from relex_merge.plan import NeedsMergekit
 from relex_merge.recipe import METHOD, load_recipe
 from relex_merge.resources import available
-from relex_merge.statistics import FILE_NAME, SeriesStatistics
 from relex_merge.training.folder import SeriesFolder
 from relex_merge.training.growing import grow
 from relex_merge.training.memory import Memory
 from relex_merge.training.stopping import Figures
+from relex_merge.trajectory.statistics import FILE_NAME, SeriesStatistics
 
 RECIPE = "relex_recipe.yml"
 HISTORY = "relex_history.json"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relex_merge.choice import CANDIDATES, choose
-from relex_merge.choice.results import STAY
-from relex_merge.predictor import Predictor
-from relex_merge.statistics import SeriesStatistics
-from relex_merge.trajectory import Array, unit
+from relex_merge.trajectory.backtests.automatic import CANDIDATES, choose
+from relex_merge.trajectory.backtests.results import STAY
+from relex_merge.trajectory.gram import Array, unit
+from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.statistics import SeriesStatistics
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from relex_merge import kernels
-from relex_merge.statistics import SeriesStatistics
+from relex_merge.trajectory.statistics import SeriesStatistics
 from tests.benchmarks.accuracy import Examiner
 from tests.benchmarks.automatic import Tried, true_skill, try_out
 from tests.benchmarks.miniature import CACHE, OBSERVED, Key, MiniatureRun, keys, load_run, make

@@ -22,10 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from relex_merge.predictor import Predictor
 from relex_merge.report.build import build_report, gather
-from relex_merge.report.evaluation import evaluate
-from relex_merge.report.verdict import (
+from relex_merge.trajectory.backtests.evaluation import evaluate
+from relex_merge.trajectory.backtests.verdict import (
     CAUTION,
     CLEAR,
     DO_NOT,
@@ -34,7 +33,8 @@ from relex_merge.report.verdict import (
     Evidence,
     decide,
 )
-from relex_merge.statistics import SeriesStatistics, TensorStatistics
+from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from tests.benchmarks.real_series import load
 from tests.benchmarks.trajectories import LAWS, RATIOS, draw
 

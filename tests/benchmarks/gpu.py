@@ -17,11 +17,11 @@ import torch
 
 from relex_merge.engine import Engine
 from relex_merge.plan import ModelPlan, TensorPlan
-from relex_merge.predictor import Predictor
 from relex_merge.resources import Resources
 from relex_merge.schedule import make_schedule
 from relex_merge.sources import Read, Source, TensorInfo
-from relex_merge.statistics import TensorStatistics
+from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.statistics import TensorStatistics
 
 BLOCK = 2**22  # numbers; what a row is made of, again and again
 HIDDEN, FEED, KV, VOCABULARY = 4096, 12_288, 1024, 151_936

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from relex_merge.trajectory import Array
+from relex_merge.trajectory.gram import Array
 from tests.benchmarks.automatic import Tried
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from relex_merge import kernels
-from relex_merge.statistics import FILE_NAME, SeriesStatistics
 from relex_merge.steps import step_of
+from relex_merge.trajectory.statistics import FILE_NAME, SeriesStatistics
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:

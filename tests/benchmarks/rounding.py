@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from relex_merge.trajectory import Array, least_squares_row, spectrum, squared_error, unit
+from relex_merge.trajectory.gram import Array, least_squares_row, spectrum, squared_error, unit
 from tests.benchmarks.miniature import CACHE, OBSERVED, STEPS, MiniatureRun, keys, load_run, make
 from tests.benchmarks.trajectories import RATIOS, draw
 

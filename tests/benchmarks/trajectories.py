@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relex_merge.statistics import SeriesStatistics, TensorStatistics
-from relex_merge.trajectory import Array
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 D = 2000
 TENSORS = 3

@@ -1,0 +1,123 @@
+"""The figures of a trajectory, for many tensors at once, from their Gram matrices.
+
+Fields have one row per tensor. A group of tensors is described by the sum of its G's, which is the
+G of the tensors laid end to end; a random walk by the G of :mod:`relex_merge.trajectory.backtests.random_walk`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from relex_merge.trajectory.gram import Array, least_squares_rows
+from relex_merge.trajectory.spectra import Spectra, eigenvalues, spectra
+
+RANKS = 8
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures of N tensors over T checkpoints; R = min(T, 8). NaN where a tensor never moves.
+
+    explained_variance: (N, R) share of Σ‖δ_t‖² on the leading 1…R directions.
+    step_explained_variance: (N, R) the same for the consecutive deltas θ_t − θ_{t−1}; one direction
+        takes 1/T of a random walk and everything of a line.
+    coefficients: (N, T) c_t along the first direction, in weight.
+    straightness: (N,) ‖θ_T − θ₀‖ / Σ‖θ_t − θ_{t−1}‖.
+    angle: (N,) degrees between the directions fitted on the first and the second half.
+    """
+
+    explained_variance: Array
+    step_explained_variance: Array
+    coefficients: Array
+    straightness: Array
+    angle: Array
+    curvature: Curvature
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Does a quadratic describe the coefficient better than a line?
+
+    gain: (N,) 1 − (leave-one-out error of the quadratic) / (of the line).
+    chance: (N,) how many standard errors the mean gain per checkpoint is above 0; above 2 is more
+        than chance if residuals are independent (they are not quite: optimizer noise adds up).
+    end_speed: (N,) speed dc/ds at the last checkpoint over the mean speed, by the
+        quadratic: 1 for a line, about 0.3 for c ∝ √s, 0 or less where the movement has stopped.
+    All NaN below five checkpoints, where leaving one out leaves a quadratic nothing to miss.
+    """
+
+    gain: Array
+    chance: Array
+    end_speed: Array
+
+
+def figures(grams: Array, steps: Array) -> Figures:
+    """Figures of G (N, T, T) at ``steps`` (T,) ascending."""
+    spectra_ = spectra(grams)
+    ranks = min(len(steps), RANKS)
+    c = spectra_.coefficients()
+    consecutive = _consecutive(grams)
+    step_spectra = Spectra(eigenvalues(consecutive), spectra_.vectors)
+    return Figures(
+        explained_variance=spectra_.explained_variance(ranks),
+        step_explained_variance=step_spectra.explained_variance(ranks),
+        coefficients=c,
+        straightness=_straightness(grams, consecutive),
+        angle=_angle_of_halves(grams),
+        curvature=_curvature(c, steps),
+    )
+
+
+def _consecutive(grams: Array) -> Array:
+    """(N, T, T): the Gram matrix of θ_t − θ_{t−1}, with θ₀ the base."""
+    padded = np.pad(grams, ((0, 0), (1, 0), (1, 0)))
+    return np.diff(np.diff(padded, axis=1), axis=2)
+
+
+def _straightness(grams: Array, consecutive: Array) -> Array:
+    lengths = np.sqrt(np.maximum(np.einsum("ntt->nt", consecutive), 0.0)).sum(axis=1)
+    last = np.sqrt(np.maximum(grams[:, -1, -1], 0.0))
+    return np.asarray(last / np.where(lengths > 0, lengths, np.nan))
+
+
+def _angle_of_halves(grams: Array) -> Array:
+    """Degrees between v fitted on checkpoints 1…T/2 and v fitted on the rest; 0 to 90.
+
+    v = Mᵀu/σ on each half, so cos = |u₁ᵀ G₁₂ u₂| / (σ₁ σ₂).
+    """
+    half = grams.shape[1] // 2
+    first, second = spectra(grams[:, :half, :half]), spectra(grams[:, half:, half:])
+    u1, u2 = first.vectors[:, :, 0], second.vectors[:, :, 0]
+    product = np.einsum("ni,nij,nj->n", u1, grams[:, :half, half:], u2)
+    scale = np.sqrt(first.eigenvalues[:, 0] * second.eigenvalues[:, 0])
+    cosine = np.abs(product) / np.where(scale > 0, scale, np.nan)
+    return np.asarray(np.degrees(np.arccos(np.minimum(cosine, 1.0))))
+
+
+def _leave_one_out(c: Array, steps: Array, degree: int) -> Array:
+    """(N, T): squared error at each checkpoint of the polynomial fitted without it.
+
+    e_i / (1 − A_ii) with the hat matrix A of the full fit (Allen's PRESS).
+    """
+    A = least_squares_rows(steps, steps, degree=degree)
+    return np.asarray(((c - c @ A.T) / (1 - np.diag(A))) ** 2)
+
+
+def _curvature(c: Array, s: Array) -> Curvature:
+    if len(s) < 5:
+        nothing = np.full(len(c), np.nan)
+        return Curvature(nothing, nothing, nothing)
+    line, quadratic = _leave_one_out(c, s, 1), _leave_one_out(c, s, 2)
+    gain = line - quadratic
+    moving = line.sum(axis=1) > 0
+    error = gain.std(axis=1, ddof=1) / np.sqrt(len(s))
+    # The parabola's slope at its end, from three of its points.
+    p0, p1, p2 = (c @ least_squares_rows(s, [s[0], (s[0] + s[-1]) / 2, s[-1]], degree=2).T).T
+    covered = p2 - p0
+    return Curvature(
+        gain=gain.sum(axis=1) / np.where(moving, line.sum(axis=1), np.nan),
+        chance=gain.mean(axis=1) / np.where(error > 0, error, np.nan),
+        end_speed=(p0 - 4 * p1 + 3 * p2) / np.where(covered != 0, covered, np.nan),
+    )

@@ -1,0 +1,151 @@
+"""The verdict's reasons, in words a practitioner understands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from relex_merge.report.table import cell
+
+if TYPE_CHECKING:
+    from relex_merge.trajectory.backtests.verdict import Evidence
+
+COARSE = 0.05  # share of moved weights below which 16-bit files are called too coarse
+HALF_PRECISION = ("bfloat16", "float16")
+CURVED = 2.0  # standard errors by which a quadratic must beat the line
+STEADY = (0.8, 1.25)  # speed at the end of the window over its mean that still counts as even
+
+
+def explain(evidence: Evidence, supported: float | None) -> list[str]:
+    """Sentences, the weightiest first; those that do not apply are left out."""
+    if evidence.predictor == "stay":
+        sentences = [_standing_still(evidence), _speed(evidence)]
+    elif evidence.ratio is None:
+        sentences = [_within(evidence)]
+    else:
+        sentences = [
+            _held_out(evidence),
+            _same_ratio(evidence),
+            _expectation(evidence),
+            _furthest(evidence, supported),
+            _speed(evidence),
+        ]
+    return [s for s in [*sentences, _spectrum(evidence), _coarse(evidence)] if s]
+
+
+def _standing_still(e: Evidence) -> str:
+    return f"The last observed checkpoint, step {e.last_step:g}, is kept as it is."
+
+
+def _within(e: Evidence) -> str:
+    return (
+        f"Step {e.target:g} is not beyond the last observed step {e.last_step:g}: nothing is "
+        "extrapolated."
+    )
+
+
+def _held_out(e: Evidence) -> str:
+    """On the furthest held-out checkpoint up to the target, or the nearest beyond it."""
+    known = [(step, skill) for step, skill in e.held_out if skill is not None]
+    if not known:
+        return ""
+    step, skill = max((k for k in known if k[0] <= e.target), default=known[0])
+    return (
+        f"Held-out checkpoint at step {step:g}: the prediction is {_better_or_worse(skill)} "
+        f"(true skill {cell(skill, '+.2f')})."
+    )
+
+
+def _better_or_worse(skill: float) -> str:
+    miss = float(np.sqrt(1 - skill))
+    if skill >= 0:
+        return f"closer to the truth than the last fitted checkpoint, at {miss:.0%} of its distance"
+    return f"{miss:.1f} times as far from the truth as simply keeping the last fitted checkpoint"
+
+
+def _same_ratio(e: Evidence) -> str:
+    skill, ratio = e.figures["backtest_skill"], e.ratio or 0.0
+    if skill is None:
+        return (
+            f"Your ratio of {ratio:.3g}× cannot be backtested: only {e.cut} of {e.checkpoints} "
+            f"checkpoints lie before step {e.last_step / ratio:.3g}."
+        )
+    return (
+        f"Backtest at your ratio of {ratio:.3g}×: fitted on the first {e.cut} of {e.checkpoints} "
+        f"checkpoints, the prediction of the last one is {_better_or_worse(skill)} "
+        f"(skill {cell(skill, '+.2f')}; 1 is perfect, 0 is standing still)."
+    )
+
+
+def _expectation(e: Evidence) -> str:
+    if e.law is None:
+        return (
+            f"{e.checkpoints} checkpoints allow too few backtests to say more; save checkpoints "
+            "more often, or from earlier in the run."
+        )
+    ratio = e.ratio or 0.0
+    if ratio > e.law.widest * 1.05:
+        return (
+            f"No backtest reached further than {e.law.widest:.3g}×; nothing that was measured "
+            f"speaks for {ratio:.3g}×."
+        )
+    low, middle, high = (cell(e.law.skill(ratio, z), "+.2f") for z in (-1, 0, 1))
+    return (
+        f"All backtests together, which use the longer windows too, put the skill at step "
+        f"{e.target:g} at {middle} (likely {low} to {high})."
+    )
+
+
+def _furthest(e: Evidence, supported: float | None) -> str:
+    if e.law is None:
+        return ""
+    if supported is None:
+        return "No target beyond the last observed step has clear support in the backtests."
+    if supported >= e.target:
+        return ""
+    return (
+        f"The backtests support targets up to about step {supported:g} "
+        f"({supported / e.last_step:.3g}×)."
+    )
+
+
+def _speed(e: Evidence) -> str:
+    speed, chance = e.figures["end_speed"], e.figures["curvature_chance"]
+    if speed is None or chance is None or chance < CURVED:
+        return ""
+    if speed < STEADY[0]:
+        return (
+            f"The movement slows down: at the last checkpoint its speed is {max(speed, 0):.0%} of "
+            f"the mean{', so a straight line overshoots' * (e.predictor == 'linear')}."
+        )
+    if speed > STEADY[1]:
+        return (
+            f"The movement speeds up: at the last checkpoint its speed is {speed:.0%} of the mean "
+            "(a warm-up inside the window? Leave it out with `window`)."
+        )
+    return ""
+
+
+def _spectrum(e: Evidence) -> str:
+    found, walk = e.figures["explained_variance"], e.walk["explained_variance"]
+    if found is None:
+        return "No weight moved at all."
+    straight, random = e.figures["straightness"], e.walk["straightness"]
+    text = (
+        f"Explained variance {found:.3f} (a random walk of this length: {walk:.3f}), straightness "
+        f"{straight:.2f} (a line 1, a random walk {random:.2f})"
+    )
+    if found <= walk < 1 - 1e-9:  # as many directions as checkpoints explain everything
+        return f"{text}: the path is no straighter than a random walk's."
+    return f"{text}."
+
+
+def _coarse(e: Evidence) -> str:
+    moved = e.figures["moved"]
+    if moved >= COARSE or e.dtype not in HALF_PRECISION:
+        return ""
+    return (
+        f"Only {moved:.1%} of the weights differ from the base at the last checkpoint: {e.dtype} "
+        "files round small updates away. Save the checkpoints in float32 if you can."
+    )

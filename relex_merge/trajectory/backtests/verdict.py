@@ -1,0 +1,108 @@
+"""The verdict: may this trajectory be extrapolated this far?
+
+Two witnesses must agree: the backtest at the user's own ratio, and the skill that all backtests
+together lead one to expect at the target (:mod:`relex_merge.trajectory.backtests.error_law`). Both positive, the
+latter clearly so: ``extrapolate``. Both negative, the latter clearly so: ``do not extrapolate``.
+Otherwise ``caution``: on runs of known truth, four in ten of those gained. Where fewer than three
+checkpoints lie before the cut the first witness is missing, and only a clear no is a verdict. The
+rule, its threshold and how often it was right on runs of known truth are reported by
+``tests/benchmarks/calibrate_verdict.py``; the threshold was fixed there on one set of seeds and
+tested on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from relex_merge.trajectory.backtests.backtest import FEWEST_FITTED
+from relex_merge.trajectory.backtests.error_law import Forecast
+from relex_merge.trajectory.backtests.reasons import explain
+
+VERDICTS = ("extrapolate", "caution", "do not extrapolate", "not enough checkpoints to tell")
+EXTRAPOLATE, CAUTION, DO_NOT, NOT_ENOUGH = VERDICTS
+
+CLEAR = 1.0  # standard deviations of the forecast that make its sign clear
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about one model's trajectory before extrapolating.
+
+    target, last_step: steps. ratio: target / last_step, None where nothing is extrapolated.
+    checkpoints: T. cut: how many of them lie before s_T / ratio. law: the backtests together, None
+    when there are too few. figures: the report's whole-model entry; walk: a random walk's. dtype:
+    of the files. held_out: (step, true skill) of checkpoints beyond the window. predictor: the
+    one that this is about.
+    """
+
+    target: float
+    last_step: float
+    ratio: float | None
+    checkpoints: int
+    cut: int
+    law: Forecast | None
+    figures: Mapping[str, Any]
+    walk: Mapping[str, Any]
+    dtype: str
+    held_out: Sequence[tuple[float, float | None]] = ()
+    predictor: str = "linear"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """verdict: one of ``VERDICTS``. reasons: sentences, the weightiest first. supported_target: the
+    furthest step whose expected skill is clearly positive and whose ratio was backtested, or None.
+    """
+
+    verdict: str
+    reasons: list[str]
+    supported_target: float | None
+
+
+def decide(evidence: Evidence, *, clear: float = CLEAR) -> Verdict:
+    """The verdict on ``evidence``, with its reasons.
+
+    clear: standard deviations of the forecast that make its sign clear (for the calibration).
+    """
+    supported = supported_target(evidence, clear)
+    return Verdict(_word(evidence, clear), explain(evidence, supported), supported)
+
+
+def _word(evidence: Evidence, clear: float) -> str:
+    law, ratio = evidence.law, evidence.ratio
+    stays = evidence.predictor == "stay"  # the last observed checkpoint is kept
+    if stays or (ratio is not None and _refuted(evidence)):
+        return DO_NOT
+    if ratio is None:
+        return EXTRAPOLATE  # the target was observed or lies between checkpoints
+    if law is None:
+        return NOT_ENOUGH
+    tested = evidence.figures["backtest_skill"] if evidence.cut >= FEWEST_FITTED else None
+    if tested is None:
+        return DO_NOT if law.skill(ratio, clear) < 0 else NOT_ENOUGH
+    if tested > 0:
+        return EXTRAPOLATE if law.skill(ratio, -clear) > 0 else CAUTION
+    return DO_NOT if law.skill(ratio, clear) < 0 else CAUTION
+
+
+def _refuted(evidence: Evidence) -> bool:
+    """True where the furthest held-out checkpoint up to the target was predicted worse than by
+    standing still. Good held-out skill short of the target proves nothing about the target.
+    """
+    known = [skill for step, skill in evidence.held_out if step <= evidence.target]
+    return bool(known) and known[-1] is not None and known[-1] < 0
+
+
+def supported_target(evidence: Evidence, clear: float = CLEAR) -> float | None:
+    """The furthest step that the backtests support: expected skill clearly positive up to there."""
+    law = evidence.law
+    if law is None:
+        return None
+    ratios = np.geomspace(law.narrowest, law.widest, 200)
+    positive = [law.skill(float(ratio), -clear) > 0 for ratio in ratios]
+    count = positive.index(False) if False in positive else len(positive)
+    return float(np.floor(evidence.last_step * ratios[count - 1])) if count else None

@@ -1,0 +1,121 @@
+"""The method's shared parameters as one checked value: which w is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from relex_merge.errors import RelexError
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.predictors import AUTO, PREDICTORS
+
+MODES = ("extrapolate", "reconstruct")
+SCOPES = ("model", "module", "tensor")
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """The shared parameters of the method for one tensor, checked.
+
+    predictor: one of ``PREDICTORS``, or "auto" until relex_merge.choice has resolved it, once for
+    each ``scope``; auto_target: target_step is a place-holder until then. Raises RelexError when a
+    parameter is out of its range.
+    """
+
+    target_step: float
+    rank: int = 1
+    degree: int = 1
+    window: int | None = None
+    mode: str = "extrapolate"
+    predictor: str = "linear"
+    scope: str = "model"
+    auto_target: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise RelexError(f"mode is {self.mode!r}; it can be {' or '.join(MODES)}")
+        if self.predictor not in (AUTO, *PREDICTORS):
+            raise RelexError(
+                f"predictor is {self.predictor!r}; it can be {', '.join(PREDICTORS)} or {AUTO}"
+            )
+        if self.scope not in SCOPES:
+            raise RelexError(f"scope is {self.scope!r}; it can be {', '.join(SCOPES)}")
+        if self.mode == "reconstruct" and self.predictor != "linear":
+            raise RelexError(
+                f"predictor: {self.predictor} is for mode: extrapolate; leave one of them out"
+            )
+        if self.auto_target and self.mode == "reconstruct":
+            raise RelexError("target_step: auto is for mode: extrapolate; name the step")
+        if not np.isfinite(self.target_step) or self.target_step < 0:
+            raise RelexError(f"target_step is {self.target_step}; it must be a step number ≥ 0")
+        if self.degree < 1:
+            raise RelexError(f"degree is {self.degree}; it must be at least 1 (a line)")
+        if self.degree > 1 and self.predictor != "linear":
+            raise RelexError(f"degree is for predictor: linear, not {self.predictor}; leave it out")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still to be chosen from the Gram matrices."""
+        return self.mode == "extrapolate" and (self.auto_target or self.predictor == AUTO)
+
+    def check(self, steps: Array) -> None:
+        """Raise RelexError when these parameters do not fit a series at ``steps`` (T,)."""
+        T = len(steps)
+        if T < 2:
+            raise RelexError(
+                f"a trajectory needs at least two checkpoints besides the base, not {T}"
+            )
+        if not 1 <= self.rank <= T:
+            raise RelexError(f"rank is {self.rank}; with {T} checkpoints it must be 1 to {T}")
+        if self.mode == "reconstruct":
+            if self.target_step not in steps:
+                raise RelexError(
+                    f"mode: reconstruct needs a target_step that was observed; {self.target_step:g}"
+                    f" was not (observed: {', '.join(f'{s:g}' for s in steps)})"
+                )
+            return
+        self._check_predictor(steps)
+        if self.degree >= T:
+            raise RelexError(
+                f"degree is {self.degree}; {T} checkpoints determine at most degree {T - 1}"
+            )
+        window = T if self.window is None else self.window
+        if not self.degree + 1 <= window <= T:
+            raise RelexError(
+                f"window is {window}; a fit of degree {self.degree} over {T} checkpoints needs a "
+                f"window from {self.degree + 1} to {T}"
+            )
+
+    def _check_predictor(self, steps: Array) -> None:
+        entry = PREDICTORS.get(self.predictor)
+        if entry is None:
+            return
+        if len(steps) < entry.needs:
+            raise RelexError(
+                f"predictor: {entry.name} needs at least {entry.needs} checkpoints, there are "
+                f"{len(steps)}; observe more, or take another predictor"
+            )
+        if not entry.fits(steps):
+            raise RelexError(
+                f"predictor: {entry.name} needs steps above 0, and the first checkpoint is at step "
+                f"{min(steps):g}; leave it out, or take predictor: linear"
+            )
+
+    def weights(self, gram: Array, steps: Array) -> Array:
+        """w (T,) with θ̂ = θ₀ + Σ_t w_t δ_t, from G (T, T) and steps (T,)."""
+        spectrum = gram.spectrum(gram)
+        if self.mode == "reconstruct":
+            return gram.reconstruction_weights(spectrum, steps, self.target_step, rank=self.rank)
+        if self.predictor != "linear":
+            return PREDICTORS[self.predictor].weights(
+                gram, steps, self.target_step, rank=self.rank, window=self.window
+            )
+        return gram.weights(
+            spectrum,
+            steps,
+            self.target_step,
+            rank=self.rank,
+            degree=self.degree,
+            window=self.window,
+        )

@@ -1,0 +1,117 @@
+"""What one pass over the weights leaves behind, and its file ``relex_gram.safetensors``.
+
+From these few megabytes every figure of the trust report, and the weight vector of every predictor,
+can be computed again without the weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from relex_merge.errors import RelexError
+from relex_merge.trajectory.gram import Array
+
+FILE_NAME = "relex_gram.safetensors"
+_PREFIX = "gram/"  # so that nobody takes the matrices for the weights of the same names
+
+
+@dataclass(frozen=True)
+class TensorStatistics:
+    """One tensor's trajectory, summed over its d numbers in float64.
+
+    gram: (T, T), G_ij = ⟨δ_i, δ_j⟩ in weight², checkpoints in the order of their steps.
+    base_squared_norm: ‖θ₀‖²; NaN where the base's weights were not read (series of adapters).
+    moved: how many of the d numbers differ from the base at the last observed checkpoint.
+    numel: d.
+    """
+
+    gram: Array
+    base_squared_norm: float
+    moved: int
+    numel: int
+
+    def __add__(self, other: TensorStatistics) -> TensorStatistics:
+        """Statistics of two tensors (or two parts of one) seen as one long vector."""
+        return TensorStatistics(
+            self.gram + other.gram,
+            self.base_squared_norm + other.base_squared_norm,
+            self.moved + other.moved,
+            self.numel + other.numel,
+        )
+
+
+@dataclass(frozen=True)
+class SeriesStatistics:
+    """Statistics of every extrapolated tensor of a series.
+
+    steps: (T,) step numbers, ascending; tensors: name → statistics, in the model's order.
+    fingerprint: of the weights they were formed from; empty where nobody asked.
+    """
+
+    steps: Array
+    tensors: Mapping[str, TensorStatistics]
+    fingerprint: str = ""
+
+    def select(self, chosen: npt.NDArray[np.bool_]) -> SeriesStatistics:
+        """The statistics of the checkpoints ``chosen`` (T,); ``moved`` stays as it is."""
+        tensors = {
+            name: replace(t, gram=t.gram[np.ix_(chosen, chosen)])
+            for name, t in self.tensors.items()
+        }
+        return SeriesStatistics(self.steps[chosen], tensors, self.fingerprint)
+
+    def save(self, path: Path) -> None:
+        """Write G (float64) of every tensor and, as metadata, the rest; a few MB for 75 × 340."""
+        from safetensors.numpy import save
+
+        rest = {
+            n: [None if np.isnan(t.base_squared_norm) else t.base_squared_norm, t.moved, t.numel]
+            for n, t in self.tensors.items()
+        }
+        arrays = {_PREFIX + name: np.ascontiguousarray(t.gram) for name, t in self.tensors.items()}
+        about = {
+            "steps": self.steps.tolist(),
+            "tensors": rest,
+            "fingerprint": self.fingerprint,
+        }
+        # One entry, since safetensors writes several in an order that changes from run to run.
+        path.write_bytes(save(arrays, metadata={"series": json.dumps(about)}))
+
+    @staticmethod
+    def load(path: Path) -> SeriesStatistics:
+        """Read what :meth:`save` wrote. Raises RelexError when the file is not such a file."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                about = json.loads((file.metadata() or {})["series"])
+                steps = np.asarray(about["steps"], dtype=np.float64)
+                tensors = {
+                    name: TensorStatistics(
+                        file.get_tensor(_PREFIX + name),
+                        float("nan") if norm is None else norm,
+                        int(moved),
+                        int(numel),
+                    )
+                    for name, (norm, moved, numel) in about["tensors"].items()
+                }
+            if any(t.gram.shape != (len(steps), len(steps)) for t in tensors.values()):
+                raise ValueError("a matrix is not T × T")  # noqa: TRY301
+        except (
+            OSError,
+            SafetensorError,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:
+            raise RelexError(
+                f"{path} is not a file of Gram matrices written by relex-merge: {error}"
+            ) from error
+        return SeriesStatistics(steps, tensors, about.get("fingerprint", ""))
