@@ -14,7 +14,7 @@ from relex_merge.inspection import Inspection, of_output, of_series, with_holdou
 from relex_merge.lora import forms
 from relex_merge.lora.stacks import adapters_of
 from relex_merge.plan import NeedsMergekit
-from relex_merge.recipe import Recipe, RecipeSource, load_recipe
+from relex_merge.recipe.load import Recipe, RecipeSource, load_recipe
 from relex_merge.resolution import is_open, refuse_auto
 from relex_merge.resources import available
 from relex_merge.running import Notify, Result, Run, progress_bar

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from relex_merge import card
-from relex_merge.recipe import METHOD, Recipe
+from relex_merge.checkpoints.locate import Snapshot
+from relex_merge.recipe.load import METHOD, Recipe
 from relex_merge.report import build_report, save_plot
-from relex_merge.series import Snapshot
 from relex_merge.trajectory.backtests.results import STAY, Choice
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import FILE_NAME, SeriesStatistics

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from relex_merge import __version__, companions, plan, series
+from relex_merge import __version__, companions, plan
 from relex_merge.architecture import architecture_of, read_config
+from relex_merge.checkpoints import locate
 from relex_merge.engine import Engine, Sink
 from relex_merge.errors import RelexError
 from relex_merge.hub.ranges import Connections
@@ -24,7 +25,7 @@ from relex_merge.lora.config import read_adapter_config
 from relex_merge.lora.merged import MergedSource
 from relex_merge.lora.stacks import adapters_of
 from relex_merge.output import ModelOutput, shards_of
-from relex_merge.recipe import Recipe
+from relex_merge.recipe.load import Recipe
 from relex_merge.resources import Resources
 from relex_merge.schedule import Schedule, make_schedule
 from relex_merge.sources import ADAPTER_WEIGHTS, Source, open_folder
@@ -51,7 +52,7 @@ class Prepared:
 
     recipe: Recipe
     targets: tuple[float | None, ...]
-    snapshots: tuple[series.Snapshot, ...]
+    snapshots: tuple[locate.Snapshot, ...]
     observed: npt.NDArray[np.bool_]
     config: Any
     architecture: ModelArchitecture
@@ -83,9 +84,9 @@ def prepare(
     listed = [c for c in plan.listed_checkpoints(recipe) if c.observed or holdout]
     references = [str(recipe.config.base_model), *(c.reference for c in listed)]
     cache = options.transformers_cache
-    snapshots = series.locate(references, cache_dir=cache, stream=stream)
+    snapshots = locate.locate(references, cache_dir=cache, stream=stream)
     if snapshots[0].streamed and _read_often(snapshots):
-        snapshots[:1] = series.locate(references[:1], cache_dir=cache, stream=False)
+        snapshots[:1] = locate.locate(references[:1], cache_dir=cache, stream=False)
     base = snapshots[0]
     if base.is_adapter:
         raise RelexError(
@@ -93,7 +94,7 @@ def prepare(
         )
     config = read_config(base.folder, base.reference, trust_remote_code=options.trust_remote_code)
     with Connections() as connections:
-        sources = series.in_parallel(lambda s: open_source(s, connections), snapshots)
+        sources = locate.in_parallel(lambda s: open_source(s, connections), snapshots)
     sources = adapted(snapshots, sources)
     architecture = architecture_of(config, base.folder, sources[0].tensors, options)
     steps = np.array([c.step for c in listed], dtype=np.float64)
@@ -106,7 +107,7 @@ def prepare(
     return Prepared(recipe, tuple(targets), tuple(snapshots), observed, config, architecture, made)
 
 
-def open_source(snapshot: series.Snapshot, connections: Connections) -> Source:
+def open_source(snapshot: locate.Snapshot, connections: Connections) -> Source:
     """The weights of a snapshot, from the disk or in ranges from the Hub."""
     if snapshot.streamed and snapshot.pin is not None:
         return HubSource(snapshot.pin, snapshot.folder, snapshot.reference, connections)
@@ -116,14 +117,14 @@ def open_source(snapshot: series.Snapshot, connections: Connections) -> Source:
     return open_folder(snapshot.folder, snapshot.reference, files)
 
 
-def _read_often(snapshots: Sequence[series.Snapshot]) -> bool:
+def _read_often(snapshots: Sequence[locate.Snapshot]) -> bool:
     """Whether the base's weights are read for every adapter: in mixed series, and for DoRA."""
     adapters = [s for s in snapshots[1:] if s.is_adapter]
     mixed = 0 < len(adapters) < len(snapshots) - 1
     return mixed or any(read_adapter_config(s.folder, s.reference).dora for s in adapters)
 
 
-def adapted(snapshots: Sequence[series.Snapshot], sources: Sequence[Source]) -> list[Source]:
+def adapted(snapshots: Sequence[locate.Snapshot], sources: Sequence[Source]) -> list[Source]:
     """The sources, adapters as the base with them applied. Raises RelexError where they do not fit.
 
     snapshots, sources: base first.

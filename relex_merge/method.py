@@ -25,9 +25,9 @@ from mergekit.merge_methods import (
 )
 
 from relex_merge import kernels
+from relex_merge.checkpoints.steps import step_of
 from relex_merge.errors import RelexError
-from relex_merge.recipe import METHOD, ROLES
-from relex_merge.steps import step_of
+from relex_merge.recipe.load import METHOD, ROLES
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.predictors import AUTO
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics

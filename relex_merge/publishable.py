@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from relex_merge.card import fill_snippet
+from relex_merge.checkpoints.complete import REPORT, Finished
 from relex_merge.errors import RelexError
-from relex_merge.finished import REPORT, Finished
 from relex_merge.scrub import is_local_path, local_names, scrub, scrub_yaml
 
 CARD = "README.md"

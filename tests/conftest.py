@@ -34,7 +34,7 @@ def relex(capsys: pytest.CaptureFixture[str]) -> Command:
     """``relex-merge`` in this process: arguments in, outcome out."""
 
     def call(*arguments: object) -> Outcome:
-        from relex_merge.cli import main
+        from relex_merge.cli.main import main
 
         if arguments[0] == "run" and "--figure" not in arguments:
             arguments = (*arguments, "--no-figure")  # drawing takes longer than the run

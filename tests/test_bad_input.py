@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from relex_merge.cli import main
+from relex_merge.cli.main import main
 from tests.hub import Fault, Hub
 from tests.hub.building import WRITE_TOKEN
 from tests.models import Series, write_recipe

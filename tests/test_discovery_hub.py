@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import relex_merge
-from relex_merge.discovery import NothingFoundError, find
-from relex_merge.discovery.details import LOOKED_INTO, look_into
-from relex_merge.discovery.draft import draft
+from relex_merge.checkpoints.details import LOOKED_INTO, look_into
+from relex_merge.checkpoints.find import find
+from relex_merge.checkpoints.series import NothingFoundError
 from relex_merge.errors import RelexError
+from relex_merge.recipe.draft import draft
 from tests.hub import Hub
 from tests.hub.access import Token
 from tests.models import Series, make_config, make_state, write_model

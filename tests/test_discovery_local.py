@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from relex_merge.discovery import NothingFoundError, find
-from relex_merge.discovery.local import find_local
+from relex_merge.checkpoints.find import find
+from relex_merge.checkpoints.find_local import find_local
+from relex_merge.checkpoints.series import NothingFoundError
+from relex_merge.checkpoints.steps import step_of
 from relex_merge.errors import RelexError
-from relex_merge.steps import step_of
 from tests.models import make_config, make_state, write_model
 from tests.trainer_run import PLANNED, SAVED, train
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relex_merge.discovery.choose import gaps
-from relex_merge.discovery.found import Checkpoint
-from relex_merge.discovery.names import compile_pattern, read_by, read_name
-from relex_merge.discovery.observe import select
-from relex_merge.discovery.write import compact, entries
+from relex_merge.checkpoints.grouping import gaps
+from relex_merge.checkpoints.names import compile_pattern, read_by, read_name
+from relex_merge.checkpoints.observe import select
+from relex_merge.checkpoints.series import Checkpoint
+from relex_merge.checkpoints.steps import step_of
 from relex_merge.errors import RelexError
-from relex_merge.recipe import expand_braces
-from relex_merge.steps import step_of
+from relex_merge.recipe.load import expand_braces
+from relex_merge.recipe.write import compact, entries
 
 TEN = list(range(10, 101, 10))
 

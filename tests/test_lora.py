@@ -302,7 +302,7 @@ def test_an_adapter_series_is_recognised_as_one(plain: Adapters) -> None:
     from mergekit.options import MergeOptions
 
     from relex_merge import job
-    from relex_merge.recipe import load_recipe
+    from relex_merge.recipe.load import load_recipe
 
     prepared = job.prepare(load_recipe(plain.recipe()), [None], MergeOptions())
     assert len(adapters_of(prepared.plan)) == len(plain.steps)

@@ -9,7 +9,7 @@ import yaml
 from mergekit.config import MergeConfiguration
 
 from relex_merge.method import steps_in_order
-from relex_merge.recipe import Recipe, load_recipe
+from relex_merge.recipe.load import Recipe, load_recipe
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 FILES = sorted(FOLDER.iterdir())

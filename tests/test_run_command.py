@@ -194,7 +194,7 @@ def test_help_imports_nothing_heavy() -> None:
     import sys
 
     script = (
-        "import sys\nfrom relex_merge.cli import main\n"
+        "import sys\nfrom relex_merge.cli.main import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert not end.code\n"
         "heavy = {'torch', 'mergekit', 'transformers', 'huggingface_hub'} & set(sys.modules)\n"
         "assert not heavy, heavy"

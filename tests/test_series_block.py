@@ -11,7 +11,7 @@ import yaml
 
 import relex_merge
 from relex_merge.errors import RelexError
-from relex_merge.recipe import load_recipe
+from relex_merge.recipe.load import load_recipe
 from tests.hub import Hub
 from tests.hub.access import Token
 from tests.models import STEPS, Series, expected, read_weights, worst_error, write_recipe

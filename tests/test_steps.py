@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relex_merge.steps import step_of
+from relex_merge.checkpoints.steps import step_of
 
 SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b"
 

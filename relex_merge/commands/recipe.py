@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from relex_merge.checkpoints import find
+
 
 @click.command("recipe")
 @click.argument("series")
@@ -42,11 +44,11 @@ def command(
     """Write a recipe for SERIES: a Hub repo (owner/name, or one revision of it, owner/name@main)
     or a local folder of checkpoints.
     """
-    from relex_merge import discovery
-    from relex_merge.discovery import table
-    from relex_merge.discovery.draft import draft
+    pass
+    from relex_merge.cli import series_table
     from relex_merge.errors import RelexError
     from relex_merge.hub.download import progress_bars
+    from relex_merge.recipe.draft import draft
 
     if output and not output.parent.is_dir():
         raise click.UsageError(f"{output}: there is no folder {output.parent}")
@@ -54,7 +56,7 @@ def command(
         raise RelexError(f"{output} exists; give another FILE, or --force to replace it")
     with progress_bars(False), _progress(quiet or as_json) as progress:
         found = draft(
-            discovery.find(series, pattern),
+            find.find(series, pattern),
             base=base,
             target_step=target_step,
             observe=observe,
@@ -63,11 +65,13 @@ def command(
     if output:
         output.write_text(found.text, encoding="utf-8")
     if as_json:
-        known = table.as_json(found.series, found.chosen, found.base, found.target_step, found.text)
+        known = series_table.as_json(
+            found.series, found.chosen, found.base, found.target_step, found.text
+        )
         click.echo(json.dumps(known, indent=1))
         return
     if not quiet:
-        click.echo(table.render(found.series, found.chosen, found.base) + "\n", err=True)
+        click.echo(series_table.render(found.series, found.chosen, found.base) + "\n", err=True)
     click.echo(f"wrote {output}" if output else found.text.rstrip())
 
 

@@ -12,10 +12,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from relex_merge.checkpoints.steps import step_of
 from relex_merge.demo.grpo import TrainerState
 from relex_merge.demo.settings import Settings
 from relex_merge.errors import RelexError
-from relex_merge.steps import step_of
 from relex_merge.writer import disk_errors
 
 STATE = ".demo-state.pt"

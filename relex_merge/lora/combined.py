@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from relex_merge import job, kernels, series
+from relex_merge import job, kernels
+from relex_merge.checkpoints import locate
 from relex_merge.lora.merged import OnBase, Product, wide
 from relex_merge.lora.stacks import READERS, adapters_of, read_stack, split
 from relex_merge.plan import ModelPlan
@@ -85,7 +86,7 @@ def compute(
     """Write the full model of every target. known: the Gram matrices of the adapted weights."""
     base = prepared.plan.sources[0]
     if prepared.snapshots[0].streamed:
-        (snapshot,) = series.locate(
+        (snapshot,) = locate.locate(
             [prepared.snapshots[0].reference], cache_dir=options.transformers_cache, stream=False
         )
         base = open_folder(snapshot.folder, snapshot.reference)
@@ -118,7 +119,7 @@ def _combined(prepared: Prepared, base: Source, known: SeriesStatistics) -> Prep
         tensors.append(replace(tensor, stored=stored, predictors=copies))
     sources = (base, *(CombinedSource(base, plan, W) for W in weights))
     # Without a commit, so that it is the sources which say what is read.
-    snapshots = tuple(series.Snapshot(s.label, None, Path()) for s in sources)
+    snapshots = tuple(locate.Snapshot(s.label, None, Path()) for s in sources)
     made = ModelPlan(sources, np.arange(K, dtype=np.float64), K, tuple(tensors))
     observed = np.ones(K, dtype=bool)
     return replace(prepared, plan=made, snapshots=snapshots, observed=observed)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relex_merge.discovery.base import config_of
-from relex_merge.discovery.configs import check_base, config_name, read_json
-from relex_merge.discovery.found import Checkpoint, Series
+from relex_merge.checkpoints.base_model import config_of
+from relex_merge.checkpoints.configs import check_base, config_name, read_json
+from relex_merge.checkpoints.series import Checkpoint, Series
 from relex_merge.errors import RelexError
 from relex_merge.publishing.local import Wanted
 from relex_merge.publishing.names import DEFAULT_FORMAT, RevisionFormat

@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from relex_merge.discovery.found import Checkpoint, NothingFoundError, Series
-from relex_merge.discovery.local import find_local
-from relex_merge.discovery.observe import select
+from relex_merge.checkpoints.complete import TEMPORARY
+from relex_merge.checkpoints.find_local import find_local
+from relex_merge.checkpoints.observe import select
+from relex_merge.checkpoints.series import Checkpoint, NothingFoundError, Series
 from relex_merge.errors import RelexError
-from relex_merge.finished import TEMPORARY
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from relex_merge.discovery.found import Checkpoint
+from relex_merge.checkpoints.series import Checkpoint
+from relex_merge.checkpoints.whole import missing_part
 from relex_merge.errors import RelexError
 from relex_merge.publishing.contents import weights_of
 from relex_merge.publishing.publisher import SeriesPublisher
-from relex_merge.publishing.whole import missing_part
 
 Notify = Callable[[str], None]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from relex_merge.card import License, base_license, hub_id
-from relex_merge.discovery.found import Checkpoint
+from relex_merge.checkpoints.series import Checkpoint
 from relex_merge.errors import RelexError
 from relex_merge.hub.commit import MAIN, Target, commit_on_branch, heads, holds
 from relex_merge.hub.download import progress_bars

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relex_merge.discovery.found import Checkpoint, Series
-from relex_merge.discovery.local import TRAINER_STATE
+from relex_merge.checkpoints.find_local import TRAINER_STATE
+from relex_merge.checkpoints.series import Checkpoint, Series
+from relex_merge.checkpoints.whole import missing_part
 from relex_merge.publishing.contents import weights_of
 from relex_merge.publishing.stillness import Look, Stillness, look_at
-from relex_merge.publishing.whole import missing_part
 
 
 class Readiness:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relex_merge.discovery.configs import read_json
-from relex_merge.discovery.found import Checkpoint, Series
-from relex_merge.discovery.local import TRAINER_STATE
+from relex_merge.checkpoints.configs import read_json
+from relex_merge.checkpoints.find_local import TRAINER_STATE
+from relex_merge.checkpoints.series import Checkpoint, Series
 from relex_merge.errors import RelexError
 from relex_merge.publishing.local import Wanted
 from relex_merge.publishing.once import Notify, RefusedError, publish_all

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from relex_merge.discovery.found import Checkpoint
+from relex_merge.checkpoints.series import Checkpoint
 from relex_merge.publishing.names import DEFAULT_FORMAT, RevisionFormat
 from relex_merge.publishing.once import publish_all
 from relex_merge.publishing.publisher import SeriesPublisher

@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from relex_merge.discovery.found import Checkpoint
-from relex_merge.discovery.local import check_nameable
+from relex_merge.checkpoints.find_local import check_nameable
+from relex_merge.checkpoints.series import Checkpoint
 from relex_merge.errors import RelexError
 from relex_merge.publishing.contents import names_of, weights_of
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relex_merge import job, series
+from relex_merge import job
+from relex_merge.checkpoints import locate
 from relex_merge.errors import RelexError
 from relex_merge.hub.ranges import Connections
 
@@ -35,7 +36,7 @@ def base_of(model: Any, given: str | None) -> str:
     if Path(reference).expanduser().is_dir():
         reference = str(Path(reference).expanduser().resolve())
     with Connections() as connections:
-        (snapshot,) = series.locate([reference])
+        (snapshot,) = locate.locate([reference])
         job.open_source(snapshot, connections)
     return str(reference)
 

@@ -18,7 +18,7 @@ from relex_merge.inspection import of_series
 from relex_merge.lora import forms
 from relex_merge.lora.stacks import adapters_of
 from relex_merge.plan import NeedsMergekit
-from relex_merge.recipe import METHOD, load_recipe
+from relex_merge.recipe.load import METHOD, load_recipe
 from relex_merge.resources import available
 from relex_merge.training.folder import SeriesFolder
 from relex_merge.training.growing import grow

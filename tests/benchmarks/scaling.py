@@ -52,7 +52,7 @@ def run(series: Path, T: int, d: int) -> dict[str, float]:
     from mergekit.options import MergeOptions
 
     from relex_merge import job
-    from relex_merge.recipe import load_recipe
+    from relex_merge.recipe.load import load_recipe
     from relex_merge.resources import available
     from relex_merge.staging import staging
 

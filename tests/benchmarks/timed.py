@@ -20,7 +20,7 @@ def main() -> None:
     from mergekit.options import MergeOptions
 
     import relex_merge.api
-    from relex_merge.recipe import load_recipe
+    from relex_merge.recipe.load import load_recipe
 
     assert transformers.AutoConfig is not None
     options = MergeOptions(quiet=True, lora_merge_cache=str(Path(out).parent / "merged"))

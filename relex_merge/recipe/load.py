@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import yaml
 
 from relex_merge.errors import RelexError
-from relex_merge.series_block import expand_series
+from relex_merge.recipe.series_block import expand_series
 
 if TYPE_CHECKING:
     from mergekit.config import MergeConfiguration

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
-from relex_merge.discovery.files import ADAPTER_CONFIG, CONFIG
-from relex_merge.discovery.found import Kind
+from relex_merge.checkpoints.files import ADAPTER_CONFIG, CONFIG
+from relex_merge.checkpoints.series import Kind
 from relex_merge.errors import RelexError
 
 Json: TypeAlias = Mapping[str, Any]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from relex_merge.discovery.found import Checkpoint
+from relex_merge.checkpoints.series import Checkpoint
 
 # Where groups are equally large, the earlier layout is taken.
 _RANK = (

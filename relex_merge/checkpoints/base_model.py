@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from relex_merge.discovery.configs import Json, check_base, identity, read_json
-from relex_merge.discovery.files import CONFIG
-from relex_merge.discovery.found import Base, Checkpoint
+from relex_merge.checkpoints.configs import Json, check_base, identity, read_json
+from relex_merge.checkpoints.files import CONFIG
+from relex_merge.checkpoints.series import Base, Checkpoint
 from relex_merge.errors import RelexError
 from relex_merge.hub import download
 from relex_merge.hub.references import hub_reference, may_be_on_hub

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from relex_merge.discovery import configs
-from relex_merge.discovery.files import weights_among
-from relex_merge.discovery.found import Checkpoint, NothingFoundError, Series
+from relex_merge.checkpoints import configs
+from relex_merge.checkpoints.files import weights_among
+from relex_merge.checkpoints.series import Checkpoint, NothingFoundError, Series
 from relex_merge.hub import download
 from relex_merge.hub.errors import patiently
 from relex_merge.hub.references import HubReference, hub_reference

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from relex_merge.discovery import configs
-from relex_merge.discovery.base import or_step_zero, propose
-from relex_merge.discovery.choose import Candidate, choose, grouped
-from relex_merge.discovery.files import has_fsdp_shards
-from relex_merge.discovery.folders import ModelFolder, model_folders
-from relex_merge.discovery.found import Base, Checkpoint, NothingFoundError, Series
-from relex_merge.discovery.names import Named, compile_pattern, read_by, read_name
+from relex_merge.checkpoints import configs
+from relex_merge.checkpoints.base_model import or_step_zero, propose
+from relex_merge.checkpoints.files import has_fsdp_shards
+from relex_merge.checkpoints.folders import ModelFolder, model_folders
+from relex_merge.checkpoints.grouping import Candidate, choose, grouped
+from relex_merge.checkpoints.names import Named, compile_pattern, read_by, read_name
+from relex_merge.checkpoints.series import Base, Checkpoint, NothingFoundError, Series
 from relex_merge.errors import RelexError
 
 TRAINER_STATE = "trainer_state.json"

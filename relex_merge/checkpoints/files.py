@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from relex_merge.discovery.found import Kind
+from relex_merge.checkpoints.series import Kind
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"

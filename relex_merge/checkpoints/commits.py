@@ -9,9 +9,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from relex_merge.discovery.choose import Candidate
-from relex_merge.discovery.found import Checkpoint
-from relex_merge.discovery.names import read_by
+from relex_merge.checkpoints.grouping import Candidate
+from relex_merge.checkpoints.names import read_by
+from relex_merge.checkpoints.series import Checkpoint
 
 if TYPE_CHECKING:
     from huggingface_hub import GitCommitInfo

@@ -7,10 +7,10 @@ import re
 import zipfile
 from pathlib import Path
 
-from relex_merge.discovery.configs import config_name
-from relex_merge.discovery.files import INDEXES, Weights
-from relex_merge.discovery.tensors import BrokenWeightsError, dtype_of
-from relex_merge.finished import TEMPORARY
+from relex_merge.checkpoints.complete import TEMPORARY
+from relex_merge.checkpoints.configs import config_name
+from relex_merge.checkpoints.files import INDEXES, Weights
+from relex_merge.checkpoints.tensors import BrokenWeightsError, dtype_of
 from relex_merge.publishing.contents import names_of
 
 _SHARD = re.compile(r".+-\d+-of-(\d+)\.(safetensors|bin)")

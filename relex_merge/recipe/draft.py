@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from relex_merge.discovery import configs
-from relex_merge.discovery.base import check
-from relex_merge.discovery.details import detail_of, json_of, look_into
-from relex_merge.discovery.files import CONFIG
-from relex_merge.discovery.found import Base, Checkpoint, Series
-from relex_merge.discovery.observe import select
-from relex_merge.discovery.write import recipe_text
+from relex_merge.checkpoints import configs
+from relex_merge.checkpoints.base_model import check
+from relex_merge.checkpoints.details import detail_of, json_of, look_into
+from relex_merge.checkpoints.files import CONFIG
+from relex_merge.checkpoints.observe import select
+from relex_merge.checkpoints.series import Base, Checkpoint, Series
 from relex_merge.errors import RelexError
+from relex_merge.recipe.write import recipe_text
 
 
 @dataclass(frozen=True)

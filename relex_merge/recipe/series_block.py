@@ -12,6 +12,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from relex_merge.checkpoints import find
 from relex_merge.errors import RelexError
 
 KEYS = ("repo", "folder", "observe", "pattern")
@@ -25,16 +26,16 @@ def expand_series(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     expression whose first group is the step. Raises RelexError naming the faulty key, and for
     whatever is wrong with the series.
     """
-    from relex_merge import discovery
-    from relex_merge.discovery.observe import select
-    from relex_merge.discovery.write import entries
+    pass
+    from relex_merge.checkpoints.observe import select
     from relex_merge.hub.download import progress_bars
+    from relex_merge.recipe.write import entries
 
     block = settings["series"]
     source = _checked(settings, block, name)
     try:
         with progress_bars(False):
-            found = discovery.find(source, block.get("pattern"))
+            found = find.find(source, block.get("pattern"))
         steps = found.steps
         if block.get("observe") is not None:
             steps = select(steps, _as_text(block["observe"]), found.last_step)

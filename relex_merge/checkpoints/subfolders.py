@@ -8,11 +8,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from relex_merge.discovery.choose import Candidate
-from relex_merge.discovery.files import has_fsdp_shards, is_model_folder, weights_among
-from relex_merge.discovery.folders import is_beside
-from relex_merge.discovery.found import Checkpoint
-from relex_merge.discovery.names import Named, read_by
+from relex_merge.checkpoints.files import has_fsdp_shards, is_model_folder, weights_among
+from relex_merge.checkpoints.folders import is_beside
+from relex_merge.checkpoints.grouping import Candidate
+from relex_merge.checkpoints.names import Named, read_by
+from relex_merge.checkpoints.series import Checkpoint
 from relex_merge.hub.references import HubReference
 
 

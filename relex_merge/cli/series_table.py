@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from relex_merge.discovery.found import Base, Checkpoint, Series
+from relex_merge.checkpoints.series import Base, Checkpoint, Series
 
 _ROWS = 40  # of a longer table the ends are shown
 _HEAD = ("step", "reference", "sha", "size", "dtype", "date")

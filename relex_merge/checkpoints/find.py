@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relex_merge.discovery.found import NothingFoundError, Series
-from relex_merge.discovery.local import find_local
-from relex_merge.discovery.on_hub import find_on_hub
+from relex_merge.checkpoints.find_local import find_local
+from relex_merge.checkpoints.find_on_hub import find_on_hub
+from relex_merge.checkpoints.series import NothingFoundError, Series
 from relex_merge.hub.references import hub_reference, may_be_on_hub
 
 
