@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relex_merge import job
+from relex_merge.engine.plan import NeedsMergekit
+from relex_merge.engine.resources import available
+from relex_merge.engine.stacks import adapters_of
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import progress_bars as hub_bars
 from relex_merge.inspection import Inspection, of_output, of_series, with_holdout
 from relex_merge.lora import forms
-from relex_merge.lora.stacks import adapters_of
-from relex_merge.plan import NeedsMergekit
 from relex_merge.recipe.load import Recipe, RecipeSource, load_recipe
 from relex_merge.resolution import is_open, refuse_auto
-from relex_merge.resources import available
 from relex_merge.running import Notify, Result, Run, progress_bar
 from relex_merge.staging import check_free, staging
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from relex_merge.writer import disk_errors
+from relex_merge.weights.writer import disk_errors
 
 TOKENIZER = (
     "tokenizer.json",

@@ -17,7 +17,7 @@ from relex_merge.report import build_report, save_plot
 from relex_merge.trajectory.backtests.results import STAY, Choice
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import FILE_NAME, SeriesStatistics
-from relex_merge.writer import disk_errors
+from relex_merge.weights.writer import disk_errors
 
 REPORT = "relex_report.json"
 RECIPE = "mergekit_config.yml"

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relex_merge.engine.resources import Resources
 from relex_merge.job import Prepared, schedule, scratch_bytes
 from relex_merge.output import shards_of
-from relex_merge.resources import Resources
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions

@@ -14,25 +14,26 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from relex_merge import __version__, companions, plan
-from relex_merge.architecture import architecture_of, read_config
+from relex_merge import __version__, companions
 from relex_merge.checkpoints import locate
-from relex_merge.engine import Engine, Sink
+from relex_merge.engine import plan
+from relex_merge.engine.architecture import architecture_of, read_config
+from relex_merge.engine.engine import Engine, Sink
+from relex_merge.engine.resources import Resources
+from relex_merge.engine.schedule import Schedule, make_schedule
+from relex_merge.engine.spill import spilling
+from relex_merge.engine.stacks import adapters_of
 from relex_merge.errors import RelexError
 from relex_merge.hub.ranges import Connections
-from relex_merge.lora.adapter import open_adapter
-from relex_merge.lora.config import read_adapter_config
-from relex_merge.lora.merged import MergedSource
-from relex_merge.lora.stacks import adapters_of
 from relex_merge.output import ModelOutput, shards_of
 from relex_merge.recipe.load import Recipe
-from relex_merge.resources import Resources
-from relex_merge.schedule import Schedule, make_schedule
-from relex_merge.sources import ADAPTER_WEIGHTS, Source, open_folder
-from relex_merge.spill import spilling
 from relex_merge.staging import Staging
-from relex_merge.streaming import HubSource
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
+from relex_merge.weights.adapter import open_adapter
+from relex_merge.weights.adapter_config import read_adapter_config
+from relex_merge.weights.merged import MergedSource
+from relex_merge.weights.remote import HubSource
+from relex_merge.weights.source import ADAPTER_WEIGHTS, Source, open_folder
 
 if TYPE_CHECKING:
     from mergekit.architecture import ModelArchitecture

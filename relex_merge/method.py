@@ -1,6 +1,6 @@
 """The mergekit merge method ``relex``: one tensor group in, its extrapolation out.
 
-The arithmetic is :mod:`relex_merge.trajectory.gram`, the loops are :mod:`relex_merge.kernels`; here is
+The arithmetic is :mod:`relex_merge.trajectory.gram`, the loops are :mod:`relex_merge.engine.kernels`; here is
 only what mergekit needs to know: parameters, the input contract, and where the steps come from.
 Importing this module registers the method with mergekit.
 """
@@ -24,8 +24,8 @@ from mergekit.merge_methods import (
     register,
 )
 
-from relex_merge import kernels
 from relex_merge.checkpoints.steps import step_of
+from relex_merge.engine import kernels
 from relex_merge.errors import RelexError
 from relex_merge.recipe.load import METHOD, ROLES
 from relex_merge.trajectory.parameters import Predictor

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from relex_merge.engine.plan import ModelPlan, NeedsMergekit
 from relex_merge.errors import RelexError
-from relex_merge.plan import ModelPlan, NeedsMergekit
 from relex_merge.recipe.load import Recipe
 from relex_merge.trajectory.backtests.resolve import resolve
 from relex_merge.trajectory.backtests.results import Choice

@@ -12,13 +12,13 @@ from relex_merge import documents, job, through_mergekit
 from relex_merge.checkpoints.locate import Snapshot
 from relex_merge.companions import copy_companions
 from relex_merge.documents import whole
+from relex_merge.engine.plan import NeedsMergekit
+from relex_merge.engine.resources import available
 from relex_merge.errors import RelexError
 from relex_merge.inspection import load_statistics
 from relex_merge.lora import forms
-from relex_merge.plan import NeedsMergekit
 from relex_merge.recipe.load import Recipe, load_recipe
 from relex_merge.resolution import is_open, refuse_auto, refuse_to_stop, settle
-from relex_merge.resources import available
 from relex_merge.staging import Staging
 from relex_merge.trajectory.backtests.results import Choice
 from relex_merge.trajectory.parameters import Predictor

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from relex_merge.errors import RelexError
-from relex_merge.writer import disk_errors
+from relex_merge.weights.writer import disk_errors
 
 MANIFEST = "manifest.json"
 

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from relex_merge.architecture import read_config
 from relex_merge.checkpoints.locate import Snapshot, locate
 from relex_merge.checkpoints.steps import step_of
 from relex_merge.companions import VOCABULARY
+from relex_merge.engine.architecture import read_config
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import SINGLE
 from relex_merge.method import recording
 from relex_merge.recipe.load import Recipe
-from relex_merge.sources import open_folder
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import SeriesStatistics
-from relex_merge.writer import plan_shards, write_index
+from relex_merge.weights.source import open_folder
+from relex_merge.weights.writer import plan_shards, write_index
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions

@@ -13,14 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relex_merge import rows
-from relex_merge.engine import Engine
+from relex_merge.engine import rows
+from relex_merge.engine.engine import Engine
+from relex_merge.engine.plan import ModelPlan, TensorPlan
+from relex_merge.engine.schedule import Schedule, make_schedule
 from relex_merge.errors import RelexError
-from relex_merge.plan import ModelPlan, TensorPlan
-from relex_merge.schedule import Schedule, make_schedule
-from relex_merge.sources import Read, Source, TensorInfo
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import TensorStatistics
+from relex_merge.weights.source import Read, Source, TensorInfo
 
 SPAN = 1000
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from relex_merge.engine.growing import SPAN, grow
+from relex_merge.engine.plan import ModelPlan, TensorPlan
 from relex_merge.errors import RelexError
-from relex_merge.plan import ModelPlan, TensorPlan
-from relex_merge.sources import TensorInfo, open_folder
-from relex_merge.training.growing import SPAN, grow
-from relex_merge.training.memory import Memory
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import SeriesStatistics
+from relex_merge.weights.memory import Memory
+from relex_merge.weights.source import TensorInfo, open_folder
 
 T, NUMEL = 5, 2 * SPAN + 12_345  # three spans, so that their sums are added
 
@@ -54,7 +54,7 @@ def step_by_step(folders: list[Path], memory: Memory) -> SeriesStatistics:
 
 def reference(folders: list[Path]) -> Array:
     plan = plan_of(folders)
-    from relex_merge.sources import read_numbers
+    from relex_merge.weights.source import read_numbers
 
     rows = [read_numbers(s, "w", 0, NUMEL).double().numpy() for s in plan.sources]
     M = np.stack(rows[1:]) - rows[0]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from relex_merge import kernels
+from relex_merge.engine import kernels
 from relex_merge.trajectory import gram
 
 FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relex_merge.lora import compress
-from relex_merge.lora.compress import Truncated, truncate_matrix, truncate_product
+from relex_merge.engine import truncated_svd
+from relex_merge.engine.truncated_svd import Truncated, truncate_matrix, truncate_product
 
 
 def optimum(D: torch.Tensor, rank: int) -> float:
@@ -68,7 +68,7 @@ def test_the_same_numbers_come_out_every_time(monkeypatch: pytest.MonkeyPatch) -
     L, A = draw(500, 450, 440, 0.98)
     one, two = (truncate_product(L, A, 16) for _ in range(2))
     assert torch.equal(one.A, two.A)
-    monkeypatch.setattr(compress, "LARGEST_CORE", 1000)
+    monkeypatch.setattr(truncated_svd, "LARGEST_CORE", 1000)
     exact = truncate_product(L, A, 16)
     assert exact.kept == pytest.approx(one.kept, rel=1e-6)
 

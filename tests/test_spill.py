@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 import relex_merge
 from relex_merge.api import forecast
+from relex_merge.engine.spill import SpillingSource
 from relex_merge.errors import RelexError
-from relex_merge.sources import Read, SafetensorsSource, Source
-from relex_merge.spill import SpillingSource
+from relex_merge.weights.source import Read, SafetensorsSource, Source
 from tests.hub import Fault, Hub
 from tests.models import Series, make_series
 from tests.streams import BASE, RUN, WEIGHTS, naps, stored, weights

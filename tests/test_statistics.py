@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from relex_merge import kernels
+from relex_merge.engine import kernels
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 

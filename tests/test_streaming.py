@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import relex_merge
-from relex_merge import streaming
 from relex_merge.hub.ranges import REQUESTS, Span
-from relex_merge.streaming import coalesce
+from relex_merge.weights import remote
+from relex_merge.weights.remote import coalesce
 from tests.hub import Fault, Hub
 from tests.models import STEPS, Series, make_series
 from tests.streams import (
@@ -81,7 +81,7 @@ def test_many_requests_run_at_a_time_but_not_too_many(
     hub: Hub, small: Series, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(hub, small)
-    monkeypatch.setattr(streaming, "LONGEST_SPAN", 1000)
+    monkeypatch.setattr(remote, "LONGEST_SPAN", 1000)
     hub.faults.add(Fault(WEIGHTS, times=None, delay=0.01))
     assert streamed(tmp_path / "out") == on_disk(small)
     assert len(hub.requests(WEIGHTS)) > 5 * REQUESTS
@@ -126,8 +126,8 @@ def test_spans_hold_every_wish_and_little_else(
 ) -> None:
     """Any wishes, overlapping ones too: after filling the spans each has its bytes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streaming, "LONGEST_SPAN", longest)
-        patch.setattr(streaming, "WIDEST_GAP", gap)
+        patch.setattr(remote, "LONGEST_SPAN", longest)
+        patch.setattr(remote, "WIDEST_GAP", gap)
         data = bytes(i % 251 for i in range(5000))
         buffers = [(start, bytearray(length)) for start, length in wishes]
         spans = coalesce((start, memoryview(buffer)) for start, buffer in buffers)

@@ -11,8 +11,8 @@ from relex_merge.demo.model import load_model
 from relex_merge.demo.session import Session
 from relex_merge.demo.settings import Lora
 from relex_merge.documents import REPORT
-from relex_merge.sources import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from relex_merge.writer import disk_errors
+from relex_merge.weights.source import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from relex_merge.weights.writer import disk_errors
 
 
 def load_policy(session: Session, folder: Path, *, trainable: bool = False) -> Any:

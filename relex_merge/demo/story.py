@@ -25,7 +25,7 @@ from relex_merge.demo.tasks import load_task, split_prompts
 from relex_merge.demo.training import train
 from relex_merge.report import render_table, save_html
 from relex_merge.running import Result
-from relex_merge.writer import disk_errors
+from relex_merge.weights.writer import disk_errors
 
 BEYOND = 2
 """The row "RELEX beyond" is at this many lengths of the full run."""

@@ -16,21 +16,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from relex_merge import job, kernels
+from relex_merge import job
 from relex_merge.checkpoints import locate
-from relex_merge.lora.merged import OnBase, Product, wide
-from relex_merge.lora.stacks import READERS, adapters_of, read_stack, split
-from relex_merge.plan import ModelPlan
-from relex_merge.sources import Read, Source, open_folder, read_numbers
+from relex_merge.engine import kernels
+from relex_merge.engine.plan import ModelPlan
+from relex_merge.engine.stacks import READERS, adapters_of, read_stack, split
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
+from relex_merge.weights.merged import OnBase, Product, wide
+from relex_merge.weights.source import Read, Source, open_folder, read_numbers
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
+    from relex_merge.engine.resources import Resources
     from relex_merge.job import Prepared, Progress
-    from relex_merge.resources import Resources
     from relex_merge.staging import Staging
 
 

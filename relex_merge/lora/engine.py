@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from relex_merge import job, kernels
-from relex_merge.engine import single_threaded
+from relex_merge import job
+from relex_merge.engine import kernels
+from relex_merge.engine.engine import single_threaded
+from relex_merge.engine.factors import Stack, gram
+from relex_merge.engine.stacks import READERS, adapters_of, factor_bytes, read_stack, split
+from relex_merge.engine.truncated_svd import truncate_product
 from relex_merge.errors import RelexError
-from relex_merge.lora.compress import truncate_product
-from relex_merge.lora.gram import Stack, gram
-from relex_merge.lora.stacks import READERS, adapters_of, factor_bytes, read_stack, split
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 if TYPE_CHECKING:
+    from relex_merge.engine.resources import Resources
     from relex_merge.job import Prepared, Progress
     from relex_merge.lora.output import AdapterOutput
-    from relex_merge.resources import Resources
 
 
 def examine(prepared: Prepared, resources: Resources, progress: Progress) -> SeriesStatistics:

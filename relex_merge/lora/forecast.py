@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relex_merge.engine.stacks import adapters_of, factor_bytes, split, stack_bytes
 from relex_merge.forecast import size, table
 from relex_merge.job import schedule
 from relex_merge.lora.forms import Form, adapter_output_bytes
-from relex_merge.lora.stacks import adapters_of, factor_bytes, split, stack_bytes
 from relex_merge.output import shards_of
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
+    from relex_merge.engine.resources import Resources
     from relex_merge.job import Prepared
-    from relex_merge.resources import Resources
 
 
 def describe(

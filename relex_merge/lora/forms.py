@@ -12,20 +12,20 @@ import torch
 
 from relex_merge import job
 from relex_merge.companions import copy_tokenizer
+from relex_merge.engine.stacks import adapters_of, split
 from relex_merge.errors import RelexError
 from relex_merge.lora import combined, engine, truncation
-from relex_merge.lora.adapter import PREFIX, Adapter, Full, LowRank
 from relex_merge.lora.output import DISCARDED, AdapterOutput, Module, infos_of
-from relex_merge.lora.stacks import adapters_of, split
 from relex_merge.scrub import is_local_path
-from relex_merge.sources import TensorInfo
 from relex_merge.trajectory.statistics import SeriesStatistics
+from relex_merge.weights.adapter import PREFIX, Adapter, Full, LowRank
+from relex_merge.weights.source import TensorInfo
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
+    from relex_merge.engine.resources import Resources
     from relex_merge.job import Prepared, Progress
-    from relex_merge.resources import Resources
     from relex_merge.staging import Staging
 
 FORMS = ("adapter", "model")

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 
 from relex_merge import job
+from relex_merge.engine.plan import TensorPlan
+from relex_merge.engine.truncated_svd import truncate_matrix
 from relex_merge.errors import RelexError
-from relex_merge.lora.compress import truncate_matrix
 from relex_merge.lora.output import AdapterOutput, Module
-from relex_merge.plan import TensorPlan
-from relex_merge.sources import TensorInfo
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
+from relex_merge.weights.source import TensorInfo
 
 if TYPE_CHECKING:
+    from relex_merge.engine.resources import Resources
     from relex_merge.job import Prepared, Progress
-    from relex_merge.resources import Resources
 
 
 def linear_modules(prepared: Prepared, rank: int, trust_remote_code: bool) -> dict[int, Module]:

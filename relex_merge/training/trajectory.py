@@ -12,19 +12,19 @@ import numpy as np
 from mergekit.options import MergeOptions
 
 from relex_merge import job
+from relex_merge.engine.growing import grow
+from relex_merge.engine.plan import NeedsMergekit
+from relex_merge.engine.resources import available
+from relex_merge.engine.stacks import adapters_of
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import progress_bars
 from relex_merge.inspection import of_series
 from relex_merge.lora import forms
-from relex_merge.lora.stacks import adapters_of
-from relex_merge.plan import NeedsMergekit
 from relex_merge.recipe.load import METHOD, load_recipe
-from relex_merge.resources import available
 from relex_merge.training.folder import SeriesFolder
-from relex_merge.training.growing import grow
-from relex_merge.training.memory import Memory
 from relex_merge.training.stopping import Figures
 from relex_merge.trajectory.statistics import FILE_NAME, SeriesStatistics
+from relex_merge.weights.memory import Memory
 
 RECIPE = "relex_recipe.yml"
 HISTORY = "relex_history.json"

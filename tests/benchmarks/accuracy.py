@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from relex_merge import kernels
 from relex_merge.demo.evaluate import Accuracy, evaluate
 from relex_merge.demo.model import build_tokenizer, load_model, one_thread
 from relex_merge.demo.tasks import load_task, split_prompts
+from relex_merge.engine import kernels
 from relex_merge.trajectory.gram import Array
 from tests.benchmarks.miniature import MiniatureRun, base_folder
 

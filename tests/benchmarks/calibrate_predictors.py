@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from relex_merge import kernels
+from relex_merge.engine import kernels
 from relex_merge.trajectory.statistics import SeriesStatistics
 from tests.benchmarks.accuracy import Examiner
 from tests.benchmarks.automatic import Tried, true_skill, try_out

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from relex_merge.engine import Engine
-from relex_merge.plan import ModelPlan, TensorPlan
-from relex_merge.resources import Resources
-from relex_merge.schedule import make_schedule
-from relex_merge.sources import Read, Source, TensorInfo
+from relex_merge.engine.engine import Engine
+from relex_merge.engine.plan import ModelPlan, TensorPlan
+from relex_merge.engine.resources import Resources
+from relex_merge.engine.schedule import make_schedule
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import TensorStatistics
+from relex_merge.weights.source import Read, Source, TensorInfo
 
 BLOCK = 2**22  # numbers; what a row is made of, again and again
 HIDDEN, FEED, KV, VOCABULARY = 4096, 12_288, 1024, 151_936

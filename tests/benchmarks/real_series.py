@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from relex_merge import kernels
 from relex_merge.checkpoints.steps import step_of
+from relex_merge.engine import kernels
 from relex_merge.trajectory.statistics import FILE_NAME, SeriesStatistics
 
 

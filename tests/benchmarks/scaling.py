@@ -52,8 +52,8 @@ def run(series: Path, T: int, d: int) -> dict[str, float]:
     from mergekit.options import MergeOptions
 
     from relex_merge import job
+    from relex_merge.engine.resources import available
     from relex_merge.recipe.load import load_recipe
-    from relex_merge.resources import available
     from relex_merge.staging import staging
 
     models = [{"model": link(series, t), "parameters": {"step": t}} for t in range(1, T + 1)]

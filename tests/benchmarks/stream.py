@@ -56,8 +56,8 @@ def run_once(recipe: Path, out: Path) -> dict[str, Any]:
     from mergekit.options import MergeOptions
 
     from relex_merge import job
+    from relex_merge.engine.resources import available
     from relex_merge.recipe.load import load_recipe
-    from relex_merge.resources import available
     from relex_merge.staging import staging
 
     read = 0

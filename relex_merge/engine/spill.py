@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from relex_merge.engine.plan import ModelPlan
+from relex_merge.engine.schedule import Schedule
 from relex_merge.errors import RelexError
-from relex_merge.plan import ModelPlan
-from relex_merge.schedule import Schedule
-from relex_merge.sources import Read, Source, fill
+from relex_merge.weights.source import Read, Source, fill
 
 
 class SpillingSource(Source):

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from relex_merge.lora.adapter import Adapter, LowRank
-from relex_merge.sources import Read, Source, TensorInfo, read_numbers
+from relex_merge.weights.adapter import Adapter, LowRank
+from relex_merge.weights.source import Read, Source, TensorInfo, read_numbers
 
 KEPT = 4  # weights whose factors stay in memory while spans of them are read
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from relex_merge.engine.plan import ModelPlan, TensorPlan
 from relex_merge.errors import RelexError
-from relex_merge.plan import ModelPlan, TensorPlan
 
 ALIGNMENT = 64  # bytes; every segment starts on a cache line
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relex_merge.errors import RelexError
-from relex_merge.sources import DTYPE_NAMES, TensorInfo
+from relex_merge.weights.source import DTYPE_NAMES, TensorInfo
 
 
 @contextmanager

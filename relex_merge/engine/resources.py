@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from relex_merge import kernels
+from relex_merge.engine import kernels
 from relex_merge.errors import RelexError
 
 if TYPE_CHECKING:

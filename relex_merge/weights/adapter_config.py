@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from relex_merge.errors import RelexError
-from relex_merge.sources import ADAPTER_CONFIG
+from relex_merge.weights.source import ADAPTER_CONFIG
 
 # Settings under which an adapter is more (or other) than a delta s·B·A on the base's own weights.
 _REFUSED = {

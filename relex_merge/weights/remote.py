@@ -15,7 +15,7 @@ from typing import Any
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import INDEX, SINGLE, Pin
 from relex_merge.hub.ranges import REQUESTS, Connections, RemoteFile, Span
-from relex_merge.sources import (
+from relex_merge.weights.source import (
     ADAPTER_WEIGHTS,
     LENGTH_BYTES,
     Extent,

@@ -17,9 +17,9 @@ import torch
 from relex_merge.errors import RelexError
 from relex_merge.method import is_observed, steps_in_order
 from relex_merge.recipe.load import Recipe, as_number
-from relex_merge.sources import EXTRAPOLATED, Source, TensorInfo
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Predictor
+from relex_merge.weights.source import EXTRAPOLATED, Source, TensorInfo
 
 if TYPE_CHECKING:
     from mergekit.architecture import ModelArchitecture, WeightInfo

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import torch
 
 from relex_merge.errors import RelexError
-from relex_merge.lora.config import AdapterConfig
-from relex_merge.sources import EXTRAPOLATED, Source, TensorInfo, read_numbers
+from relex_merge.weights.adapter_config import AdapterConfig
+from relex_merge.weights.source import EXTRAPOLATED, Source, TensorInfo, read_numbers
 
 PREFIX = "base_model.model."  # PEFT's names: the wrapped model is an attribute of two wrappers
 

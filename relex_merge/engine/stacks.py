@@ -8,10 +8,10 @@ from itertools import accumulate
 
 import torch
 
-from relex_merge.lora.adapter import Adapter, LowRank
-from relex_merge.lora.gram import Stack, compute_dtype
-from relex_merge.lora.merged import MergedSource
-from relex_merge.plan import ModelPlan
+from relex_merge.engine.factors import Stack, compute_dtype
+from relex_merge.engine.plan import ModelPlan
+from relex_merge.weights.adapter import Adapter, LowRank
+from relex_merge.weights.merged import MergedSource
 
 READERS = 8  # adapters read at a time
 

@@ -2,7 +2,7 @@
 
 G of T checkpoints holds that of the T − 1 before, so only ⟨δ_T, δ_t⟩ for t ≤ T is new: T·d
 multiplications, and a read of the new checkpoint. The earlier deltas are needed too; they come from
-:class:`relex_merge.training.memory.Memory` as far as its budget goes and from the disk beyond it.
+:class:`relex_merge.weights.memory.Memory` as far as its budget goes and from the disk beyond it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from relex_merge import kernels
-from relex_merge.engine import single_threaded
+from relex_merge.engine import kernels
+from relex_merge.engine.engine import single_threaded
+from relex_merge.engine.plan import ModelPlan, TensorPlan
 from relex_merge.errors import RelexError
-from relex_merge.plan import ModelPlan, TensorPlan
-from relex_merge.training.memory import Memory, Numbers
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
+from relex_merge.weights.memory import Memory, Numbers
 
 SPAN = 2**18  # numbers of a row that one worker handles at a time
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from relex_merge.plan import TensorPlan
+from relex_merge.engine.plan import TensorPlan
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.statistics import TensorStatistics
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from relex_merge.buffers import Buffer
-from relex_merge.kernels import Rows
-from relex_merge.plan import ModelPlan, TensorPlan
-from relex_merge.schedule import Segment
+from relex_merge.engine.buffers import Buffer
+from relex_merge.engine.kernels import Rows
+from relex_merge.engine.plan import ModelPlan, TensorPlan
+from relex_merge.engine.schedule import Segment
 
 
 def spans_of(segment: Segment, span: int) -> list[slice]:

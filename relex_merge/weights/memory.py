@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from relex_merge.sources import Source, read_numbers
+from relex_merge.weights.source import Source, read_numbers
 
 
 @dataclass(frozen=True)

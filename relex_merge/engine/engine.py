@@ -4,7 +4,7 @@ Three parties share a fixed set of equal buffers:
 
 * one *loader* takes the pieces of the schedule in order; for each it waits for a free buffer and
   has a pool of readers fill the T + 1 rows;
-* *workers*, one a core (or CUDA stream), run the two loops of :mod:`relex_merge.kernels` over the
+* *workers*, one a core (or CUDA stream), run the two loops of :mod:`relex_merge.engine.kernels` over the
   spans of a full buffer: first G, then, once the last span of a tensor has been added and its
   weight vectors are known, the combination, which goes straight to its place in the output;
 * a buffer goes back when the last loop over it is done.
@@ -26,14 +26,14 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from relex_merge import kernels, rows
-from relex_merge.buffers import Buffer, BufferPool
+from relex_merge.engine import kernels, rows
+from relex_merge.engine.buffers import Buffer, BufferPool
+from relex_merge.engine.plan import ModelPlan
+from relex_merge.engine.schedule import Piece, Schedule, Segment
+from relex_merge.engine.solving import Task, TensorSolver
 from relex_merge.errors import RelexError
-from relex_merge.plan import ModelPlan
-from relex_merge.schedule import Piece, Schedule, Segment
-from relex_merge.solving import Task, TensorSolver
-from relex_merge.sources import Read
 from relex_merge.trajectory.statistics import TensorStatistics
+from relex_merge.weights.source import Read
 
 R = TypeVar("R")
 
