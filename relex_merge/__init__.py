@@ -13,8 +13,8 @@ from relex_merge._registration import register_with_mergekit
 if TYPE_CHECKING:
     from relex_merge.api import extrapolate, inspect
     from relex_merge.errors import RelexError
-    from relex_merge.publish import push
-    from relex_merge.publishing.api import publish_series
+    from relex_merge.publishing.publish_series import publish_series
+    from relex_merge.publishing.push import push
     from relex_merge.training.callback import TrajectoryCallback
     from relex_merge.training.stopping import StopWhen
 
@@ -36,8 +36,8 @@ _HOMES = {
     "TrajectoryCallback": "relex_merge.training.callback",
     "extrapolate": "relex_merge.api",
     "inspect": "relex_merge.api",
-    "publish_series": "relex_merge.publishing.api",
-    "push": "relex_merge.publish",
+    "publish_series": "relex_merge.publishing.publish_series",
+    "push": "relex_merge.publishing.push",
 }
 
 

@@ -7,18 +7,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relex_merge import job
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
 from relex_merge.engine.stacks import adapters_of
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import progress_bars as hub_bars
-from relex_merge.inspection import Inspection, of_output, of_series, with_holdout
-from relex_merge.lora import forms
+from relex_merge.pipeline import output_form, prepare
+from relex_merge.pipeline.automatic import is_open, refuse_auto
+from relex_merge.pipeline.inspection import Inspection, of_output, of_series, with_holdout
+from relex_merge.pipeline.run import Notify, Result, Run, progress_bar
+from relex_merge.pipeline.staging import check_free, staging
 from relex_merge.recipe.load import Recipe, RecipeSource, load_recipe
-from relex_merge.resolution import is_open, refuse_auto
-from relex_merge.running import Notify, Result, Run, progress_bar
-from relex_merge.staging import check_free, staging
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -148,8 +147,8 @@ def forecast(
     """
     from mergekit.options import MergeOptions
 
-    from relex_merge.forecast import describe
-    from relex_merge.lora import forecast as lora_forecast
+    from relex_merge.pipeline import dry_run_adapters as lora_forecast
+    from relex_merge.pipeline.dry_run import describe
 
     check_free(Path(out), force)
     targets = _targets(target_step)
@@ -160,14 +159,14 @@ def forecast(
     # Without --stream only headers are looked at too: nothing is downloaded for a forecast.
     ahead = None if stream is False else stream
     try:
-        prepared = job.prepare(loaded, targets if len(targets) > 1 else [None], options, ahead)
+        prepared = prepare.prepare(loaded, targets if len(targets) > 1 else [None], options, ahead)
     except NeedsMergekit as reason:
         refuse_auto(loaded, reason)
         return f"through mergekit's own path (the recipe uses {reason}): every revision whole"
     resources = available(options, memory_budget)
     known = reuse is not None
     if adapters_of(prepared.plan) or form == "adapter":
-        written = forms.form_of(prepared, form, lora_rank)
+        written = output_form.form_of(prepared, form, lora_rank)
         text = lora_forecast.describe(prepared, written, resources, Path(out), options)
     else:
         cached = stream is False
@@ -218,12 +217,12 @@ def examine(
     options = options or MergeOptions()
     try:
         with hub_bars(not quiet):
-            prepared = job.prepare(recipe, [None], options, stream, holdout=True)
+            prepared = prepare.prepare(recipe, [None], options, stream, holdout=True)
     except NeedsMergekit as reason:
         raise RelexError(
             f"{recipe.name} uses {reason}; inspect reads plain series: a recipe with models: and "
             "a base of the same vocabulary"
         ) from reason
     with progress_bar(quiet) as progress:
-        found = forms.examine(prepared, available(options, memory_budget), progress)
+        found = output_form.examine(prepared, available(options, memory_budget), progress)
     return of_series(prepared, found)

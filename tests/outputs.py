@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from safetensors.numpy import save_file
 
-from relex_merge.card import model_card
+from relex_merge.report.model_card import model_card
 from tests.hub.server import Hub
 
 REPO = "tester/series"

@@ -11,7 +11,8 @@ from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relex_merge.card import (
+from relex_merge.report.local_paths import local_names, scrub, scrub_yaml
+from relex_merge.report.model_card import (
     License,
     base_license,
     default_revision,
@@ -19,7 +20,6 @@ from relex_merge.card import (
     loading_snippet,
     model_card,
 )
-from relex_merge.scrub import local_names, scrub, scrub_yaml
 from tests.hub.card import front_matter
 from tests.hub.server import Hub
 

@@ -301,10 +301,10 @@ def test_a_full_series_becomes_an_adapter(plain: Adapters, tmp_path: Path) -> No
 def test_an_adapter_series_is_recognised_as_one(plain: Adapters) -> None:
     from mergekit.options import MergeOptions
 
-    from relex_merge import job
+    from relex_merge.pipeline import prepare
     from relex_merge.recipe.load import load_recipe
 
-    prepared = job.prepare(load_recipe(plain.recipe()), [None], MergeOptions())
+    prepared = prepare.prepare(load_recipe(plain.recipe()), [None], MergeOptions())
     assert len(adapters_of(prepared.plan)) == len(plain.steps)
 
 

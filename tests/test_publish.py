@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from relex_merge.errors import RelexError
-from relex_merge.publish import push
+from relex_merge.publishing.push import push
 from tests.hub.server import Hub
 from tests.outputs import (
     REPO,

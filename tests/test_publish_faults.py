@@ -13,7 +13,7 @@ import pytest
 
 from relex_merge.errors import RelexError
 from relex_merge.hub import errors
-from relex_merge.publish import push
+from relex_merge.publishing.push import push
 from tests.hub.building import READ_TOKEN, WRITE_TOKEN
 from tests.hub.faults import Fault
 from tests.hub.server import Hub
@@ -171,7 +171,7 @@ def test_a_branch_that_somebody_else_filled_is_not_deleted(
 
 def push_elsewhere(hub: Hub, out: Path, tmp_path: Path) -> subprocess.Popen[bytes]:
     """The same push in another process, which can be killed."""
-    code = f"from relex_merge.publish import push; push({str(out)!r}, {REPO!r}, quiet=True)"
+    code = f"from relex_merge.publishing.push import push; push({str(out)!r}, {REPO!r}, quiet=True)"
     env = {**os.environ, **hub.env(tmp_path / "home", WRITE_TOKEN)}
     return subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL)
 

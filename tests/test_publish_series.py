@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 import relex_merge
-from relex_merge.publishing.api import publish_series
+from relex_merge.publishing.publish_series import publish_series
 from tests.hub import Fault, Hub
 from tests.hub.access import Token
 from tests.local_runs import SECRET, make_run

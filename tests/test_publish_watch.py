@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from relex_merge.errors import RelexError
-from relex_merge.publishing.api import SeriesResult, publish_series
+from relex_merge.publishing.publish_series import SeriesResult, publish_series
 from relex_merge.publishing.stillness import Stillness
 from tests.hub import Fault, Hub
 from tests.hub.access import Token

@@ -14,7 +14,7 @@ from mergekit.config import MergeConfiguration
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import relex_merge
-from relex_merge.running import Result
+from relex_merge.pipeline.run import Result
 from tests.models import (
     Series,
     expected,

@@ -11,7 +11,7 @@ import yaml
 
 import relex_merge
 from relex_merge.errors import RelexError
-from relex_merge.running import Result
+from relex_merge.pipeline.run import Result
 from tests.models import Series, expected, make_series, read_weights, worst_error, write_recipe
 from tests.terminal import Command, shell
 

@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import relex_merge
-from relex_merge.running import Result
+from relex_merge.pipeline.run import Result
 from tests.models import TEMPLATE, Series, make_series, write_recipe, write_tokenizer
 from tests.terminal import Command
 

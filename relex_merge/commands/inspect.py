@@ -14,7 +14,7 @@ from relex_merge.commands.options import SIZE
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
-    from relex_merge.inspection import Inspection
+    from relex_merge.pipeline.inspection import Inspection
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 

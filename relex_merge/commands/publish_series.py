@@ -39,7 +39,7 @@ def command(folder: Path, repo: str, quiet: bool, verbose: bool, **how: Any) -> 
     Weights, configuration and tokenizer only. Repeat it after an interruption: what is complete is
     skipped.
     """
-    from relex_merge.publishing.api import publish_series
+    from relex_merge.publishing.publish_series import publish_series
 
     def remark(message: str) -> None:
         if not quiet:

@@ -10,7 +10,7 @@ from typing import Any
 from relex_merge.demo.model import load_model
 from relex_merge.demo.session import Session
 from relex_merge.demo.settings import Lora
-from relex_merge.documents import REPORT
+from relex_merge.pipeline.documents import REPORT
 from relex_merge.weights.source import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from relex_merge.weights.writer import disk_errors
 

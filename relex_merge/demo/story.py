@@ -23,8 +23,8 @@ from relex_merge.demo.session import Session
 from relex_merge.demo.table import DemoResult, Row, render
 from relex_merge.demo.tasks import load_task, split_prompts
 from relex_merge.demo.training import train
+from relex_merge.pipeline.run import Result
 from relex_merge.report import render_table, save_html
-from relex_merge.running import Result
 from relex_merge.weights.writer import disk_errors
 
 BEYOND = 2

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from relex_merge.errors import RelexError
-from relex_merge.scrub import blank_tokens
+from relex_merge.report.local_paths import blank_tokens
 
 T = TypeVar("T")
 

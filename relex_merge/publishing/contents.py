@@ -10,13 +10,13 @@ import json
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from relex_merge.card import hub_id
 from relex_merge.checkpoints.complete import Finished
 from relex_merge.checkpoints.configs import config_name, read_json
 from relex_merge.checkpoints.files import ADAPTER_CONFIG, CONFIG, INDEXES, Weights, weights_among
-from relex_merge.companions import CHAT_TEMPLATE, GENERATION, PROCESSOR, TOKENIZER
 from relex_merge.errors import RelexError
-from relex_merge.publishable import publishable
+from relex_merge.pipeline.companions import CHAT_TEMPLATE, GENERATION, PROCESSOR, TOKENIZER
+from relex_merge.publishing.payload import publishable
+from relex_merge.report.model_card import hub_id
 
 _TOKENIZERS = (*TOKENIZER, "*.model", "*.tiktoken", "*.spm", "vocab.*", "tekken.json", "bpe.codes")
 _TEMPLATES = "additional_chat_templates"  # transformers' folder of named chat templates

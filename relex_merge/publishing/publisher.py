@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from relex_merge.card import License, base_license, hub_id
 from relex_merge.checkpoints.series import Checkpoint
 from relex_merge.errors import RelexError
 from relex_merge.hub.commit import MAIN, Target, commit_on_branch, heads, holds
 from relex_merge.hub.download import progress_bars
 from relex_merge.hub.errors import TOKEN_HELP, hub_errors, patiently
-from relex_merge.publish import ensure_repo, upload
-from relex_merge.publishable import CARD
-from relex_merge.publishing.card import MARK, Published, series_card
 from relex_merge.publishing.contents import contents
-from relex_merge.publishing.names import RevisionFormat
+from relex_merge.publishing.payload import CARD
+from relex_merge.publishing.push import ensure_repo, upload
+from relex_merge.publishing.revision_names import RevisionFormat
+from relex_merge.publishing.series_card import MARK, Published, series_card
+from relex_merge.report.model_card import License, base_license, hub_id
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi

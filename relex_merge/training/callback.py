@@ -16,9 +16,9 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from relex_merge.checkpoints.series import Checkpoint
-from relex_merge.publishing.names import DEFAULT_FORMAT, RevisionFormat
 from relex_merge.publishing.once import publish_all
 from relex_merge.publishing.publisher import SeriesPublisher
+from relex_merge.publishing.revision_names import DEFAULT_FORMAT, RevisionFormat
 from relex_merge.training import settings
 from relex_merge.training.distributed import agree
 from relex_merge.training.folder import NAME, SeriesFolder

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relex_merge import job
 from relex_merge.checkpoints import locate
 from relex_merge.errors import RelexError
 from relex_merge.hub.ranges import Connections
+from relex_merge.pipeline import prepare
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -37,7 +37,7 @@ def base_of(model: Any, given: str | None) -> str:
         reference = str(Path(reference).expanduser().resolve())
     with Connections() as connections:
         (snapshot,) = locate.locate([reference])
-        job.open_source(snapshot, connections)
+        prepare.open_source(snapshot, connections)
     return str(reference)
 
 

@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 from mergekit.options import MergeOptions
 
-from relex_merge import job
 from relex_merge.engine.growing import grow
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
 from relex_merge.engine.stacks import adapters_of
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import progress_bars
-from relex_merge.inspection import of_series
-from relex_merge.lora import forms
+from relex_merge.pipeline import output_form, prepare
+from relex_merge.pipeline.inspection import of_series
 from relex_merge.recipe.load import METHOD, load_recipe
 from relex_merge.training.folder import SeriesFolder
 from relex_merge.training.stopping import Figures
@@ -73,7 +72,7 @@ class Trajectory:
         prepared = self._prepare()
         resources = available(self._options, None)
         if adapters_of(prepared.plan):
-            found = forms.examine(prepared, resources, lambda _: lambda _: None)
+            found = output_form.examine(prepared, resources, lambda _: lambda _: None)
         else:
             tensors = grow(prepared.plan, self._known, self._memory, resources.workers)
             found = SeriesStatistics(prepared.plan.steps, tensors, prepared.fingerprint())
@@ -83,7 +82,7 @@ class Trajectory:
         self._save(prepared.recipe.to_yaml())
         return figures
 
-    def _prepare(self) -> job.Prepared:
+    def _prepare(self) -> prepare.Prepared:
         folders = [self.folder.at(step) for step in self.folder.steps()]
         settings = {
             "merge_method": METHOD,
@@ -93,7 +92,7 @@ class Trajectory:
         }
         try:
             with progress_bars(shown=False):
-                return job.prepare(load_recipe(settings), [None], self._options)
+                return prepare.prepare(load_recipe(settings), [None], self._options)
         except NeedsMergekit as reason:
             raise RelexError(
                 f"the trajectory of this model cannot be followed: it has {reason}"

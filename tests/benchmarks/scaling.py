@@ -51,10 +51,10 @@ def run(series: Path, T: int, d: int) -> dict[str, float]:
     """Plan and run once; seconds of each, and bytes read."""
     from mergekit.options import MergeOptions
 
-    from relex_merge import job
     from relex_merge.engine.resources import available
+    from relex_merge.pipeline import prepare
+    from relex_merge.pipeline.staging import staging
     from relex_merge.recipe.load import load_recipe
-    from relex_merge.staging import staging
 
     models = [{"model": link(series, t), "parameters": {"step": t}} for t in range(1, T + 1)]
     settings = {
@@ -66,13 +66,13 @@ def run(series: Path, T: int, d: int) -> dict[str, float]:
     recipe = load_recipe(yaml.safe_load(yaml.safe_dump(settings)))
     options, resources = MergeOptions(), available(MergeOptions(), None)
     start = time.perf_counter()
-    prepared = job.prepare(recipe, [None], options)
+    prepared = prepare.prepare(recipe, [None], options)
     everything = range(len(prepared.plan.tensors))
-    read = job.schedule(prepared, everything, resources).read_bytes
+    read = prepare.schedule(prepared, everything, resources).read_bytes
     planned = time.perf_counter() - start
     start = time.perf_counter()
     with staging(series / f"out-{T}", force=False) as stage:
-        job.compute(
+        prepare.compute(
             prepared, stage, [stage.content], resources, options, lambda total: lambda nbytes: None
         )
         stage.publish(force=False)

@@ -55,10 +55,10 @@ def run_once(recipe: Path, out: Path) -> dict[str, Any]:
     """Plan and compute in this process; seconds of each, and of processor time."""
     from mergekit.options import MergeOptions
 
-    from relex_merge import job
     from relex_merge.engine.resources import available
+    from relex_merge.pipeline import prepare
+    from relex_merge.pipeline.staging import staging
     from relex_merge.recipe.load import load_recipe
-    from relex_merge.staging import staging
 
     read = 0
 
@@ -69,12 +69,12 @@ def run_once(recipe: Path, out: Path) -> dict[str, Any]:
 
     loaded, options = load_recipe(recipe), MergeOptions()
     begin = time.perf_counter()
-    prepared = job.prepare(loaded, [None], options)
+    prepared = prepare.prepare(loaded, [None], options)
     planned = time.perf_counter()
     resources = available(options, None)
     with staging(out, force=False) as stage:
         before = resource.getrusage(resource.RUSAGE_SELF)
-        job.compute(prepared, stage, [stage.content], resources, options, progress)
+        prepare.compute(prepared, stage, [stage.content], resources, options, progress)
         done, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
         stage.discard()
     return {

@@ -18,9 +18,9 @@ from urllib.parse import quote
 
 import yaml
 
-from relex_merge import card_predictor, markdown
 from relex_merge.hub.references import hub_reference
-from relex_merge.scrub import is_local_path, local_names, scrub, scrub_yaml
+from relex_merge.report import card_predictor, markdown
+from relex_merge.report.local_paths import is_local_path, local_names, scrub, scrub_yaml
 
 # The parts of a report that a card shows.
 _SHOWN = (

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from relex_merge import job
-from relex_merge.companions import copy_tokenizer
 from relex_merge.engine.stacks import adapters_of, split
 from relex_merge.errors import RelexError
-from relex_merge.lora import combined, engine, truncation
-from relex_merge.lora.output import DISCARDED, AdapterOutput, Module, infos_of
-from relex_merge.scrub import is_local_path
+from relex_merge.pipeline import adapters_to_adapter, adapters_to_model, models_to_adapter, prepare
+from relex_merge.pipeline.adapter_output import DISCARDED, AdapterOutput, Module, infos_of
+from relex_merge.pipeline.companions import copy_tokenizer
+from relex_merge.report.local_paths import is_local_path
 from relex_merge.trajectory.statistics import SeriesStatistics
 from relex_merge.weights.adapter import PREFIX, Adapter, Full, LowRank
 from relex_merge.weights.source import TensorInfo
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
     from relex_merge.engine.resources import Resources
-    from relex_merge.job import Prepared, Progress
-    from relex_merge.staging import Staging
+    from relex_merge.pipeline.prepare import Prepared, Progress
+    from relex_merge.pipeline.staging import Staging
 
 FORMS = ("adapter", "model")
 DEFAULT_RANK = 32  # of an adapter made from full checkpoints
@@ -55,8 +54,8 @@ def form_of(prepared: Prepared, form: str | None, rank: int | None) -> Form:
 def examine(prepared: Prepared, resources: Resources, progress: Progress) -> SeriesStatistics:
     """The Gram matrices of a series of either kind."""
     if adapters_of(prepared.plan):
-        return engine.examine(prepared, resources, progress)
-    return job.examine(prepared, resources, progress)
+        return adapters_to_adapter.examine(prepared, resources, progress)
+    return prepare.examine(prepared, resources, progress)
 
 
 def compute(
@@ -76,7 +75,7 @@ def compute(
     """
     adapters = adapters_of(prepared.plan)
     if known is not None:
-        job.check_known(prepared, known)
+        prepare.check_known(prepared, known)
     if form.adapter:
         stage.begin(None)
         if adapters:
@@ -85,12 +84,14 @@ def compute(
             )
         return _from_models(prepared, form, folders, resources, options, progress, known)
     if adapters:
-        found = engine.examine(prepared, resources, progress) if known is None else known
-        combined.compute(prepared, stage, folders, resources, options, progress, found)
+        found = (
+            adapters_to_adapter.examine(prepared, resources, progress) if known is None else known
+        )
+        adapters_to_model.compute(prepared, stage, folders, resources, options, progress, found)
     else:
-        found = job.compute(prepared, stage, folders, resources, options, progress, known)
+        found = prepare.compute(prepared, stage, folders, resources, options, progress, known)
     for folder in folders:
-        job.add_companions(prepared, folder, options)
+        prepare.add_companions(prepared, folder, options)
     return found, []
 
 
@@ -113,7 +114,7 @@ def _from_adapters(
     prepared = replace(prepared, plan=replace(plan, tensors=tensors))
     output = AdapterOutput(folders, modules, stored, _dtype(prepared, adapters))
     try:
-        found = engine.compute(prepared, output, resources, progress, known)
+        found = adapters_to_adapter.compute(prepared, output, resources, progress, known)
         base = adapters[-1].config.base
         if base is None or is_local_path(base):
             base = prepared.snapshots[0].reference
@@ -135,11 +136,11 @@ def _from_models(
     from peft import LoraConfig
 
     rank = form.rank or DEFAULT_RANK
-    modules = truncation.linear_modules(prepared, rank, options.trust_remote_code)
+    modules = models_to_adapter.linear_modules(prepared, rank, options.trust_remote_code)
     dtype = _given_dtype(prepared) or torch.float32
     output = AdapterOutput(folders, modules, {}, dtype)
     try:
-        found, left_out = truncation.compute(prepared, output, resources, progress, known)
+        found, left_out = models_to_adapter.compute(prepared, output, resources, progress, known)
         base, _, revision = prepared.snapshots[0].reference.partition("@")
         config = LoraConfig(
             task_type="CAUSAL_LM",
@@ -161,7 +162,7 @@ def adapter_output_bytes(prepared: Prepared, form: Form, options: MergeOptions) 
         dtype = _dtype(prepared, adapters)
     else:
         rank, stored = form.rank or DEFAULT_RANK, {}
-        modules = truncation.linear_modules(prepared, rank, options.trust_remote_code)
+        modules = models_to_adapter.linear_modules(prepared, rank, options.trust_remote_code)
         dtype = _given_dtype(prepared) or torch.float32
     return sum(info.nbytes for info in infos_of(modules, stored, dtype).values())
 

@@ -10,10 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from relex_merge import card
 from relex_merge.checkpoints.locate import Snapshot
 from relex_merge.recipe.load import METHOD, Recipe
-from relex_merge.report import build_report, save_plot
+from relex_merge.report import build_report, model_card, save_plot
 from relex_merge.trajectory.backtests.results import STAY, Choice
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import FILE_NAME, SeriesStatistics
@@ -91,11 +90,11 @@ def write_documents(
         if figure:
             save_plot(report, statistics, folder / FIGURE)
         if write_card:
-            written = card.model_card(
+            written = model_card.model_card(
                 report,
                 text,
                 name=name,
-                license=card.base_license(base.folder / CARD),
+                license=model_card.base_license(base.folder / CARD),
                 pipeline_tag="text-generation" if causal else None,
                 figure=FIGURE if figure else None,
             )

@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from relex_merge.card import fill_snippet
 from relex_merge.checkpoints.complete import REPORT, Finished
 from relex_merge.errors import RelexError
-from relex_merge.scrub import is_local_path, local_names, scrub, scrub_yaml
+from relex_merge.report.local_paths import is_local_path, local_names, scrub, scrub_yaml
+from relex_merge.report.model_card import fill_snippet
 
 CARD = "README.md"
 RECIPE = "mergekit_config.yml"

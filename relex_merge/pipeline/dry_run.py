@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relex_merge.engine.resources import Resources
-from relex_merge.job import Prepared, schedule, scratch_bytes
-from relex_merge.output import shards_of
+from relex_merge.pipeline.model_output import shards_of
+from relex_merge.pipeline.prepare import Prepared, schedule, scratch_bytes
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from relex_merge import markdown
-from relex_merge.report import table
+from relex_merge.report import markdown, table
 
 # How each predictor continues the coefficients; `stay` and `blend` have no curve of their own.
 LAWS = {

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from relex_merge import job
 from relex_merge.engine.plan import TensorPlan
 from relex_merge.engine.truncated_svd import truncate_matrix
 from relex_merge.errors import RelexError
-from relex_merge.lora.output import AdapterOutput, Module
+from relex_merge.pipeline import prepare
+from relex_merge.pipeline.adapter_output import AdapterOutput, Module
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.weights.source import TensorInfo
 
 if TYPE_CHECKING:
     from relex_merge.engine.resources import Resources
-    from relex_merge.job import Prepared, Progress
+    from relex_merge.pipeline.prepare import Prepared, Progress
 
 
 def linear_modules(prepared: Prepared, rank: int, trust_remote_code: bool) -> dict[int, Module]:
@@ -81,13 +81,13 @@ def compute(
     largest = max(tensors[i].out.nbytes for i in matrices) * plan.targets
     engine = replace(resources, budget=max(resources.budget - 3 * largest, resources.budget // 4))
     rest = [i for i in range(len(tensors)) if i not in output.modules]
-    first = job.schedule(made, matrices, engine, gram=known is None)
-    second = job.schedule(made, [] if known else rest, engine, combine=False)
+    first = prepare.schedule(made, matrices, engine, gram=known is None)
+    second = prepare.schedule(made, [] if known else rest, engine, combine=False)
     report = progress(first.read_bytes + second.read_bytes)
     deltas = _Deltas(output, tensors)
-    job.run_engine(made, first, deltas, engine, lambda _: report, known)
-    others = job.Collected()
-    job.run_engine(made, second, others, engine, lambda _: report, None)
+    prepare.run_engine(made, first, deltas, engine, lambda _: report, known)
+    others = prepare.Collected()
+    prepare.run_engine(made, second, others, engine, lambda _: report, None)
     found = {**deltas.statistics, **others.statistics}
     statistics = known or SeriesStatistics(
         plan.steps, {tensors[i].name: found[i] for i in sorted(found)}, prepared.fingerprint()

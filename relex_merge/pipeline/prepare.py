@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from relex_merge import __version__, companions
+from relex_merge import __version__
 from relex_merge.checkpoints import locate
 from relex_merge.engine import plan
 from relex_merge.engine.architecture import architecture_of, read_config
@@ -25,9 +25,10 @@ from relex_merge.engine.spill import spilling
 from relex_merge.engine.stacks import adapters_of
 from relex_merge.errors import RelexError
 from relex_merge.hub.ranges import Connections
-from relex_merge.output import ModelOutput, shards_of
+from relex_merge.pipeline import companions
+from relex_merge.pipeline.model_output import ModelOutput, shards_of
+from relex_merge.pipeline.staging import Staging
 from relex_merge.recipe.load import Recipe
-from relex_merge.staging import Staging
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.weights.adapter import open_adapter
 from relex_merge.weights.adapter_config import read_adapter_config

@@ -8,18 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relex_merge import documents, job, through_mergekit
 from relex_merge.checkpoints.locate import Snapshot
-from relex_merge.companions import copy_companions
-from relex_merge.documents import whole
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
 from relex_merge.errors import RelexError
-from relex_merge.inspection import load_statistics
-from relex_merge.lora import forms
+from relex_merge.pipeline import documents, output_form, prepare, through_mergekit
+from relex_merge.pipeline.automatic import is_open, refuse_auto, refuse_to_stop, settle
+from relex_merge.pipeline.companions import copy_companions
+from relex_merge.pipeline.documents import whole
+from relex_merge.pipeline.inspection import load_statistics
+from relex_merge.pipeline.staging import Staging
 from relex_merge.recipe.load import Recipe, load_recipe
-from relex_merge.resolution import is_open, refuse_auto, refuse_to_stop, settle
-from relex_merge.staging import Staging
 from relex_merge.trajectory.backtests.results import Choice
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import SeriesStatistics
@@ -89,8 +88,8 @@ class Run:
             return self._by_mergekit(stage)
 
     def _by_engine(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
-        prepared = job.prepare(self.recipe, self.targets, self.options, self.stream)
-        form = forms.form_of(prepared, self.form, self.lora_rank)
+        prepared = prepare.prepare(self.recipe, self.targets, self.options, self.stream)
+        form = output_form.form_of(prepared, self.form, self.lora_rank)
         resources = available(self.options, self.memory_budget)
         known = None if self.reuse is None else load_statistics(Path(self.reuse))
         folders = [stage.content / name for name in self._names()]
@@ -98,13 +97,13 @@ class Run:
         with progress_bar(self.quiet) as progress:
             if is_open(prepared.plan):
                 if known is None:
-                    known = forms.examine(prepared, resources, progress)
+                    known = output_form.examine(prepared, resources, progress)
                 else:
-                    job.check_known(prepared, known)
+                    prepare.check_known(prepared, known)
                 prepared, choices = settle(prepared, known)
                 for choice in choices if not self.anyway else ():
                     refuse_to_stop(choice)
-            statistics, adapters = forms.compute(
+            statistics, adapters = output_form.compute(
                 prepared, form, stage, folders, resources, self.options, progress, known
             )
         reports = []
@@ -121,7 +120,7 @@ class Run:
                     statistics,
                     predictors,
                     prepared.snapshots,
-                    job.stored_dtype(prepared.plan),
+                    prepare.stored_dtype(prepared.plan),
                     prepared.config.architectures,
                     adapters[index] if adapters else None,
                     choices[index],
@@ -185,7 +184,7 @@ class Run:
         if adapter is not None:
             report["adapter"] = adapter
             where = "" if target is None else f"step {whole(target)}: "
-            for remark in forms.remarks(adapter):
+            for remark in output_form.remarks(adapter):
                 self.notify(where + remark)
         documents.write_documents(
             folder,

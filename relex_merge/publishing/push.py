@@ -23,13 +23,13 @@ from urllib.parse import quote
 
 import yaml
 
-from relex_merge.card import default_revision, format_step, loading_snippet
 from relex_merge.checkpoints.complete import REPORT, Finished, check_finished
 from relex_merge.errors import RelexError
 from relex_merge.hub.commit import MAIN, Target, commit_on_branch, heads, propose
 from relex_merge.hub.download import progress_bars
 from relex_merge.hub.errors import TOKEN_HELP, hub_errors, patiently
-from relex_merge.publishable import CARD, publishable
+from relex_merge.publishing.payload import CARD, publishable
+from relex_merge.report.model_card import default_revision, format_step, loading_snippet
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from relex_merge.checkpoints.locate import Snapshot
-from relex_merge.documents import RECIPE, REPORT, make_report
 from relex_merge.engine.plan import Settings
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import Pin
 from relex_merge.hub.references import hub_reference
-from relex_merge.job import Prepared, stored_dtype
+from relex_merge.pipeline.documents import RECIPE, REPORT, make_report
+from relex_merge.pipeline.prepare import Prepared, stored_dtype
 from relex_merge.recipe.load import Recipe, expand_braces, load_recipe
 from relex_merge.trajectory.backtests.resolve import resolve
 from relex_merge.trajectory.statistics import FILE_NAME, SeriesStatistics

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relex_merge.engine.stacks import adapters_of, factor_bytes, split, stack_bytes
-from relex_merge.forecast import size, table
-from relex_merge.job import schedule
-from relex_merge.lora.forms import Form, adapter_output_bytes
-from relex_merge.output import shards_of
+from relex_merge.pipeline.dry_run import size, table
+from relex_merge.pipeline.model_output import shards_of
+from relex_merge.pipeline.output_form import Form, adapter_output_bytes
+from relex_merge.pipeline.prepare import schedule
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
     from relex_merge.engine.resources import Resources
-    from relex_merge.job import Prepared
+    from relex_merge.pipeline.prepare import Prepared
 
 
 def describe(

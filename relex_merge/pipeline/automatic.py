@@ -13,7 +13,7 @@ from relex_merge.trajectory.backtests.results import Choice
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 if TYPE_CHECKING:
-    from relex_merge.job import Prepared
+    from relex_merge.pipeline.prepare import Prepared
 
 
 class StoppedError(RelexError):

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from relex_merge import job
 from relex_merge.checkpoints import locate
 from relex_merge.engine import kernels
 from relex_merge.engine.plan import ModelPlan
 from relex_merge.engine.stacks import READERS, adapters_of, read_stack, split
+from relex_merge.pipeline import prepare
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
     from relex_merge.engine.resources import Resources
-    from relex_merge.job import Prepared, Progress
-    from relex_merge.staging import Staging
+    from relex_merge.pipeline.prepare import Prepared, Progress
+    from relex_merge.pipeline.staging import Staging
 
 
 class CombinedSource(OnBase):
@@ -96,7 +96,7 @@ def compute(
     K = made.plan.T
     still = {n: TensorStatistics(np.eye(K), float("nan"), 0, d) for n, d in numel.items()}
     identity = SeriesStatistics(made.plan.steps, still, made.fingerprint())
-    job.compute(made, stage, folders, resources, options, progress, identity)
+    prepare.compute(made, stage, folders, resources, options, progress, identity)
 
 
 def _combined(prepared: Prepared, base: Source, known: SeriesStatistics) -> Prepared:
