@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from relex_merge._registration import register_with_mergekit
+from relex_merge._mergekit_hook import register_with_mergekit
 
 if TYPE_CHECKING:
     from relex_merge.api import extrapolate, inspect

@@ -284,7 +284,7 @@ def test_another_base_than_the_adapters_name_is_pointed_out(
 
 def test_help_is_fast_and_discovery_imports_nothing_heavy() -> None:
     code = (
-        "import sys, relex_merge.commands.recipe, relex_merge.discovery;"
+        "import sys, relex_merge.cli.recipe, relex_merge.discovery;"
         "heavy = {'torch', 'mergekit', 'transformers', 'huggingface_hub'} & set(sys.modules);"
         "assert not heavy, heavy"
     )

@@ -15,15 +15,15 @@ from relex_merge.errors import RelexError
 
 # name: (module that defines click command ``command``, one line of help)
 _COMMANDS = {
-    "run": ("relex_merge.commands.run", "Run a recipe: extrapolate, write, and maybe publish."),
-    "recipe": ("relex_merge.commands.recipe", "Write a recipe for a Hub repo or a folder."),
-    "inspect": ("relex_merge.commands.inspect", "The trust report, without writing a model."),
-    "push": ("relex_merge.commands.push", "Publish a finished output as a new Hub revision."),
+    "run": ("relex_merge.cli.run", "Run a recipe: extrapolate, write, and maybe publish."),
+    "recipe": ("relex_merge.cli.recipe", "Write a recipe for a Hub repo or a folder."),
+    "inspect": ("relex_merge.cli.inspect", "The trust report, without writing a model."),
+    "push": ("relex_merge.cli.push", "Publish a finished output as a new Hub revision."),
     "publish-series": (
-        "relex_merge.commands.publish_series",
+        "relex_merge.cli.publish_series",
         "Publish a local run: a Hub revision for each checkpoint.",
     ),
-    "demo": ("relex_merge.commands.demo", "The whole story on a laptop CPU, offline."),
+    "demo": ("relex_merge.cli.demo", "The whole story on a laptop CPU, offline."),
 }
 
 

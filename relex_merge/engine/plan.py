@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from relex_merge.errors import RelexError
-from relex_merge.method import is_observed, steps_in_order
+from relex_merge.merge_method import is_observed, steps_in_order
 from relex_merge.recipe.load import Recipe, as_number
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Predictor

@@ -21,9 +21,9 @@ from relex_merge.publishing.publisher import SeriesPublisher
 from relex_merge.publishing.revision_names import DEFAULT_FORMAT, RevisionFormat
 from relex_merge.training import settings
 from relex_merge.training.distributed import agree
-from relex_merge.training.folder import NAME, SeriesFolder
+from relex_merge.training.follow import Trajectory
+from relex_merge.training.series_folder import NAME, SeriesFolder
 from relex_merge.training.stopping import Figures, StopRule
-from relex_merge.training.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments

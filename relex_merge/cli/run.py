@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from mergekit.options import PrettyPrintHelp, add_merge_options
 
-from relex_merge.commands.options import SIZE, publishing_options
-from relex_merge.commands.verdict import ask
+from relex_merge.cli.confirm import ask
+from relex_merge.cli.options import SIZE, publishing_options
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -109,6 +109,6 @@ def command(
             "energy"
         )
     if push_to:
-        from relex_merge.commands.push import publish
+        from relex_merge.cli.push import publish
 
         publish(out, push_to, force=options["force"], quiet=merge_options.quiet, **publishing)

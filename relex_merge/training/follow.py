@@ -20,7 +20,7 @@ from relex_merge.hub.download import progress_bars
 from relex_merge.pipeline import output_form, prepare
 from relex_merge.pipeline.inspection import of_series
 from relex_merge.recipe.load import METHOD, load_recipe
-from relex_merge.training.folder import SeriesFolder
+from relex_merge.training.series_folder import SeriesFolder
 from relex_merge.training.stopping import Figures
 from relex_merge.trajectory.statistics import FILE_NAME, SeriesStatistics
 from relex_merge.weights.memory import Memory

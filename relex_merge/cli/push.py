@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from relex_merge.commands.options import publishing_options
+from relex_merge.cli.options import publishing_options
 
 
 @click.command("push")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from mergekit.options import PrettyPrintHelp, add_merge_options
 
-from relex_merge.commands.options import SIZE
+from relex_merge.cli.options import SIZE
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions

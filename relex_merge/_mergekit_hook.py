@@ -39,7 +39,7 @@ class _AfterMergekit(MetaPathFinder):
 
 
 def _register() -> None:
-    import relex_merge.method  # noqa: F401  # registers itself
+    import relex_merge.merge_method  # noqa: F401  # registers itself
 
 
 def register_with_mergekit() -> None:
