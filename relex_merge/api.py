@@ -7,12 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relex_merge.engine.factors import adapters_of
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
-from relex_merge.engine.stacks import adapters_of
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import progress_bars as hub_bars
-from relex_merge.pipeline import output_form, prepare
+from relex_merge.pipeline import dry_run, output_form, prepare
 from relex_merge.pipeline.automatic import is_open, refuse_auto
 from relex_merge.pipeline.inspection import Inspection, of_output, of_series, with_holdout
 from relex_merge.pipeline.run import Notify, Result, Run, progress_bar
@@ -147,7 +147,7 @@ def forecast(
     """
     from mergekit.options import MergeOptions
 
-    from relex_merge.pipeline import dry_run_adapters as lora_forecast
+    pass
     from relex_merge.pipeline.dry_run import describe
 
     check_free(Path(out), force)
@@ -167,7 +167,7 @@ def forecast(
     known = reuse is not None
     if adapters_of(prepared.plan) or form == "adapter":
         written = output_form.form_of(prepared, form, lora_rank)
-        text = lora_forecast.describe(prepared, written, resources, Path(out), options)
+        text = dry_run.describe_adapters(prepared, written, resources, Path(out), options)
     else:
         cached = stream is False
         text = describe(prepared, resources, Path(out), options, reused=known, cached=cached)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class RelexError(Exception):
     """A fault that the user can act on.
@@ -11,3 +15,15 @@ class RelexError(Exception):
     """
 
     exit_code = 1
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a failed write to ``path`` into a RelexError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise RelexError(
+            f"cannot write {path}: {error.strerror or error}; free some room or choose another "
+            "place for OUT"
+        ) from error

@@ -24,10 +24,10 @@ from mergekit.merge_methods import (
     register,
 )
 
-from relex_merge.checkpoints.steps import step_of
 from relex_merge.engine import kernels
 from relex_merge.errors import RelexError
-from relex_merge.recipe.load import METHOD, ROLES
+from relex_merge.recipe.listed import is_observed, steps_in_order
+from relex_merge.recipe.names import METHOD
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.predictors import AUTO
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
@@ -46,37 +46,6 @@ def recording() -> Iterator[dict[str, tuple[TensorStatistics, Predictor]]]:
         yield record
     finally:
         _records.remove(record)
-
-
-def steps_in_order(labels: Sequence[str], given: Sequence[float | None]) -> list[tuple[float, int]]:
-    """(step, position) of every checkpoint, ascending; steps not given are read from the labels.
-
-    Raises RelexError when a step cannot be inferred, is negative, or occurs twice.
-    """
-    steps: dict[float, int] = {}
-    for position, (label, step) in enumerate(zip(labels, given, strict=True)):
-        found = step_of(label) if step is None else step
-        if found is None:
-            raise RelexError(
-                f"cannot tell the step of {label}; say it in the recipe, with parameters: "
-                "{step: N} under that model"
-            )
-        if not (found >= 0 and np.isfinite(found)):
-            raise RelexError(f"{label}: step {found:g}; steps are numbers ≥ 0")
-        if found in steps:
-            raise RelexError(
-                f"{labels[steps[found]]} and {label} have the same step {found:g}; drop one, or "
-                "correct it with parameters: {step: N}"
-            )
-        steps[float(found)] = position
-    return sorted(steps.items())
-
-
-def is_observed(role: object, label: str) -> bool:
-    """Whether a checkpoint of this role enters the fit. Raises RelexError for an unknown role."""
-    if role not in (None, *ROLES):
-        raise RelexError(f"{label}: role is {role!r}; it can be {' or '.join(ROLES)}")
-    return role != "holdout"
 
 
 def first_non_finite(rows: Sequence[torch.Tensor], labels: Sequence[str]) -> str | None:

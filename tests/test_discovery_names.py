@@ -14,7 +14,7 @@ from relex_merge.checkpoints.observe import select
 from relex_merge.checkpoints.series import Checkpoint
 from relex_merge.checkpoints.steps import step_of
 from relex_merge.errors import RelexError
-from relex_merge.recipe.load import expand_braces
+from relex_merge.recipe.braces import expand_braces
 from relex_merge.recipe.write import compact, entries
 
 TEN = list(range(10, 101, 10))

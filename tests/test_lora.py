@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import relex_merge
 from relex_merge.api import examine
 from relex_merge.engine import factors as gram_module
-from relex_merge.engine.stacks import adapters_of
+from relex_merge.engine.factors import adapters_of
 from tests.adapters import Adapters, change, deltas, extrapolated, farthest, make_adapters, merged
 from tests.reference import naive_relex
 

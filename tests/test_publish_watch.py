@@ -16,7 +16,7 @@ import pytest
 
 from relex_merge.errors import RelexError
 from relex_merge.publishing.publish_series import SeriesResult, publish_series
-from relex_merge.publishing.stillness import Stillness
+from relex_merge.publishing.readiness import Stillness
 from tests.hub import Fault, Hub
 from tests.hub.access import Token
 from tests.local_runs import make_run

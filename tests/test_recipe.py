@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from mergekit.config import MergeConfiguration
 
 from relex_merge.errors import RelexError
-from relex_merge.recipe.load import expand_braces, load_recipe
+from relex_merge.recipe.braces import expand_braces
+from relex_merge.recipe.load import load_recipe
 from tests.models import write_recipe
 
 MODELS = ["org/run@step_1", "org/run@step_2"]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from mergekit.config import MergeConfiguration
 
-from relex_merge.merge_method import steps_in_order
+from relex_merge.recipe.listed import steps_in_order
 from relex_merge.recipe.load import Recipe, load_recipe
 
 FOLDER = Path(__file__).parent.parent / "recipes"

@@ -14,8 +14,7 @@ import pytest
 from relex_merge.errors import RelexError
 from relex_merge.report import render_table, save_html, save_plot
 from relex_merge.report.html import render_html
-from relex_merge.report.maps import table_of
-from relex_merge.report.plot import draw
+from relex_merge.report.plot import draw, table_of
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from tests.report_cases import make, report_of

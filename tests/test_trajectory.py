@@ -178,12 +178,12 @@ def test_the_order_of_the_checkpoints_does_not_matter(
     G = M @ M.T
     P = G[np.ix_(order, order)]
 
-    def figures(gram: Array, s: Array) -> list[float]:
-        series = gram.spectrum(gram).coefficients()[:, 0]
+    def figures(G: Array, s: Array) -> list[float]:
+        series = gram.spectrum(G).coefficients()[:, 0]
         fit = gram.fit(series, s, target, degree=degree, window=window)
-        skill = gram.backtest_skill(gram, s, 1.7, degree=degree)
-        path = gram.path_length(gram, s)
-        return [fit.r2, fit.predicted, path, gram.straightness(gram, s), skill]
+        skill = gram.backtest_skill(G, s, 1.7, degree=degree)
+        path = gram.path_length(G, s)
+        return [fit.r2, fit.predicted, path, gram.straightness(G, s), skill]
 
     np.testing.assert_allclose(
         relex(M[order], steps[order], target, rank, degree, window),

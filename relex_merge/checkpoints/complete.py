@@ -7,16 +7,31 @@ as long as its own header says. That is decided from headers and file sizes; no 
 from __future__ import annotations
 
 import json
+import math
 import re
 import zipfile
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from relex_merge.checkpoints.configs import config_name, read_json
+from relex_merge.checkpoints.files import (
+    CHAT_TEMPLATE,
+    CONFIG,
+    GENERATION,
+    GRAM,
+    INDEXES,
+    PROCESSOR,
+    REPORT,
+    TOKENIZER,
+    Weights,
+    weights_among,
+)
 from relex_merge.errors import RelexError
-from relex_merge.trajectory.statistics import FILE_NAME
 
-REPORT = "relex_report.json"
 _CONFIGS = ("config.json", "adapter_config.json")
 _WEIGHTS = (".safetensors", ".bin")
 _INDEX = (".safetensors.index.json", ".bin.index.json")
@@ -64,7 +79,7 @@ def check_finished(folder: Path) -> Finished:
     for name in configs:
         _json_object(folder / name)
     weights = [name for name in files if name.endswith(_WEIGHTS)]
-    if not {*weights} - {FILE_NAME}:
+    if not {*weights} - {GRAM}:
         raise RelexError(f"{folder} holds no weights (.safetensors); run the recipe again")
     tensors = {name: _tensor_names(folder / name) for name in weights}
     indexed = {
@@ -146,3 +161,122 @@ def _check_index(folder: Path, index: str, tensors: dict[str, set[str] | None]) 
             )
         shards.add(name)
     return shards
+
+
+_SHARD_OF = re.compile(r".+-\d+-of-(\d+)\.(safetensors|bin)")
+
+
+def missing_part(folder: Path, weights: Weights) -> str | None:
+    """What a checkpoint lacks, or None when it is whole.
+
+    Whole means: no temporary file, a configuration, JSON files that parse, every safetensors file
+    as long as its header says, every ``.bin`` with the directory at its end, and of shards all that
+    the index names, with the index.
+    """
+    names = names_of(folder, weights)
+    temporary = [p.name for p in folder.iterdir() if p.is_file() and TEMPORARY.fullmatch(p.name)]
+    if temporary:
+        return f"{temporary[0]} is a file that is being written"
+    if config_name(weights.kind) not in names:
+        return f"it has no {config_name(weights.kind)}"
+    for name in names:
+        if name.endswith(".json") and not _parses(folder / name):
+            return f"{name} is no whole JSON file"
+    return _missing_shard(folder, weights, names) or _broken(folder, weights)
+
+
+def _parses(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
+def _missing_shard(folder: Path, weights: Weights, names: tuple[str, ...]) -> str | None:
+    """transformers writes the index after the shards, other writers before them."""
+    index = next((name for name in INDEXES if name in names), None)
+    if index is not None:
+        places = json.loads((folder / index).read_text(encoding="utf-8")).get("weight_map") or {}
+        missing = sorted({str(file) for file in places.values()} - set(weights.files))
+        return f"{missing[0]} is not there, which {index} names" if missing else None
+    shard = next((match for file in weights.files if (match := _SHARD_OF.fullmatch(file))), None)
+    if shard and int(shard[1]) > 1:
+        return f"{shard[0]} is a shard, and there is no index"
+    return None
+
+
+def _broken(folder: Path, weights: Weights) -> str | None:
+    try:
+        dtype_of(folder, weights.files)
+    except BrokenWeightsError as error:
+        return str(error)
+    for file in weights.files:
+        if file.endswith(".bin") and not zipfile.is_zipfile(folder / file):
+            return f"{file} is not whole"
+    return None
+
+
+class BrokenWeightsError(Exception):
+    """A file is not a whole safetensors file; the message says which."""
+
+
+def dtype_of(folder: Path, files: Sequence[str]) -> str | None:
+    """The dtype of most numbers, as safetensors spells it (BF16); None for ``.bin`` files.
+
+    Raises BrokenWeightsError for a file that is still being written, or broken.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    numbers: Counter[str] = Counter()
+    for file in files:
+        if not file.endswith(".safetensors"):
+            continue
+        try:
+            with safe_open(folder / file, framework="numpy") as tensors:
+                for name in tensors.keys():  # noqa: SIM118  # no mapping
+                    tensor = tensors.get_slice(name)
+                    numbers[tensor.get_dtype()] += math.prod(tensor.get_shape())
+        except (SafetensorError, OSError) as error:
+            raise BrokenWeightsError(f"{file} is not whole ({error})") from error
+    return numbers.most_common(1)[0][0] if numbers else None
+
+
+_TOKENIZERS = (*TOKENIZER, "*.model", "*.tiktoken", "*.spm", "vocab.*", "tekken.json", "bpe.codes")
+
+
+_TEMPLATES = "additional_chat_templates"  # transformers' folder of named chat templates
+
+
+_OTHER = (*CHAT_TEMPLATE, *PROCESSOR, *GENERATION)
+
+
+_NOT_THE_MODELS = "zero_to_fp32.py"  # DeepSpeed's, beside the code of a model
+
+
+def weights_of(folder: Path) -> Weights:
+    """The weights of a checkpoint. Raises RelexError when it has none."""
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    weights = weights_among(names)
+    if weights is None:
+        raise RelexError(
+            f"{folder} holds no weights (model.safetensors, its shards, pytorch_model.bin or an "
+            "adapter); remove the folder, or leave the step out with --observe"
+        )
+    return weights
+
+
+def names_of(folder: Path, weights: Weights) -> tuple[str, ...]:
+    """The files that are published, relative to ``folder`` with "/" between the parts."""
+    config = config_name(weights.kind)
+    index = INDEXES[0] if weights.files[0].endswith(".safetensors") else INDEXES[1]
+    wanted = (config, *_TOKENIZERS, *_OTHER, *((index,) if weights.kind == "model" else ()))
+    code = config == CONFIG and "auto_map" in read_json(folder / config)
+    names = set(weights.files)
+    for path in folder.iterdir():
+        own_code = code and path.suffix == ".py" and path.name != _NOT_THE_MODELS
+        if path.is_file() and (own_code or any(fnmatchcase(path.name, w) for w in wanted)):
+            names.add(path.name)
+    if (folder / _TEMPLATES).is_dir():
+        names |= {f"{_TEMPLATES}/{p.name}" for p in (folder / _TEMPLATES).glob("*.jinja")}
+    return tuple(sorted(names))

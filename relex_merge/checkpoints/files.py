@@ -10,11 +10,39 @@ from relex_merge.checkpoints.series import Kind
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
-_ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 _PICKLES = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _FSDP = re.compile(r"model_world_size_\d+_rank_\d+\.pt")
+
+# What this package writes beside the weights.
+REPORT = "relex_report.json"
+RECIPE = "mergekit_config.yml"
+CARD = "README.md"
+FIGURE = "relex_report.png"
+GRAM = "relex_gram.safetensors"
+
+# What transformers writes beside the weights.
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+)
+VOCABULARY = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+CHAT_TEMPLATE = ("chat_template.jinja", "chat_template.json")
+PROCESSOR = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
+GENERATION = ("generation_config.json",)
 
 
 @dataclass(frozen=True)
@@ -33,7 +61,7 @@ def weights_among(names: Iterable[str]) -> Weights | None:
         if files:
             return Weights("model", files)
     if ADAPTER_CONFIG in names:
-        for name in _ADAPTER:
+        for name in ADAPTER_WEIGHTS:
             if name in names:
                 return Weights("adapter", (name,))
     if INDEXES[0] in names:  # shards may have any name
@@ -51,3 +79,4 @@ def is_model_folder(names: Iterable[str]) -> bool:
 def has_fsdp_shards(names: Iterable[str]) -> bool:
     """Whether verl has saved a model in the shards of its ranks here."""
     return any(_FSDP.fullmatch(name) for name in names)
+

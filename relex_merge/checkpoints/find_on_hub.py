@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING
 
 from relex_merge.checkpoints import configs
 from relex_merge.checkpoints.base_model import or_step_zero, propose
-from relex_merge.checkpoints.commits import from_commits
 from relex_merge.checkpoints.details import Detail, card_of, detail_of, json_of
 from relex_merge.checkpoints.find_local import TRAINER_STATE
 from relex_merge.checkpoints.grouping import choose, grouped
+from relex_merge.checkpoints.hub_layouts import (
+    OUR_OUTPUTS,
+    Subfolders,
+    from_commits,
+    from_refs,
+    from_subfolders,
+)
 from relex_merge.checkpoints.names import compile_pattern
-from relex_merge.checkpoints.refs import OUR_OUTPUTS, from_refs
 from relex_merge.checkpoints.series import NothingFoundError, Series
-from relex_merge.checkpoints.subfolders import Subfolders, from_subfolders
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import reading
 from relex_merge.hub.errors import patiently

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from relex_merge.checkpoints.complete import BrokenWeightsError, dtype_of
 from relex_merge.checkpoints.configs import read_json
 from relex_merge.checkpoints.files import (
     INDEXES,
@@ -15,7 +16,6 @@ from relex_merge.checkpoints.files import (
     is_model_folder,
     weights_among,
 )
-from relex_merge.checkpoints.tensors import BrokenWeightsError, dtype_of
 
 _DEEPEST = 6  # folders, as in checkpoints/project/run/global_step_1/actor/huggingface
 # What trainers keep beside the policy: no part of its series unless a pattern asks for it.

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from relex_merge.checkpoints.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from relex_merge.errors import RelexError
 from relex_merge.hub import download
 from relex_merge.hub.references import HubReference, hub_reference, may_be_on_hub, no_such
-from relex_merge.weights.source import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -7,12 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from relex_merge.checkpoints.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, REPORT
 from relex_merge.demo.model import load_model
 from relex_merge.demo.session import Session
 from relex_merge.demo.settings import Lora
-from relex_merge.pipeline.documents import REPORT
-from relex_merge.weights.source import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from relex_merge.weights.writer import disk_errors
+from relex_merge.errors import disk_errors
 
 
 def load_policy(session: Session, folder: Path, *, trainable: bool = False) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relex_merge.demo.settings import Pretraining
-from relex_merge.weights.writer import disk_errors
+from relex_merge.errors import disk_errors
 
 if TYPE_CHECKING:
     import torch

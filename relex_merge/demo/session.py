@@ -15,8 +15,7 @@ from pathlib import Path
 from relex_merge.checkpoints.steps import step_of
 from relex_merge.demo.grpo import TrainerState
 from relex_merge.demo.settings import Settings
-from relex_merge.errors import RelexError
-from relex_merge.weights.writer import disk_errors
+from relex_merge.errors import RelexError, disk_errors
 
 STATE = ".demo-state.pt"
 OURS = ("base", "series", "relex", "two-point", "auto", "trust-report")

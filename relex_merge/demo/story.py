@@ -23,9 +23,9 @@ from relex_merge.demo.session import Session
 from relex_merge.demo.table import DemoResult, Row, render
 from relex_merge.demo.tasks import load_task, split_prompts
 from relex_merge.demo.training import train
+from relex_merge.errors import disk_errors
 from relex_merge.pipeline.run import Result
 from relex_merge.report import render_table, save_html
-from relex_merge.weights.writer import disk_errors
 
 BEYOND = 2
 """The row "RELEX beyond" is at this many lengths of the full run."""

@@ -16,23 +16,24 @@ depend on threads, budget or luck. The first error stops everything.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
 from relex_merge.engine import kernels, rows
 from relex_merge.engine.buffers import Buffer, BufferPool
 from relex_merge.engine.plan import ModelPlan
-from relex_merge.engine.schedule import Piece, Schedule, Segment
+from relex_merge.engine.resources import Resources
+from relex_merge.engine.schedule import Piece, Schedule, Segment, make_schedule
 from relex_merge.engine.solving import Task, TensorSolver
+from relex_merge.engine.threads import single_threaded
 from relex_merge.errors import RelexError
-from relex_merge.trajectory.statistics import TensorStatistics
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.weights.source import Read
 
 R = TypeVar("R")
@@ -329,17 +330,79 @@ class _Countdown:
             self._then()
 
 
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """Each worker computes on one core: the engine's parallelism is over spans.
+# Given the bytes to read, returns what is called with the bytes of each read.
+Progress: TypeAlias = Callable[[int], Callable[[int], None]]
 
-    torch has its own switch; numpy's BLAS, which solves the T × T problems, would otherwise spin on
-    every core for each of them.
+
+def schedule_for(
+    plan: ModelPlan,
+    tensors: Sequence[int],
+    resources: Resources,
+    *,
+    gram: bool = True,
+    combine: bool = True,
+    remote: bool | None = None,
+) -> Schedule:
+    """Cut the work on some tensors into pieces that fit this machine.
+
+    Args:
+        plan: what is made from what.
+        tensors: indices into ``plan.tensors``.
+        resources: memory, workers and device.
+        gram: whether G is formed.
+        combine: whether Σ_t w_t δ_t is written.
+        remote: whether reads are to be cut for a network; by default, when a source is remote.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(limits=1, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    if remote is None:
+        remote = any(source.remote for source in plan.sources)
+    return make_schedule(
+        plan,
+        tensors,
+        resources.budget,
+        span=resources.span(plan.T),
+        piece_bytes=resources.piece_bytes(remote),
+        ahead=resources.ahead,
+        gram=gram,
+        combine=combine,
+    )
+
+
+class Collected:
+    """A sink that keeps the statistics; ``onward`` takes the bytes, where any are written."""
+
+    def __init__(self, onward: Sink | None = None) -> None:
+        self.statistics: dict[int, TensorStatistics] = {}
+        self._onward = onward
+
+    def write(self, target: int, tensor: int, start: int, data: memoryview) -> None:
+        """Never called where the schedule combines nothing."""
+        assert self._onward is not None
+        self._onward.write(target, tensor, start, data)
+
+    def finished(self, tensor: int, statistics: TensorStatistics | None) -> None:
+        """Keep what is known of a tensor."""
+        if statistics is not None:
+            self.statistics[tensor] = statistics
+        if self._onward is not None:
+            self._onward.finished(tensor, statistics)
+
+
+def run_engine(
+    plan: ModelPlan,
+    pieces: Schedule,
+    sink: Sink,
+    resources: Resources,
+    progress: Progress,
+    known: SeriesStatistics | None,
+) -> None:
+    """One run of the engine with what this machine can spare."""
+    Engine(
+        plan,
+        pieces,
+        sink,
+        span=resources.span(plan.T),
+        device=resources.device,
+        workers=resources.workers,
+        progress=progress(pieces.read_bytes),
+        known=known.tensors if known else None,
+    ).run()

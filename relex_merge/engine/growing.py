@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 
 from relex_merge.engine import kernels
-from relex_merge.engine.engine import single_threaded
 from relex_merge.engine.plan import ModelPlan, TensorPlan
+from relex_merge.engine.threads import single_threaded
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.weights.memory import Memory, Numbers

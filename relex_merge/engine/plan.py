@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from relex_merge.errors import RelexError
-from relex_merge.merge_method import is_observed, steps_in_order
-from relex_merge.recipe.load import Recipe, as_number
+from relex_merge.recipe.load import Recipe
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.weights.source import EXTRAPOLATED, Source, TensorInfo
@@ -94,50 +93,6 @@ def refuse_other_machinery(recipe: Recipe, options: MergeOptions) -> None:
     for name, wanted in wants.items():
         if wanted:
             raise NeedsMergekit(name)
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A checkpoint as a recipe lists it. observed: it enters the fit; else it is held out.
-
-    reference: what is read; of ``base+adapter`` the adapter.
-    """
-
-    reference: str
-    step: float
-    observed: bool = True
-
-
-def listed_checkpoints(recipe: Recipe) -> list[Listed]:
-    """The checkpoints of a recipe in the order of their steps.
-
-    The base, should it be listed among the models as mergekit allows, is left out. Raises
-    RelexError for steps that cannot be told, or occur twice, and for unknown roles.
-    """
-    base = recipe.config.base_model
-    entries = [entry for entry in recipe.config.models or [] if entry.model != base]
-    labels = [str(entry.model) for entry in entries]
-    own = [entry.parameters or {} for entry in entries]
-    given = [_number(p.get("step"), label) for p, label in zip(own, labels, strict=True)]
-    observed = [is_observed(p.get("role"), label) for p, label in zip(own, labels, strict=True)]
-    read = [str(entry.model.lora or entry.model) for entry in entries]
-    for entry in entries:
-        if entry.model.lora and base and entry.model.model != base.model:
-            raise RelexError(
-                f"{entry.model} is an adapter on {entry.model.model}, but the recipe's base_model "
-                f"is {base}; a series has one base"
-            )
-    return [Listed(read[i], s, observed[i]) for s, i in steps_in_order(labels, given)]
-
-
-def _number(value: Any, label: str) -> float | None:
-    """A step as the recipe has it. YAML's true and false are no numbers."""
-    if value is None:
-        return None
-    number = None if isinstance(value, bool) else as_number(value)
-    if number is None:
-        raise RelexError(f"{label}: step is {value!r}, which is not a number")
-    return number
 
 
 def make_plan(

@@ -30,6 +30,7 @@ class SpillingSource(Source):
         self.label = source.label
         self.tensors = source.tensors
         self.parallel_reads = source.parallel_reads
+        self.remote = source.remote
         self._source = source
         self._names = names
         self._folder = folder
@@ -93,22 +94,31 @@ class SpillingSource(Source):
         self._source.stop()
 
 
-@contextmanager
-def spilling(
-    plan: ModelPlan, schedule: Schedule, streamed: Sequence[bool], folder: Path
-) -> Iterator[ModelPlan]:
-    """The plan with sources that keep in ``folder`` what would cross the network twice.
+def scratch_bytes(plan: ModelPlan, schedule: Schedule) -> int:
+    """Return the bytes of the largest tensor that is read twice, in all remote sources together."""
+    remote = [i for i, source in enumerate(plan.sources) if source.remote]
+    return max(
+        (
+            sum(plan.sources[i].tensors[plan.tensors[tensor].stored[i]].nbytes for i in remote)
+            for tensor in schedule.twice
+        ),
+        default=0,
+    )
 
-    streamed: for each source whether its bytes come from the Hub. The folder is made when needed,
-    and gone in the end.
+
+@contextmanager
+def spilling(plan: ModelPlan, schedule: Schedule, folder: Path) -> Iterator[ModelPlan]:
+    """Yield the plan with remote sources that keep in ``folder`` what they would fetch twice.
+
+    The folder is made when needed, and gone in the end.
     """
-    if not schedule.twice or not any(streamed):
+    if not scratch_bytes(plan, schedule):
         yield plan
         return
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     sources = []
     for row, source in enumerate(plan.sources):
-        if streamed[row]:
+        if source.remote:
             names = frozenset(plan.tensors[i].stored[row] for i in schedule.twice)
             own = folder / f"{row}"
             own.mkdir(parents=True)

@@ -183,3 +183,64 @@ def _operations(
     there = patiently(lambda: api.list_repo_files(repo, revision=target.parent))
     stale = [CommitOperationDelete(name, is_folder=False) for name in there if name not in kept]
     return [*stale, *additions]
+
+
+# A .gitignore of the repo must not take files out of the model; it goes with the other files.
+_IGNORE_NOTHING = "# every file of the output is part of the model\n"
+
+
+def ensure_repo(api: HfApi, repo: str, private: bool) -> None:
+    """Creates ``repo`` if there is none.
+
+    Raises:
+        RelexError: it has no namespace, or is public although ``private`` is asked for.
+    """
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+    )
+
+    if "/" not in repo:
+        raise RelexError(f"{repo!r} lacks the user or organization; write namespace/{repo}")
+    try:
+        info = patiently(lambda: api.model_info(repo))
+    except GatedRepoError:
+        raise
+    except RepositoryNotFoundError:
+        # None leaves it to the namespace's own default, which may be private as well
+        patiently(lambda: api.create_repo(repo, private=private or None, exist_ok=True))
+        return
+    if private and not info.private:
+        raise RelexError(
+            f"{repo} is a public repo, so a private push to it is not possible; make it private "
+            "in its settings, or choose another repo"
+        )
+
+
+def upload(
+    api: HfApi,
+    repo: str,
+    target: Target,
+    additions: Sequence[CommitOperationAdd],
+    create_pr: bool = False,
+) -> None:
+    """Uploads the large files among ``additions``; none of them twice.
+
+    Raises:
+        RelexError: the revision that they go to has changed meanwhile.
+    """
+    # The answers say which files the revision holds already, and the commit leaves those out: so
+    # they must be about the branch that the commit is made on, and still be true by then.
+    api.preupload_lfs_files(
+        repo,
+        additions,
+        revision=target.start,
+        create_pr=create_pr,
+        free_memory=False,
+        gitignore_content=_IGNORE_NOTHING,
+    )
+    if heads(api, repo)[0].get(target.start) != target.parent:
+        raise RelexError(
+            f"{repo}: {target.start} was changed by somebody else during the upload; repeat the "
+            "command, files that were uploaded are not sent again"
+        )

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from relex_merge.errors import RelexError
-from relex_merge.report.local_paths import blank_tokens
 
 T = TypeVar("T")
 
@@ -169,3 +168,11 @@ def _explain_status(error: BaseException, not_found: bool) -> str:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+_TOKEN = re.compile(r"(?<![A-Za-z0-9_])(?:hf|api_org)_[A-Za-z0-9]{16,}")
+
+
+def blank_tokens(text: str) -> str:
+    """``text`` without access tokens of the Hub."""
+    return _TOKEN.sub("hf_***", text)

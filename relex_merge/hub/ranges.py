@@ -28,8 +28,7 @@ from urllib.parse import urlsplit
 
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import Pin
-from relex_merge.hub.errors import TOKEN_HELP, http_error, patiently, status_of
-from relex_merge.report.local_paths import blank_tokens
+from relex_merge.hub.errors import TOKEN_HELP, blank_tokens, http_error, patiently, status_of
 
 T = TypeVar("T")
 

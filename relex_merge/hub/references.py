@@ -6,6 +6,7 @@ reference as it parses any other, but reads only the top of a repo.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from relex_merge.errors import RelexError
@@ -49,3 +50,35 @@ def may_be_on_hub(path: str) -> bool:
     """Whether a path (without revision) that is no local folder can be meant for the Hub."""
     parts = path.rstrip("/").split("/")
     return path[:1] not in (".", "/", "~") and not {"", ".", ".."} & set(parts)
+
+
+HUB = "https://huggingface.co"
+
+
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?", re.ASCII)
+
+
+def hub_id(reference: str) -> str | None:
+    """Repo id in a reference such as ``org/name/folder@revision``, or None for a local folder."""
+    repo = hub_reference(re.split(r"[@+]", reference, maxsplit=1)[0]).repo
+    return repo if _REPO_ID.fullmatch(repo) and not is_local_path(reference) else None
+
+
+# What git and the Hub allow in the name of a branch; 40 hex digits would be taken for a commit.
+BRANCH = re.compile(
+    r"(?!refs/)(?![0-9a-f]{40}$)(?!.*(?:\.\.|//|\.lock$|/$|\.$))[A-Za-z0-9][\w./+=@%-]*"
+)
+
+
+_HOME = r"~(?:[A-Za-z_][\w.-]*)?"  # "~75/500" is a ratio, not a home
+
+
+_START = rf"(?:file:/|{_HOME}[\\/]|/|[A-Za-z]:[\\/]|\\\\)"
+
+
+_WHOLE = re.compile(rf"{_START}[^\n]+")
+
+
+def is_local_path(text: str) -> bool:
+    """Whether the whole of ``text`` is an absolute path below a root, a home or a drive."""
+    return _WHOLE.fullmatch(text) is not None

@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 
+from relex_merge.checkpoints.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from relex_merge.engine.truncated_svd import Truncated
+from relex_merge.errors import disk_errors
 from relex_merge.weights.adapter import PREFIX
-from relex_merge.weights.source import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TensorInfo
-from relex_merge.weights.writer import ShardFile, disk_errors, layout
+from relex_merge.weights.source import TensorInfo
+from relex_merge.weights.writer import ShardFile, layout
 
 DISCARDED = 0.01  # share of the energy whose loss deserves a warning
 

@@ -13,20 +13,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from relex_merge.engine import kernels
-from relex_merge.engine.engine import single_threaded
-from relex_merge.engine.factors import Stack, gram
-from relex_merge.engine.stacks import READERS, adapters_of, factor_bytes, read_stack, split
+from relex_merge.engine import engine, kernels
+from relex_merge.engine.factors import (
+    READERS,
+    Stack,
+    adapters_of,
+    factor_bytes,
+    gram,
+    read_stack,
+    split,
+)
+from relex_merge.engine.threads import single_threaded
 from relex_merge.engine.truncated_svd import truncate_product
 from relex_merge.errors import RelexError
-from relex_merge.pipeline import prepare
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 if TYPE_CHECKING:
+    from relex_merge.engine.engine import Progress
     from relex_merge.engine.resources import Resources
     from relex_merge.pipeline.adapter_output import AdapterOutput
-    from relex_merge.pipeline.prepare import Prepared, Progress
+    from relex_merge.pipeline.prepare import Prepared
 
 
 def examine(prepared: Prepared, resources: Resources, progress: Progress) -> SeriesStatistics:
@@ -59,8 +66,8 @@ class _Run:
         adapters = adapters_of(plan)
         factored, whole = split(plan, adapters)
         index_of = {plan.tensors[i].stored[0]: i for i in factored}
-        pieces = prepare.schedule(
-            self.prepared,
+        pieces = engine.schedule_for(
+            plan,
             whole,
             self.resources,
             gram=known is None,
@@ -79,8 +86,8 @@ class _Run:
                 self._write(index, stack, found[own].gram)
 
         self._each(work, index_of)
-        sink = prepare.Collected(self.output)
-        prepare.run_engine(self.prepared, pieces, sink, self.resources, lambda _: report, known)
+        sink = engine.Collected(self.output)
+        engine.run_engine(plan, pieces, sink, self.resources, lambda _: report, known)
         found |= {plan.tensors[i].name: s for i, s in sink.statistics.items()}
         names = [tensor.name for tensor in plan.tensors if tensor.name in found]
         ordered = {name: found[name] for name in names}

@@ -18,9 +18,9 @@ import torch
 
 from relex_merge.checkpoints import locate
 from relex_merge.engine import kernels
+from relex_merge.engine.factors import READERS, adapters_of, read_stack, split
 from relex_merge.engine.plan import ModelPlan
-from relex_merge.engine.stacks import READERS, adapters_of, read_stack, split
-from relex_merge.pipeline import prepare
+from relex_merge.pipeline import models_to_model
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
@@ -30,8 +30,9 @@ from relex_merge.weights.source import Read, Source, open_folder, read_numbers
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
+    from relex_merge.engine.engine import Progress
     from relex_merge.engine.resources import Resources
-    from relex_merge.pipeline.prepare import Prepared, Progress
+    from relex_merge.pipeline.prepare import Prepared
     from relex_merge.pipeline.staging import Staging
 
 
@@ -96,7 +97,7 @@ def compute(
     K = made.plan.T
     still = {n: TensorStatistics(np.eye(K), float("nan"), 0, d) for n, d in numel.items()}
     identity = SeriesStatistics(made.plan.steps, still, made.fingerprint())
-    prepare.compute(made, stage, folders, resources, options, progress, identity)
+    models_to_model.compute(made, stage, folders, resources, options, progress, identity)
 
 
 def _combined(prepared: Prepared, base: Source, known: SeriesStatistics) -> Prepared:

@@ -13,27 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from relex_merge.weights.writer import disk_errors
-
-TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "spiece.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
+from relex_merge.checkpoints.files import (
+    CHAT_TEMPLATE,
+    GENERATION,
+    PROCESSOR,
+    TOKENIZER,
+    VOCABULARY,
 )
-VOCABULARY = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
-CHAT_TEMPLATE = ("chat_template.jinja", "chat_template.json")
-PROCESSOR = (
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
-)
-GENERATION = ("generation_config.json",)
+from relex_merge.errors import disk_errors
 
 
 def write_config(config: Any, folder: Path, dtype: str) -> None:

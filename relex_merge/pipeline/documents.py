@@ -10,18 +10,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from relex_merge.checkpoints.files import CARD, FIGURE, GRAM, RECIPE, REPORT
 from relex_merge.checkpoints.locate import Snapshot
-from relex_merge.recipe.load import METHOD, Recipe
+from relex_merge.errors import disk_errors
+from relex_merge.formatting import whole
+from relex_merge.recipe.load import Recipe
+from relex_merge.recipe.names import METHOD
 from relex_merge.report import build_report, model_card, save_plot
 from relex_merge.trajectory.backtests.results import STAY, Choice
 from relex_merge.trajectory.parameters import Predictor
-from relex_merge.trajectory.statistics import FILE_NAME, SeriesStatistics
-from relex_merge.weights.writer import disk_errors
+from relex_merge.trajectory.statistics import SeriesStatistics
 
-REPORT = "relex_report.json"
-RECIPE = "mergekit_config.yml"
-CARD = "README.md"
-FIGURE = "relex_report.png"
 _PACKAGES = ("relex-merge", "mergekit", "torch", "transformers", "safetensors", "huggingface_hub")
 
 
@@ -63,11 +62,6 @@ def make_report(
     return report if choice is None else {**report, "choice": choice.as_json()}
 
 
-def whole(number: float) -> float | int:
-    """A step number as people write it: 75, not 75.0."""
-    return int(number) if float(number).is_integer() else float(number)
-
-
 def write_documents(
     folder: Path,
     recipe: Recipe,
@@ -86,7 +80,7 @@ def write_documents(
     with disk_errors(folder):
         (folder / RECIPE).write_text(text, encoding="utf-8")
         (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        statistics.save(folder / FILE_NAME)
+        statistics.save(folder / GRAM)
         if figure:
             save_plot(report, statistics, folder / FIGURE)
         if write_card:

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relex_merge.checkpoints.files import GRAM, RECIPE, REPORT
 from relex_merge.checkpoints.locate import Snapshot
 from relex_merge.engine.plan import Settings
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import Pin
 from relex_merge.hub.references import hub_reference
-from relex_merge.pipeline.documents import RECIPE, REPORT, make_report
-from relex_merge.pipeline.prepare import Prepared, stored_dtype
-from relex_merge.recipe.load import Recipe, expand_braces, load_recipe
+from relex_merge.pipeline.documents import make_report
+from relex_merge.pipeline.models_to_model import stored_dtype
+from relex_merge.pipeline.prepare import Prepared
+from relex_merge.recipe.braces import expand_braces
+from relex_merge.recipe.load import Recipe, load_recipe
 from relex_merge.trajectory.backtests.resolve import resolve
-from relex_merge.trajectory.statistics import FILE_NAME, SeriesStatistics
+from relex_merge.trajectory.statistics import SeriesStatistics
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,9 @@ class Inspection:
 
 def load_statistics(path: Path) -> SeriesStatistics:
     """The Gram matrices of a finished output, or of the file itself. Raises RelexError."""
-    file = path / FILE_NAME if path.is_dir() else path
+    file = path / GRAM if path.is_dir() else path
     if not file.is_file():
-        raise RelexError(f"{path} has no {FILE_NAME}: it is no output of a relex recipe")
+        raise RelexError(f"{path} has no {GRAM}: it is no output of a relex recipe")
     return SeriesStatistics.load(file)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relex_merge.engine.plan import ModelPlan
+from relex_merge.errors import disk_errors
 from relex_merge.pipeline.staging import Staging
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
-from relex_merge.weights.writer import Shard, ShardFile, disk_errors, plan_shards, write_index
+from relex_merge.weights.writer import Shard, ShardFile, plan_shards, write_index
 
 
 class ModelOutput:

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from relex_merge.engine.engine import Collected, run_engine, schedule_for
 from relex_merge.engine.plan import TensorPlan
 from relex_merge.engine.truncated_svd import truncate_matrix
 from relex_merge.errors import RelexError
-from relex_merge.pipeline import prepare
 from relex_merge.pipeline.adapter_output import AdapterOutput, Module
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.weights.source import TensorInfo
 
 if TYPE_CHECKING:
+    from relex_merge.engine.engine import Progress
     from relex_merge.engine.resources import Resources
-    from relex_merge.pipeline.prepare import Prepared, Progress
+    from relex_merge.pipeline.prepare import Prepared
 
 
 def linear_modules(prepared: Prepared, rank: int, trust_remote_code: bool) -> dict[int, Module]:
@@ -77,17 +78,17 @@ def compute(
         _as_delta(tensor) if i in output.modules else tensor
         for i, tensor in enumerate(plan.tensors)
     )
-    made = replace(prepared, plan=replace(plan, tensors=tensors, deltas=True))
+    made = replace(plan, tensors=tensors, deltas=True)
     largest = max(tensors[i].out.nbytes for i in matrices) * plan.targets
-    engine = replace(resources, budget=max(resources.budget - 3 * largest, resources.budget // 4))
+    left = replace(resources, budget=max(resources.budget - 3 * largest, resources.budget // 4))
     rest = [i for i in range(len(tensors)) if i not in output.modules]
-    first = prepare.schedule(made, matrices, engine, gram=known is None)
-    second = prepare.schedule(made, [] if known else rest, engine, combine=False)
+    first = schedule_for(made, matrices, left, gram=known is None)
+    second = schedule_for(made, [] if known else rest, left, combine=False)
     report = progress(first.read_bytes + second.read_bytes)
     deltas = _Deltas(output, tensors)
-    prepare.run_engine(made, first, deltas, engine, lambda _: report, known)
-    others = prepare.Collected()
-    prepare.run_engine(made, second, others, engine, lambda _: report, None)
+    run_engine(made, first, deltas, left, lambda _: report, known)
+    others = Collected()
+    run_engine(made, second, others, left, lambda _: report, None)
     found = {**deltas.statistics, **others.statistics}
     statistics = known or SeriesStatistics(
         plan.steps, {tensors[i].name: found[i] for i in sorted(found)}, prepared.fingerprint()

@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from relex_merge.engine.stacks import adapters_of, split
+from relex_merge.engine.factors import adapters_of, split
 from relex_merge.errors import RelexError
-from relex_merge.pipeline import adapters_to_adapter, adapters_to_model, models_to_adapter, prepare
+from relex_merge.hub.references import is_local_path
+from relex_merge.pipeline import (
+    adapters_to_adapter,
+    adapters_to_model,
+    models_to_adapter,
+    models_to_model,
+    prepare,
+)
 from relex_merge.pipeline.adapter_output import DISCARDED, AdapterOutput, Module, infos_of
 from relex_merge.pipeline.companions import copy_tokenizer
-from relex_merge.report.local_paths import is_local_path
 from relex_merge.trajectory.statistics import SeriesStatistics
 from relex_merge.weights.adapter import PREFIX, Adapter, Full, LowRank
 from relex_merge.weights.source import TensorInfo
@@ -23,8 +29,9 @@ from relex_merge.weights.source import TensorInfo
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
+    from relex_merge.engine.engine import Progress
     from relex_merge.engine.resources import Resources
-    from relex_merge.pipeline.prepare import Prepared, Progress
+    from relex_merge.pipeline.prepare import Prepared
     from relex_merge.pipeline.staging import Staging
 
 FORMS = ("adapter", "model")
@@ -55,7 +62,7 @@ def examine(prepared: Prepared, resources: Resources, progress: Progress) -> Ser
     """The Gram matrices of a series of either kind."""
     if adapters_of(prepared.plan):
         return adapters_to_adapter.examine(prepared, resources, progress)
-    return prepare.examine(prepared, resources, progress)
+    return models_to_model.examine(prepared, resources, progress)
 
 
 def compute(
@@ -89,9 +96,11 @@ def compute(
         )
         adapters_to_model.compute(prepared, stage, folders, resources, options, progress, found)
     else:
-        found = prepare.compute(prepared, stage, folders, resources, options, progress, known)
+        found = models_to_model.compute(
+            prepared, stage, folders, resources, options, progress, known
+        )
     for folder in folders:
-        prepare.add_companions(prepared, folder, options)
+        models_to_model.add_companions(prepared, folder, options)
     return found, []
 
 

@@ -12,10 +12,10 @@ from relex_merge.checkpoints.locate import Snapshot
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
 from relex_merge.errors import RelexError
-from relex_merge.pipeline import documents, output_form, prepare, through_mergekit
+from relex_merge.formatting import whole
+from relex_merge.pipeline import documents, models_to_model, output_form, prepare, through_mergekit
 from relex_merge.pipeline.automatic import is_open, refuse_auto, refuse_to_stop, settle
 from relex_merge.pipeline.companions import copy_companions
-from relex_merge.pipeline.documents import whole
 from relex_merge.pipeline.inspection import load_statistics
 from relex_merge.pipeline.staging import Staging
 from relex_merge.recipe.load import Recipe, load_recipe
@@ -120,7 +120,7 @@ class Run:
                     statistics,
                     predictors,
                     prepared.snapshots,
-                    prepare.stored_dtype(prepared.plan),
+                    models_to_model.stored_dtype(prepared.plan),
                     prepared.config.architectures,
                     adapters[index] if adapters else None,
                     choices[index],

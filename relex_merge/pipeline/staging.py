@@ -15,8 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from relex_merge.errors import RelexError
-from relex_merge.weights.writer import disk_errors
+from relex_merge.errors import RelexError, disk_errors
 
 MANIFEST = "manifest.json"
 

@@ -13,13 +13,14 @@ from typing import Any
 
 import yaml
 
-from relex_merge.checkpoints.complete import REPORT, Finished
+from relex_merge.checkpoints.complete import Finished, names_of, weights_of
+from relex_merge.checkpoints.configs import read_json
+from relex_merge.checkpoints.files import ADAPTER_CONFIG, CARD, RECIPE, REPORT
 from relex_merge.errors import RelexError
-from relex_merge.report.local_paths import is_local_path, local_names, scrub, scrub_yaml
+from relex_merge.hub.references import hub_id, is_local_path
+from relex_merge.report.local_paths import local_names, scrub, scrub_yaml
 from relex_merge.report.model_card import fill_snippet
 
-CARD = "README.md"
-RECIPE = "mergekit_config.yml"
 _CONFIGS = ("config.json", "generation_config.json", "tokenizer_config.json", "adapter_config.json")
 _PATH_KEYS = ("name_or_path", "_file")
 
@@ -70,3 +71,20 @@ def _without_path(key: str, value: Any) -> Any:
 
 def _json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def contents(folder: Path, repo: str, base: str | None = None) -> dict[str, Path | bytes]:
+    """Path in the repo → local file, or new content where that names a local path.
+
+    repo: repo id; base: the model that the run started from, which stands in an adapter's
+    configuration in the place of a local folder when it is on the Hub. Raises RelexError when there
+    are no weights.
+    """
+    names = names_of(folder, weights_of(folder))
+    files = publishable(Finished(folder, names, None), repo, None)
+    if ADAPTER_CONFIG in files and base is not None and hub_id(base):
+        config = read_json(folder / ADAPTER_CONFIG)
+        if config.get("base_model_name_or_path") != base:
+            config["base_model_name_or_path"] = base
+            files[ADAPTER_CONFIG] = (json.dumps(config, indent=2) + "\n").encode()
+    return files

@@ -11,8 +11,7 @@ from relex_merge.checkpoints.base_model import config_of
 from relex_merge.checkpoints.configs import check_base, config_name, read_json
 from relex_merge.checkpoints.series import Checkpoint, Series
 from relex_merge.errors import RelexError
-from relex_merge.publishing.once import check_whole, publish_all
-from relex_merge.publishing.publisher import SeriesPublisher
+from relex_merge.publishing.publisher import SeriesPublisher, check_whole, publish_all
 from relex_merge.publishing.revision_names import DEFAULT_FORMAT, RevisionFormat
 from relex_merge.publishing.wanted import Wanted
 from relex_merge.publishing.watch import Watch

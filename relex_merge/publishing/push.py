@@ -14,8 +14,6 @@ A push is built so that nobody ever reads half a model, and so that it can simpl
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,23 +21,27 @@ from urllib.parse import quote
 
 import yaml
 
-from relex_merge.checkpoints.complete import REPORT, Finished, check_finished
+from relex_merge.checkpoints.complete import Finished, check_finished
+from relex_merge.checkpoints.files import CARD, REPORT
 from relex_merge.errors import RelexError
-from relex_merge.hub.commit import MAIN, Target, commit_on_branch, heads, propose
+from relex_merge.formatting import format_step
+from relex_merge.hub.commit import (
+    MAIN,
+    Target,
+    commit_on_branch,
+    ensure_repo,
+    heads,
+    propose,
+    upload,
+)
 from relex_merge.hub.download import progress_bars
 from relex_merge.hub.errors import TOKEN_HELP, hub_errors, patiently
-from relex_merge.publishing.payload import CARD, publishable
-from relex_merge.report.model_card import default_revision, format_step, loading_snippet
+from relex_merge.hub.references import BRANCH
+from relex_merge.publishing.payload import publishable
+from relex_merge.report.model_card import default_revision, loading_snippet
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
-
-# What git and the Hub allow in the name of a branch; 40 hex digits would be taken for a commit.
-BRANCH = re.compile(
-    r"(?!refs/)(?![0-9a-f]{40}$)(?!.*(?:\.\.|//|\.lock$|/$|\.$))[A-Za-z0-9][\w./+=@%-]*"
-)
-# A .gitignore of the repo must not take files out of the model; it goes with the other files.
-_IGNORE_NOTHING = "# every file of the output is part of the model\n"
 
 
 @dataclass(frozen=True)
@@ -149,34 +151,6 @@ def _message(output: Finished) -> str:
     return f"Extrapolate to step {format_step(output.report['target_step'])} with relex-merge"
 
 
-def ensure_repo(api: HfApi, repo: str, private: bool) -> None:
-    """Creates ``repo`` if there is none.
-
-    Raises:
-        RelexError: it has no namespace, or is public although ``private`` is asked for.
-    """
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        RepositoryNotFoundError,
-    )
-
-    if "/" not in repo:
-        raise RelexError(f"{repo!r} lacks the user or organization; write namespace/{repo}")
-    try:
-        info = patiently(lambda: api.model_info(repo))
-    except GatedRepoError:
-        raise
-    except RepositoryNotFoundError:
-        # None leaves it to the namespace's own default, which may be private as well
-        patiently(lambda: api.create_repo(repo, private=private or None, exist_ok=True))
-        return
-    if private and not info.private:
-        raise RelexError(
-            f"{repo} is a public repo, so a private push to it is not possible; make it private "
-            "in its settings, or choose another repo"
-        )
-
-
 def _target(api: HfApi, repo: str, revision: str, force: bool) -> Target:
     """Where the commit goes, an existing revision refused unless ``force`` is given."""
     branches, tags = heads(api, repo)
@@ -211,35 +185,6 @@ def _upload(
     additions = [CommitOperationAdd(name, content) for name, content in sorted(files.items())]
     upload(api, repo, target, additions, create_pr)
     return additions
-
-
-def upload(
-    api: HfApi,
-    repo: str,
-    target: Target,
-    additions: Sequence[CommitOperationAdd],
-    create_pr: bool = False,
-) -> None:
-    """Uploads the large files among ``additions``; none of them twice.
-
-    Raises:
-        RelexError: the revision that they go to has changed meanwhile.
-    """
-    # The answers say which files the revision holds already, and the commit leaves those out: so
-    # they must be about the branch that the commit is made on, and still be true by then.
-    api.preupload_lfs_files(
-        repo,
-        additions,
-        revision=target.start,
-        create_pr=create_pr,
-        free_memory=False,
-        gitignore_content=_IGNORE_NOTHING,
-    )
-    if heads(api, repo)[0].get(target.start) != target.parent:
-        raise RelexError(
-            f"{repo}: {target.start} was changed by somebody else during the upload; repeat the "
-            "command, files that were uploaded are not sent again"
-        )
 
 
 def check_card(repo: str, card: str) -> None:

@@ -7,13 +7,14 @@ nothing in the folder has changed for a while.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
+from relex_merge.checkpoints.complete import missing_part, weights_of
 from relex_merge.checkpoints.find_local import TRAINER_STATE
 from relex_merge.checkpoints.series import Checkpoint, Series
-from relex_merge.checkpoints.whole import missing_part
-from relex_merge.publishing.contents import weights_of
-from relex_merge.publishing.stillness import Look, Stillness, look_at
 
 
 class Readiness:
@@ -59,3 +60,38 @@ def _trainer_is_writing(checkpoint: Checkpoint, series: Series) -> bool:
         return False
     *earlier, last = (Path(c.reference) / TRAINER_STATE for c in series.checkpoints)
     return not last.is_file() and all(mark.is_file() for mark in earlier)
+
+
+Look: TypeAlias = tuple[tuple[str, int, int, int], ...]
+
+
+def look_at(folder: Path) -> Look:
+    """Name, size, time of change and inode of every file below ``folder``.
+
+    Raises FileNotFoundError when a file goes away meanwhile.
+    """
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir():
+            stat = path.stat()
+            name = path.relative_to(folder).as_posix()
+            found.append((name, stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    return tuple(found)
+
+
+class Stillness:
+    """Remembers when each folder was last seen to change."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._seen: dict[Path, tuple[Look, float]] = {}
+
+    def still(self, folder: Path) -> Look | None:
+        """How the folder looks if it has not changed for so many seconds, else None."""
+        look, now = look_at(folder), self._clock()
+        before, since = self._seen.get(folder, (None, now))
+        if before != look:
+            since = now
+        self._seen[folder] = (look, since)
+        return look if now - since >= self._seconds else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import Formatter
 
 from relex_merge.errors import RelexError
-from relex_merge.publishing.push import BRANCH
+from relex_merge.hub.references import BRANCH
 
 DEFAULT_FORMAT = "step_{step}"
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relex_merge.checkpoints.steps import step_of
+from relex_merge.hub.references import HUB, hub_id
 from relex_merge.publishing.revision_names import RevisionFormat
-from relex_merge.report.model_card import HUB, PAPER, License, front_matter, hub_id, loading_snippet
+from relex_merge.report.model_card import PAPER, License, front_matter, loading_snippet
 
 # By this a later run knows the card for its own and may write it anew.
 MARK = "<!-- written by relex-merge publish-series; remove this line to keep your own changes -->"

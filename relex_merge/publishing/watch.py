@@ -11,8 +11,7 @@ from relex_merge.checkpoints.configs import read_json
 from relex_merge.checkpoints.find_local import TRAINER_STATE
 from relex_merge.checkpoints.series import Checkpoint, Series
 from relex_merge.errors import RelexError
-from relex_merge.publishing.once import Notify, RefusedError, publish_all
-from relex_merge.publishing.publisher import SeriesPublisher
+from relex_merge.publishing.publisher import Notify, RefusedError, SeriesPublisher, publish_all
 from relex_merge.publishing.readiness import Readiness
 from relex_merge.publishing.wanted import Wanted
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,20 +16,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import yaml
 
 from relex_merge.errors import RelexError
+from relex_merge.recipe.braces import expand_braces
+from relex_merge.recipe.names import METHOD
 from relex_merge.recipe.series_block import expand_series
 
 if TYPE_CHECKING:
     from mergekit.config import MergeConfiguration
 
-METHOD = "relex"
 SHARED_PARAMETERS = ("target_step", "rank", "degree", "window", "mode", "predictor", "scope")
 MODEL_PARAMETERS = ("step", "role")
-ROLES = ("observed", "holdout")
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 
 RecipeSource: TypeAlias = "str | Path | Mapping[str, Any] | Recipe"
-
-_BRACES = re.compile(r"\{(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?\}")
 
 
 @dataclass(frozen=True)
@@ -61,23 +58,6 @@ class Recipe:
     def to_yaml(self) -> str:
         """The expanded recipe as mergekit YAML, keys in the order in which they were written."""
         return yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True, width=100)
-
-
-def expand_braces(text: str) -> list[str]:
-    """``a{1..3}`` → a1, a2, a3; ``{1..9..4}`` strides, ``{01..10}`` keeps the width, as in bash."""
-    match = _BRACES.search(text)
-    if not match:
-        return [text]
-    first, last, stride = match.groups()
-    start, stop, by = int(first), int(last), abs(int(stride or 1))
-    if by == 0:
-        raise RelexError(f"{text}: the stride of {match.group()} is 0; give a positive one")
-    by = by if start <= stop else -by
-    padded = any(re.match(r"-?0\d", number) for number in (first, last))
-    width = max(len(first), len(last)) if padded else 0
-    head, tail = text[: match.start()], text[match.end() :]
-    numbers = range(start, stop + (1 if by > 0 else -1), by)
-    return [head + f"{n:0{width}d}" + rest for n in numbers for rest in expand_braces(tail)]
 
 
 def _expand(node: Any) -> Any:

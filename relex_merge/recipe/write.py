@@ -9,8 +9,9 @@ import yaml
 
 from relex_merge.checkpoints.series import Base, Checkpoint, Series
 from relex_merge.checkpoints.steps import step_of
-from relex_merge.recipe.load import METHOD, expand_braces
-from relex_merge.report.model_card import format_step
+from relex_merge.formatting import format_step
+from relex_merge.recipe.braces import expand_braces
+from relex_merge.recipe.names import METHOD
 
 _FEWEST = 3  # references that a brace range is worth
 

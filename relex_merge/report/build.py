@@ -20,8 +20,7 @@ import numpy as np
 from relex_merge.trajectory.backtests.backtest import Backtests, backtests, before_cut, plan
 from relex_merge.trajectory.backtests.continuations import method as as_continuation
 from relex_merge.trajectory.backtests.evaluation import Evaluation, evaluate
-from relex_merge.trajectory.backtests.figures import Figures, figures
-from relex_merge.trajectory.backtests.fits import fits
+from relex_merge.trajectory.backtests.figures import Figures, figures, fits
 from relex_merge.trajectory.backtests.groups import members
 from relex_merge.trajectory.backtests.random_walk import random_walk_gram
 from relex_merge.trajectory.backtests.verdict import Evidence, decide

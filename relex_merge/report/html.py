@@ -13,8 +13,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from relex_merge.formatting import cell
 from relex_merge.report.plot import draw
-from relex_merge.report.table import COLUMNS, cell, render_table
+from relex_merge.report.table import COLUMNS, render_table
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 STYLE = """

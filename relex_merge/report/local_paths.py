@@ -17,9 +17,9 @@ from typing import Any
 
 import yaml
 
-_HOME = r"~(?:[A-Za-z_][\w.-]*)?"  # "~75/500" is a ratio, not a home
-_START = rf"(?:file:/|{_HOME}[\\/]|/|[A-Za-z]:[\\/]|\\\\)"
-_WHOLE = re.compile(rf"{_START}[^\n]+")
+from relex_merge.hub.errors import blank_tokens
+from relex_merge.hub.references import _HOME, _START, is_local_path
+
 # Where one reference ends and the next begins in mergekit's "model+lora".
 _JOIN = re.compile(rf"\+(?={_START})")
 
@@ -31,15 +31,9 @@ _EMBEDDED = (
     rf"(?:[\\/]+{_LETTERS}+)*[\\/]?"
 )
 _EMBEDDED_RE = re.compile(_EMBEDDED)
-_TOKEN = re.compile(r"(?<![A-Za-z0-9_])(?:hf|api_org)_[A-Za-z0-9]{16,}")
 
 # The report's only sentences; every other string that begins like a path is one, spaces and all.
 _SENTENCES = "reasons"
-
-
-def is_local_path(text: str) -> bool:
-    """Whether the whole of ``text`` is an absolute path below a root, a home or a drive."""
-    return _WHOLE.fullmatch(text) is not None
 
 
 def local_names(*sources: Any) -> dict[str, str]:
@@ -104,11 +98,6 @@ def scrub_yaml(text: str, names: Mapping[str, str]) -> str:
     if clean == data and scrub(text, names) == text:
         return text
     return yaml.safe_dump(clean, sort_keys=False, allow_unicode=True, width=1000)
-
-
-def blank_tokens(text: str) -> str:
-    """``text`` without access tokens of the Hub."""
-    return _TOKEN.sub("hf_***", text)
 
 
 def _strings(value: Any, sentence: bool = True) -> Iterator[tuple[str, bool]]:

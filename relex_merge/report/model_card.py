@@ -18,9 +18,10 @@ from urllib.parse import quote
 
 import yaml
 
-from relex_merge.hub.references import hub_reference
-from relex_merge.report import card_predictor, markdown
-from relex_merge.report.local_paths import is_local_path, local_names, scrub, scrub_yaml
+from relex_merge.formatting import format_step
+from relex_merge.hub.references import HUB, hub_id, hub_reference
+from relex_merge.report import markdown, table
+from relex_merge.report.local_paths import local_names, scrub, scrub_yaml
 
 # The parts of a report that a card shows.
 _SHOWN = (
@@ -35,7 +36,6 @@ _SHOWN = (
 )
 PLACEHOLDER_REPO = "your-name/your-model"
 TAGS = ("mergekit", "merge", "relex", "rlvr")
-HUB = "https://huggingface.co"
 MERGEKIT_URL = "https://github.com/arcee-ai/mergekit"
 PAPER_URL = "https://arxiv.org/abs/2605.21468"
 PAPER = (
@@ -52,7 +52,6 @@ _MEASURES = (
 _COLUMNS = ("min", "mean", "max", "model")
 # ids of the Hub's list (apache-2.0, cc-by-nc-4.0, llama3.1, …) have no other letters
 _LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+\-]*")
-_REPO_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -102,11 +101,6 @@ def base_license(readme: str | Path | None) -> License | None:
     return License(
         known, name if isinstance(name, str) else None, link if isinstance(link, str) else None
     )
-
-
-def format_step(step: float) -> str:
-    """A step number without a trailing ``.0``: 1000, 750.5."""
-    return str(int(step)) if float(step).is_integer() else f"{step:g}"
 
 
 def default_revision(report: Mapping[str, Any]) -> str:
@@ -240,12 +234,6 @@ def front_matter(
     return data.to_yaml()
 
 
-def hub_id(reference: str) -> str | None:
-    """Repo id in a reference such as ``org/name/folder@revision``, or None for a local folder."""
-    repo = hub_reference(re.split(r"[@+]", reference, maxsplit=1)[0]).repo
-    return repo if _REPO_ID.fullmatch(repo) and not is_local_path(reference) else None
-
-
 def _opening(report: Mapping[str, Any]) -> str:
     """One paragraph: what the model is."""
     base = markdown.code(report["base"]["reference"])
@@ -334,7 +322,7 @@ def _method(report: Mapping[str, Any]) -> str:
     if _reconstructs(report):
         rest = "The tensor written is the observed update of that step, projected on it."
     elif (law := method.get("predictor", "linear")) != "linear":
-        rest = card_predictor.LAWS[law].format(target=format_step(report["target_step"]))
+        rest = LAWS[law].format(target=format_step(report["target_step"]))
     else:
         fitted = "all observed steps" if method["window"] is None else _window(method["window"])
         rest = (
@@ -342,8 +330,8 @@ def _method(report: Mapping[str, Any]) -> str:
             f"{markdown.number(method['degree'])} by least squares, continued to step "
             f"{format_step(report['target_step'])} and added back to the base."
         )
-    chosen = "".join(f"\n\n{line}" for line in card_predictor.chosen(report))
-    return f"{start}{rest} Source: {PAPER}. Merged with [mergekit]({MERGEKIT_URL}).{chosen}"
+    choice = "".join(f"\n\n{line}" for line in chosen(report))
+    return f"{start}{rest} Source: {PAPER}. Merged with [mergekit]({MERGEKIT_URL}).{choice}"
 
 
 def _window(window: float) -> str:
@@ -371,3 +359,38 @@ def _trust(report: Mapping[str, Any]) -> str:
             "still.",
         ]
     )
+
+
+# How each predictor continues the coefficients; `stay` and `blend` have no curve of their own.
+LAWS = {
+    "sqrt": "The coefficients along it follow a·√s + b, continued to step {target}.",
+    "power": "The coefficients along it follow a·s^p + b, p fitted, continued to step {target}.",
+    "saturating": "The coefficients along it follow c·(1 − e^(−s/τ)), continued to step {target}.",
+    "local": "The coefficients along it keep their latest slope up to step {target}.",
+    "damped": "The coefficients along it follow a line to step {target}, held back by as much as "
+    "backtests show it to overshoot.",
+    "stay": "No continuation was expected to come closer to step {target} than the last observed "
+    "checkpoint, so that is what is written.",
+    "blend": "Several continuations to step {target} are averaged, with the weights that did best "
+    "in backtests.",
+}
+
+
+def chosen(report: Mapping[str, Any]) -> list[str]:
+    """How the predictor was chosen, and what spoke for each, where the recipe left it open."""
+    choice = report.get("choice")
+    if choice is None:
+        return []
+    reasons = " ".join(markdown.text(reason) for reason in choice["reasons"])
+    said = f"The predictor was chosen by backtests: {table.chosen(choice)}. {reasons}"
+    group = next(g for g in choice["groups"].values() if g["predictor"] == choice["predictor"])
+    if not group["candidates"]:
+        return [said]
+    rows = [
+        f"| {name} | "
+        + " | ".join(markdown.number(c[k]) for k in ("expected", "low", "same_ratio"))
+        + " |"
+        for name, c in group["candidates"].items()
+    ]
+    head = "| Predictor | expected skill | likely at least | backtest |\n|---|---:|---:|---:|"
+    return [said, "\n".join([head, *rows])]

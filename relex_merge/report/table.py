@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+from relex_merge.formatting import cell
+
 WIDTH = 96
-LOWEST = -99  # a skill below this needs no digits
 SHOWN_GROUPS = 3  # best and worst of layers and of kinds
 COLUMNS = (
     ("expl. var", "explained_variance", ".3f"),
@@ -28,17 +29,6 @@ def render_table(report: Mapping[str, Any]) -> str:
     return "\n".join(line for part in [*parts, _verdict(report)] if part for line in ["", *part])[
         1:
     ]
-
-
-def cell(value: float | None, form: str) -> str:
-    """A figure for readers; a dash where it is undefined, and no digits where it is hopeless."""
-    if value is None:
-        return "–"
-    if value < LOWEST:
-        return f"<{LOWEST}"
-    if form.endswith("°"):
-        return f"{value:{form[:-1]}}°"
-    return f"{value:{form}}"
 
 
 def _heading(report: Mapping[str, Any]) -> str:

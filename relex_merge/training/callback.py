@@ -16,13 +16,12 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from relex_merge.checkpoints.series import Checkpoint
-from relex_merge.publishing.once import publish_all
-from relex_merge.publishing.publisher import SeriesPublisher
+from relex_merge.publishing.publisher import SeriesPublisher, publish_all
 from relex_merge.publishing.revision_names import DEFAULT_FORMAT, RevisionFormat
 from relex_merge.training import settings
-from relex_merge.training.distributed import agree
 from relex_merge.training.follow import Trajectory
 from relex_merge.training.series_folder import NAME, SeriesFolder
+from relex_merge.training.settings import agree
 from relex_merge.training.stopping import Figures, StopRule
 
 if TYPE_CHECKING:

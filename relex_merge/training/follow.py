@@ -11,18 +11,20 @@ from typing import Any
 import numpy as np
 from mergekit.options import MergeOptions
 
+from relex_merge.checkpoints.files import GRAM
+from relex_merge.engine.factors import adapters_of
 from relex_merge.engine.growing import grow
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
-from relex_merge.engine.stacks import adapters_of
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import progress_bars
 from relex_merge.pipeline import output_form, prepare
 from relex_merge.pipeline.inspection import of_series
-from relex_merge.recipe.load import METHOD, load_recipe
+from relex_merge.recipe.load import load_recipe
+from relex_merge.recipe.names import METHOD
 from relex_merge.training.series_folder import SeriesFolder
 from relex_merge.training.stopping import Figures
-from relex_merge.trajectory.statistics import FILE_NAME, SeriesStatistics
+from relex_merge.trajectory.statistics import SeriesStatistics
 from relex_merge.weights.memory import Memory
 
 RECIPE = "relex_recipe.yml"
@@ -50,7 +52,7 @@ class Trajectory:
     @property
     def gram(self) -> Path:
         """The file of Gram matrices, for ``--reuse``."""
-        return self.folder.root / FILE_NAME
+        return self.folder.root / GRAM
 
     def resume(self, step: int) -> None:
         """Take up what an earlier run left up to ``step``; what lies beyond goes."""

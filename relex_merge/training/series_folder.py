@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from relex_merge.checkpoints.complete import names_of, weights_of
 from relex_merge.checkpoints.find_local import check_nameable
 from relex_merge.checkpoints.series import Checkpoint
 from relex_merge.errors import RelexError
-from relex_merge.publishing.contents import names_of, weights_of
 
 NAME = "relex_series"
 _STEP = "step_"

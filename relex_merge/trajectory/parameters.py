@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relex_merge.errors import RelexError
-from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.gram import Array, reconstruction_weights, spectrum, weights
 from relex_merge.trajectory.predictors import AUTO, PREDICTORS
 
 MODES = ("extrapolate", "reconstruct")
@@ -104,15 +104,15 @@ class Predictor:
 
     def weights(self, gram: Array, steps: Array) -> Array:
         """w (T,) with θ̂ = θ₀ + Σ_t w_t δ_t, from G (T, T) and steps (T,)."""
-        spectrum = gram.spectrum(gram)
+        own = spectrum(gram)
         if self.mode == "reconstruct":
-            return gram.reconstruction_weights(spectrum, steps, self.target_step, rank=self.rank)
+            return reconstruction_weights(own, steps, self.target_step, rank=self.rank)
         if self.predictor != "linear":
             return PREDICTORS[self.predictor].weights(
                 gram, steps, self.target_step, rank=self.rank, window=self.window
             )
-        return gram.weights(
-            spectrum,
+        return weights(
+            own,
             steps,
             self.target_step,
             rank=self.rank,

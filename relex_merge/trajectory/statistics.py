@@ -17,7 +17,6 @@ import numpy.typing as npt
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.gram import Array
 
-FILE_NAME = "relex_gram.safetensors"
 _PREFIX = "gram/"  # so that nobody takes the matrices for the weights of the same names
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relex_merge.checkpoints.files import ADAPTER_CONFIG
 from relex_merge.errors import RelexError
-from relex_merge.weights.source import ADAPTER_CONFIG
 
 # Settings under which an adapter is more (or other) than a delta s·B·A on the base's own weights.
 _REFUSED = {

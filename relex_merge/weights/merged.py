@@ -97,6 +97,7 @@ class MergedSource(OnBase):
     def __init__(self, base: Source, adapter: Adapter) -> None:
         super().__init__(base, adapter.label)
         self.adapter = adapter
+        self.remote = adapter.source.remote
         self.tensors = {name: self._info(name, info) for name, info in base.tensors.items()}
 
     def _info(self, name: str, stored: TensorInfo) -> TensorInfo:

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from relex_merge.checkpoints.files import ADAPTER_WEIGHTS
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import INDEX, SINGLE, Pin
 from relex_merge.hub.ranges import REQUESTS, Connections, RemoteFile, Span
 from relex_merge.weights.source import (
-    ADAPTER_WEIGHTS,
     LENGTH_BYTES,
     Extent,
     HeaderError,
@@ -39,6 +39,7 @@ class HubSource(Source):
     """
 
     parallel_reads = REQUESTS
+    remote = True
 
     def __init__(self, pin: Pin, folder: Path, label: str, connections: Connections) -> None:
         self.label = label

@@ -35,8 +35,6 @@ DTYPES = {
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 EXTRAPOLATED = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-ADAPTER_CONFIG = "adapter_config.json"  # PEFT's names
-ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
 LONGEST_HEADER = 100_000_000  # bytes, the format's own limit
 
@@ -73,13 +71,15 @@ class Source(ABC):
 
     label: names it in messages; parallel_reads: how many threads may read at a time with a gain;
     computed: whether its numbers are computed while they are read, so that their dtype says nothing
-    of how the model is stored.
+    of how the model is stored; remote: whether a second read of the same bytes is dear, because
+    they cross a network.
     """
 
     label: str
     tensors: Mapping[str, TensorInfo]
     parallel_reads = 4
     computed = False
+    remote = False
 
     @abstractmethod
     def read(self, reads: Sequence[Read]) -> None:

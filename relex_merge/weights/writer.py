@@ -10,25 +10,12 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relex_merge.errors import RelexError
+from relex_merge.errors import disk_errors
 from relex_merge.weights.source import DTYPE_NAMES, TensorInfo
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a failed write to ``path`` into a RelexError that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise RelexError(
-            f"cannot write {path}: {error.strerror or error}; free some room or choose another "
-            "place for OUT"
-        ) from error
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from relex_merge.checkpoints.files import GRAM
 from relex_merge.checkpoints.steps import step_of
 from relex_merge.engine import kernels
-from relex_merge.trajectory.statistics import FILE_NAME, SeriesStatistics
+from relex_merge.trajectory.statistics import SeriesStatistics
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -25,7 +26,7 @@ def load(path: Path) -> tuple[SeriesStatistics, str]:
     model folder per checkpoint (``step_50``) that fits into memory. A saved G does not tell the
     dtype; "float32" is assumed.
     """
-    saved = path / FILE_NAME if path.is_dir() else path
+    saved = path / GRAM if path.is_dir() else path
     if saved.is_file():
         return SeriesStatistics.load(saved), "float32"
     found = {

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import yaml
 
+from relex_merge.engine import engine
+from relex_merge.pipeline import models_to_model
 from tests.benchmarks.make_series import make_series
 
 DISTINCT = 10  # checkpoints that are really made
@@ -68,11 +70,11 @@ def run(series: Path, T: int, d: int) -> dict[str, float]:
     start = time.perf_counter()
     prepared = prepare.prepare(recipe, [None], options)
     everything = range(len(prepared.plan.tensors))
-    read = prepare.schedule(prepared, everything, resources).read_bytes
+    read = engine.schedule_for(prepared.plan, everything, resources).read_bytes
     planned = time.perf_counter() - start
     start = time.perf_counter()
     with staging(series / f"out-{T}", force=False) as stage:
-        prepare.compute(
+        models_to_model.compute(
             prepared, stage, [stage.content], resources, options, lambda total: lambda nbytes: None
         )
         stage.publish(force=False)

@@ -25,6 +25,8 @@ from typing import Any
 
 import yaml
 
+from relex_merge.pipeline import models_to_model
+
 REPO = "org/series"
 GOAL = 1.5  # times the time from the disk
 
@@ -74,7 +76,7 @@ def run_once(recipe: Path, out: Path) -> dict[str, Any]:
     resources = available(options, None)
     with staging(out, force=False) as stage:
         before = resource.getrusage(resource.RUSAGE_SELF)
-        prepare.compute(prepared, stage, [stage.content], resources, options, progress)
+        models_to_model.compute(prepared, stage, [stage.content], resources, options, progress)
         done, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
         stage.discard()
     return {

@@ -1,6 +1,6 @@
 """The continuations that a report compares: rules that turn a fitted stretch into a prediction.
 
-A continuation is a :data:`~relex_merge.trajectory.predictors.rule.Rule`: (history of the fitted checkpoints,
+A continuation is a :data:`~relex_merge.trajectory.predictors.history.Rule`: (history of the fitted checkpoints,
 target steps) → W (N, J, h), the weight vectors of J predictions for N tensors; N is 1 where W does
 not depend on G. Those of a name in ``PREDICTORS`` are the predictors themselves.
 """
@@ -15,8 +15,7 @@ import numpy as np
 from relex_merge.trajectory.gram import Array, least_squares_rows, two_point_line
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.predictors import PREDICTORS
-from relex_merge.trajectory.predictors.history import History
-from relex_merge.trajectory.predictors.rule import Rule
+from relex_merge.trajectory.predictors.history import History, Rule
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relex_merge.trajectory.gram import Array, least_squares_rows
+from relex_merge.trajectory.gram import Array, in_window, least_squares_rows
 from relex_merge.trajectory.spectra import Spectra, eigenvalues, spectra
 
 RANKS = 8
@@ -121,3 +121,29 @@ def _curvature(c: Array, s: Array) -> Curvature:
         chance=gain.mean(axis=1) / np.where(error > 0, error, np.nan),
         end_speed=(p0 - 4 * p1 + 3 * p2) / np.where(covered != 0, covered, np.nan),
     )
+
+
+@dataclass(frozen=True)
+class Fits:
+    """Least-squares fits of N coefficient series c (N, T).
+
+    fitted: (N, T) at every observed step, also outside the window. r2: (N,) 1 − SS_res / SS_tot
+    over the window; 1 where the series is constant, NaN where it is 0. predicted: (N,) at the
+    target step.
+    """
+
+    fitted: Array
+    r2: Array
+    predicted: Array
+
+
+def fits(c: Array, steps: Array, target: float, *, degree: int, window: int | None) -> Fits:
+    """Fit c (N, T) at ``steps`` (T,); a batch of :func:`relex_merge.trajectory.gram.fit`."""
+    inside = in_window(steps, window)
+    values = c @ least_squares_rows(steps, [*steps, target], degree=degree, window=window).T
+    fitted = values[:, :-1]
+    residual = ((c - fitted)[:, inside] ** 2).sum(axis=1)
+    total = ((c[:, inside] - c[:, inside].mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    constant = np.where(np.any(c, axis=1), 1.0, np.nan)
+    r2 = np.where(total > 0, 1 - residual / np.where(total > 0, total, 1.0), constant)
+    return Fits(fitted, r2, values[:, -1])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from relex_merge.report.table import cell
+from relex_merge.formatting import cell
 
 if TYPE_CHECKING:
     from relex_merge.trajectory.backtests.verdict import Evidence

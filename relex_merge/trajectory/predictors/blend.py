@@ -11,8 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.predictors.history import History
-from relex_merge.trajectory.predictors.rule import Rule
+from relex_merge.trajectory.predictors.history import History, Rule
 from relex_merge.trajectory.predictors.simplex import minimise_quadratic
 from relex_merge.trajectory.predictors.trials import Trials, pairs, run_trials
 

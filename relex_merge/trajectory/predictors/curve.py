@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from relex_merge.trajectory.gram import Array, in_window
-from relex_merge.trajectory.predictors.golden import minimise
 from relex_merge.trajectory.predictors.history import History
+from relex_merge.trajectory.predictors.minimise import minimise
 
 # (steps in units of the last, shape (N, 1) or ()) → x, broadcast
 Axis = Callable[[Array, Array], Array]

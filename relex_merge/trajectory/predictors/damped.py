@@ -13,11 +13,9 @@ from functools import partial
 import numpy as np
 
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.predictors.golden import minimise
-from relex_merge.trajectory.predictors.history import History
-from relex_merge.trajectory.predictors.linear import linear
-from relex_merge.trajectory.predictors.rule import Rule
-from relex_merge.trajectory.predictors.stay import stay
+from relex_merge.trajectory.predictors.basic import linear, stay
+from relex_merge.trajectory.predictors.history import History, Rule
+from relex_merge.trajectory.predictors.minimise import minimise
 from relex_merge.trajectory.predictors.trials import Trials, pairs, run_trials
 
 _GRID = np.linspace(0.0, 3.0, 31)

@@ -6,9 +6,9 @@ errors of predictions within the history) is found once and shared by all cuts o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -55,3 +55,7 @@ class History:
 def of_one(gram: Array, steps: Array) -> History:
     """The history of one tensor: G (T, T) at ``steps`` (T,) ascending."""
     return History(np.asarray(gram, dtype=np.float64)[np.newaxis], np.asarray(steps, np.float64))
+
+
+# (history of h checkpoints, target steps (J,)) → W (N, J, h); N is 1 where W does not depend on G
+Rule: TypeAlias = Callable[[History, Array], Array]

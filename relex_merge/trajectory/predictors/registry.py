@@ -8,16 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.predictors.basic import linear, local, sqrt, stay
 from relex_merge.trajectory.predictors.blend import blend
 from relex_merge.trajectory.predictors.damped import damped
-from relex_merge.trajectory.predictors.history import History, of_one
-from relex_merge.trajectory.predictors.linear import linear
-from relex_merge.trajectory.predictors.local import local
+from relex_merge.trajectory.predictors.history import History, Rule, of_one
 from relex_merge.trajectory.predictors.power import power
-from relex_merge.trajectory.predictors.rule import Rule
 from relex_merge.trajectory.predictors.saturating import saturating
-from relex_merge.trajectory.predictors.sqrt import sqrt
-from relex_merge.trajectory.predictors.stay import stay
 
 AUTO = "auto"  # not a predictor: chosen among them by relex_merge.choice
 PARTS = ("linear", "sqrt", "power", "saturating", "local", "stay")  # what a blend is made of

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.predictors.history import History
-from relex_merge.trajectory.predictors.rule import Rule
+from relex_merge.trajectory.predictors.history import History, Rule
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 FEWEST_FITTED = 3  # two checkpoints give a direction and a slope, but no way to see noise

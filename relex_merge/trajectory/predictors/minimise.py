@@ -1,4 +1,4 @@
-"""The smallest value of many functions of one variable at once."""
+"""TODO"""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from relex_merge.trajectory.gram import Array
 
 _SHARE = (np.sqrt(5) - 1) / 2
+
+
 _ROUNDS = 50  # the bracket shrinks by 0.618 each time, 4e-11 in all
 
 

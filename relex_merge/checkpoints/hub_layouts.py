@@ -1,12 +1,11 @@
-"""Checkpoints kept as folders of one revision: ``checkpoint-50``, as hub_strategy=all_checkpoints
-pushes them, or ``global_step_50/actor/huggingface``, a verl run uploaded as it was.
-"""
+"""Checkpoints on the Hub: branches, tags, commits and folders of one revision."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from relex_merge.checkpoints.files import has_fsdp_shards, is_model_folder, weights_among
 from relex_merge.checkpoints.folders import is_beside
@@ -14,6 +13,57 @@ from relex_merge.checkpoints.grouping import Candidate
 from relex_merge.checkpoints.names import Named, read_by
 from relex_merge.checkpoints.series import Checkpoint
 from relex_merge.hub.references import HubReference
+
+if TYPE_CHECKING:
+    from huggingface_hub import GitCommitInfo, GitRefInfo
+
+
+OUR_OUTPUTS = "relex-step-"  # what push calls an extrapolation by default
+
+
+def from_refs(
+    repo: str, layout: str, refs: Sequence[GitRefInfo], pattern: re.Pattern[str] | None
+) -> list[Candidate]:
+    """Those with a step in their names. layout: ``branches`` or ``tags``."""
+    found = []
+    for ref in refs:
+        named = None if ref.name.startswith(OUR_OUTPUTS) else read_by(pattern, ref.name)
+        if named is not None:
+            # A reference has one @, and a + joins an adapter to it.
+            revision = ref.target_commit if set("@+") & set(ref.name) else ref.name
+            checkpoint = Checkpoint(
+                named.step, f"{repo}@{revision}", layout, sha=str(ref.target_commit)
+            )
+            found.append(Candidate(checkpoint, named.shape, named.family, named.guessed))
+    return found
+
+
+# How the Trainer ends the titles of commits that put optimizer and all into a folder; the model on
+# top may still be that of an earlier step then.
+_FOLDER_ONLY = ", checkpoint"
+
+
+def from_commits(
+    repo: str, commits: Sequence[GitCommitInfo], pattern: re.Pattern[str] | None
+) -> list[Candidate]:
+    """Those whose titles say a step, or that the pattern finds; newest first, as they are listed.
+
+    Other numbers in titles ("Upload 12 files") are no steps.
+    """
+    found = []
+    for commit in commits:
+        named = read_by(pattern, commit.title)
+        beside = pattern is None and commit.title.endswith(_FOLDER_ONLY)
+        if named is not None and not named.guessed and not beside:
+            checkpoint = Checkpoint(
+                named.step,
+                f"{repo}@{commit.commit_id}",
+                "commits",
+                sha=commit.commit_id,
+                date=commit.created_at.replace(microsecond=0).isoformat(),
+            )
+            found.append(Candidate(checkpoint, f'"{named.shape}"', named.family))
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,25 @@
+"""How many cores one computation may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from threadpoolctl import threadpool_limits
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Each worker computes on one core: the engine's parallelism is over spans.
+
+    torch has its own switch; numpy's BLAS, which solves the T × T problems, would otherwise spin on
+    every core for each of them.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(threads)
