@@ -1,1 +1,1 @@
-"""Tests of relex-merge; a package, so that `tests.hub` can be imported from anywhere in it."""
+"""Tests of relex-merge; a package, so that `tests.fake_hub` can be imported from anywhere in it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.hub.fixtures import start_before_imports
+from tests.fake_hub.fixtures import start_before_imports
 
 start_before_imports()
 
@@ -11,11 +11,11 @@ from collections.abc import Iterator  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from tests.hub.fixtures import hub, hub_login, no_waiting, offline  # noqa: E402
-from tests.hub_series import local, pins  # noqa: E402
-from tests.models import Series, make_series  # noqa: E402
-from tests.refusals import mine, refuse  # noqa: E402
-from tests.terminal import Command, Outcome  # noqa: E402
+from tests.fake_hub.fixtures import hub, hub_login, no_waiting, offline  # noqa: E402
+from tests.support.hub_series import local, pins  # noqa: E402
+from tests.support.models import Series, make_series  # noqa: E402
+from tests.support.refusals import mine, refuse  # noqa: E402
+from tests.support.terminal import Command, Outcome  # noqa: E402
 
 __all__ = ["hub", "hub_login", "local", "mine", "no_waiting", "offline", "pins", "refuse"]
 

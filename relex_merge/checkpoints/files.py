@@ -79,4 +79,3 @@ def is_model_folder(names: Iterable[str]) -> bool:
 def has_fsdp_shards(names: Iterable[str]) -> bool:
     """Whether verl has saved a model in the shards of its ranks here."""
     return any(_FSDP.fullmatch(name) for name in names)
-

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from relex_merge import __version__
 from relex_merge.errors import RelexError
 
 # name: (module that defines click command ``command``, one line of help)
@@ -55,7 +54,7 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="relex-merge")
+@click.version_option(package_name="relex-merge", prog_name="relex-merge")
 def group() -> None:
     """Extrapolate an RLVR run from its first checkpoints, along its rank-1 weight trajectory."""
 

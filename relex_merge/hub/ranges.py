@@ -98,13 +98,13 @@ class RemoteFile:
                 self._address = None
 
     def _resolve(self) -> Address:
+        from importlib.metadata import version
+
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-        from relex_merge import __version__
-
         url = hf_hub_url(self._pin.repo, self._pin.path(self._path), revision=self._pin.sha)
-        library: dict[str, Any] = {"library_name": "relex-merge", "library_version": __version__}
+        library: dict[str, Any] = {"library_name": "relex-merge", "library_version": version("relex-merge")}
         found = get_hf_file_metadata(url, **library)
         if found.size is None:
             raise RelexError(f"{self.name}: the Hub does not say how long it is; use --no-stream")

@@ -6,10 +6,10 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relex_merge import __version__
 from relex_merge.engine import plan
 from relex_merge.engine.engine import Collected, Progress, run_engine, schedule_for
 from relex_merge.engine.factors import adapters_of
@@ -76,7 +76,7 @@ def examine(prepared: Prepared, resources: Resources, progress: Progress) -> Ser
 def _key(prepared: Prepared, options: MergeOptions) -> dict[str, Any]:
     """What must be the same for finished shards to be part of this run's result."""
     return {
-        "version": __version__,
+        "version": version("relex-merge"),
         "recipe": prepared.recipe.to_yaml(),
         "targets": prepared.targets,
         "sources": prepared.fingerprint(),

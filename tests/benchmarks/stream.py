@@ -34,7 +34,7 @@ GOAL = 1.5  # times the time from the disk
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """The endpoint of a Hub that has the series' folders as branches of ``REPO``."""
-    command = [sys.executable, "-m", "tests.hub.serve", "--repo", f"{REPO}={folder}"]
+    command = [sys.executable, "-m", "tests.fake_hub.serve", "--repo", f"{REPO}={folder}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

@@ -1,0 +1,104 @@
+"""Full disks, limits and Ctrl-C: one message, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fake_hub import Fault, Hub
+from tests.support.models import Series, write_recipe
+from tests.support.refusals import Refuse
+from tests.support.terminal import COMMAND, Command
+
+pytestmark = pytest.mark.usefixtures("no_figure")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mounts a file system of so many bytes; needs root."""
+    folder = tmp_path / "disk"
+
+    def mount(size: int) -> Path:
+        folder.mkdir(exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("cannot mount a file system here")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", str(folder)], check=False, capture_output=True)
+
+
+@pytest.mark.parametrize("how", ["too small from the start", "full in the middle"])
+def test_a_full_disk(
+    how: str,
+    relex: Command,
+    mine: Series,
+    tmp_path: Path,
+    small_disk: Callable[[int], Path],
+) -> None:
+    weights = (mine.base / "model.safetensors").stat().st_size
+    pages = -(-weights // 4096) * 4096
+    disk = small_disk(pages // 2 if how.startswith("too") else pages + 4096)
+    recipe = write_recipe(tmp_path / "r.yml", mine.recipe())
+    done = relex("run", recipe, disk / "out", "--quiet")
+    assert done.code == 1
+    assert str(disk) in done.err
+    assert "free" in done.err
+    assert "Traceback" not in done.err
+    assert list(disk.iterdir()) == []
+
+
+def test_a_device_that_does_not_exist(refuse: Refuse, mine: Series) -> None:
+    assert "--device tpux" in refuse(mine.recipe(), "--device", "tpux")
+
+
+def test_a_limit_on_the_size_of_files(mine: Series, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yml", mine.recipe())
+    work = tmp_path / "work"
+    work.mkdir()
+    command = f"ulimit -f 8; exec {COMMAND} run {recipe} {work / 'out'}"  # kilobytes
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "cannot write" in done.stderr
+    assert list(work.iterdir()) == []
+
+
+def test_ctrl_c(hub: Hub, mine: Series, tmp_path: Path) -> None:
+    hub.commit_folder("org/base", mine.base)
+    hub.faults.add(Fault("GET /cdn/", times=None, delay=40))
+    recipe = write_recipe(tmp_path / "r.yml", {**mine.recipe(), "base_model": "org/base"})
+    work = tmp_path / "work"
+    work.mkdir()
+    command = [str(COMMAND), "run", str(recipe), str(work / "out")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    while process.poll() is None and not any("/cdn/" in e.path for e in hub.log.entries_now()):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    try:
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert list(work.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made(refuse: Refuse, relex: Command, mine: Series) -> None:
+    recipe = write_recipe(mine.base.parent / "r.yml", mine.recipe())
+    done = relex("run", recipe, mine.base / "config.json" / "out")
+    assert done.code == 1
+    assert "config.json" in done.err
+    assert "Traceback" not in done.err

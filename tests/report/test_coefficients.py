@@ -1,0 +1,70 @@
+"""Coefficients against step, in and out of sample, equal projections of the weights."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from relex_merge.errors import RelexError
+from relex_merge.report import coefficients_csv, save_coefficients_plot
+from relex_merge.report.coefficients import project
+from tests.support.report_cases import make
+
+STEPS = np.asarray([1.0, 2, 3, 5, 8, 13, 21, 34])
+RUN = make(STEPS, walk=0.3)
+NAME = "model.layers.1.mlp.down_proj.weight"
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize("fitted", [4, 8])
+def test_coefficients_are_projections_on_directions_of_the_first_checkpoints(
+    fitted: int, rank: int
+) -> None:
+    M = RUN.deltas[NAME]
+    found = project(M @ M.T, STEPS, fitted=fitted, rank=rank)
+    c = M @ np.linalg.svd(M[:fitted], full_matrices=False)[2][:rank].T
+    c *= np.sign(c[:fitted].sum(axis=0))
+    np.testing.assert_allclose(found.coefficients, c, rtol=1e-7, atol=1e-12)
+    captured = (c**2).sum(axis=1) / (M**2).sum(axis=1)
+    np.testing.assert_allclose(found.captured, captured, rtol=1e-8)
+    for k in range(rank):
+        line = np.polynomial.Polynomial.fit(STEPS[:fitted], c[:fitted, k], 1)
+        np.testing.assert_allclose(found.line[:, k], line(STEPS), rtol=1e-6, atol=1e-12)
+
+
+def test_csv_has_one_row_per_tensor_step_and_rank() -> None:
+    text = coefficients_csv(RUN.statistics(), fitted=5, rank=2)
+    rows = list(csv.DictReader(text.splitlines()))
+    assert len(rows) == len(RUN.deltas) * len(STEPS) * 2
+    mine = [row for row in rows if row["tensor"] == NAME and row["rank"] == "1"]
+    assert [float(row["step"]) for row in mine] == STEPS.tolist()
+    assert [row["in_sample"] for row in mine] == ["1"] * 5 + ["0"] * 3
+    found = project(RUN.deltas[NAME] @ RUN.deltas[NAME].T, STEPS, fitted=5, rank=2)
+    assert [float(row["coefficient"]) for row in mine] == found.coefficients[:, 0].tolist()
+
+
+def test_plot_has_a_panel_per_tensor(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "coefficients.svg"
+    names = [NAME, "model.norm.weight"]
+    save_coefficients_plot(RUN.statistics(), names, path, fitted=5, rank=2)
+    assert path.read_text().count('id="axes_') == 2
+
+
+def test_a_tensor_at_rest_has_coefficients_of_zero() -> None:
+    found = project(np.zeros((8, 8)), STEPS, fitted=4)
+    assert not found.coefficients.any()
+    assert np.isnan(found.captured).all()
+
+
+def test_bad_requests_name_culprit_and_remedy() -> None:
+    statistics = RUN.statistics()
+    with pytest.raises(RelexError, match=r"no tensor 'nope'.*model\.embed_tokens\.weight"):
+        coefficients_csv(statistics, ["nope"])
+    with pytest.raises(RelexError, match="there must be 2 to 8"):
+        coefficients_csv(statistics, [NAME], fitted=9)
+    with pytest.raises(RelexError, match="rank is 5; with 4 checkpoints"):
+        coefficients_csv(statistics, [NAME], fitted=4, rank=5)

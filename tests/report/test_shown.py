@@ -1,0 +1,196 @@
+"""The report in the terminal, as a figure and as a page."""
+
+from __future__ import annotations
+
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from relex_merge.errors import RelexError
+from relex_merge.report import render_table, save_html, save_plot
+from relex_merge.report.html import render_html
+from relex_merge.report.plot import draw, table_of
+from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
+from tests.support.report_cases import make, report_of
+
+pytest.importorskip("matplotlib")
+
+STEPS = np.arange(1.0, 31)
+LABELS = (
+    "rank-1 linear",
+    "rank-3 linear",
+    "rank-1 quadratic",
+    "per-weight least squares",
+    "two-point line",
+)
+
+
+@pytest.fixture(scope="module")
+def statistics() -> SeriesStatistics:
+    return make(STEPS).statistics()
+
+
+@pytest.fixture(scope="module")
+def report(statistics: SeriesStatistics) -> dict[str, Any]:
+    return report_of(statistics, 120.0)
+
+
+def test_table_shows_model_groups_backtests_and_verdict(report: dict[str, Any]) -> None:
+    text = render_table(report)
+    for part in ("whole model", "a random walk", "q_proj", "layer 2", *LABELS):
+        assert part in text
+    assert f"{report['model']['explained_variance']:.3f}" in text
+    assert f"verdict: {report['verdict']['verdict']}" in text
+    assert report["verdict"]["reasons"][0].split()[0] in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_table_shows_held_out_truth() -> None:
+    run = make(np.append(STEPS, [60.0, 90.0]))
+    text = render_table(report_of(run.statistics(30), 120.0, holdout=run.statistics()))
+    assert "true skill at held-out checkpoints" in text
+    assert re.search(r"step +60 +90", text)
+
+
+def test_figure_holds_every_panel_and_series(
+    report: dict[str, Any], statistics: SeriesStatistics
+) -> None:
+    axes = [a for f in draw(report, statistics).subfigs for a in f.axes if a.get_title()]
+    titles = [a.get_title() for a in axes]
+    assert titles[0] == "Spectrum"
+    assert titles[1].startswith("First direction, R²")
+    assert titles[2] == "Backtests"
+    assert titles[3].startswith("Explained variance")
+    assert titles[4] == "Backtest skill at 4×"
+    assert all(a.get_xlabel() and a.get_ylabel() for a in axes[:3])
+    spectrum, coefficient, tests = ({line.get_label(): line for line in a.lines} for a in axes[:3])
+    assert {"whole model", "random walk"} <= spectrum.keys()
+    np.testing.assert_allclose(
+        np.cumsum(np.asarray(spectrum["whole model"].get_ydata())), report["model"]["spectrum"]
+    )
+    c = np.asarray(report["model"]["coefficients"])
+    np.testing.assert_allclose(np.asarray(coefficient["observed"].get_ydata()), c / c[-1])
+    assert np.asarray(coefficient["target"].get_xdata()).tolist() == [120.0]
+    assert set(LABELS) <= tests.keys()
+    np.testing.assert_allclose(
+        np.asarray(tests["rank-1 linear"].get_xdata()),
+        [t["ratio"] for t in report["backtests"]["grid"]],
+    )
+    assert np.asarray(tests["target"].get_xdata())[0] == 4.0
+
+
+def test_a_recipe_that_is_no_baseline_gets_a_line_of_its_own(statistics: SeriesStatistics) -> None:
+    report = report_of(statistics, 120.0, Predictor(120.0, rank=2))
+    tests = draw(report, statistics).subfigs[0].axes[2]
+    assert "this recipe" in [line.get_label() for line in tests.lines]
+
+
+def test_map_has_a_cell_for_every_tensor(report: dict[str, Any]) -> None:
+    layers, kinds, values = table_of(report, "explained_variance")
+    assert layers == ["–", "0", "1", "2"]
+    assert kinds == ["embed_tokens", "q_proj", "down_proj", "input_layernorm", "norm"]
+    assert np.isfinite(values).sum() == len(report["tensors"])
+    entry = report["tensors"]["model.layers.1.mlp.down_proj.weight"]
+    assert values[2, 2] == entry["explained_variance"]
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_figure_is_written_in_the_format_of_its_suffix(
+    report: dict[str, Any], statistics: SeriesStatistics, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"report.{suffix}"
+    save_plot(report, statistics, path)
+    start = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix]
+    assert path.read_bytes().startswith(start)
+
+
+def test_an_unknown_format_is_refused(
+    report: dict[str, Any], statistics: SeriesStatistics, tmp_path: Path
+) -> None:
+    with pytest.raises(RelexError, match=r"report\.xyz: a plot can be .*png"):
+        save_plot(report, statistics, tmp_path / "report.xyz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_matplotlib_the_remedy_is_named(
+    report: dict[str, Any],
+    statistics: SeriesStatistics,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(RelexError, match=r"pip install relex-merge\[plot\]"):
+        save_plot(report, statistics, tmp_path / "report.png")
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to and whether its elements are closed in order."""
+
+    VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.rows = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.rows += tag == "tr"
+        self.references += [
+            value or "" for key, value in attrs if key in ("src", "href", "xlink:href", "data")
+        ]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_page_is_well_formed_and_asks_for_nothing(
+    report: dict[str, Any], statistics: SeriesStatistics, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.html"
+    save_html(report, statistics, path)
+    text = path.read_text(encoding="utf-8")
+    page = Page()
+    page.feed(text)
+    page.close()
+    assert page.open == []
+    assert all(reference.startswith(("#", "data:")) for reference in page.references)
+    without_data = re.sub(r"data:image/png;base64,[\s\w+/=]*", "", text)
+    assert not re.search(r"(https?:)?//[a-z]|@import|url\((?!#)", without_data)
+    assert page.rows == 1 + len(report["tensors"])
+    for name in report["tensors"]:
+        assert name in text
+    assert report["verdict"]["verdict"] in text
+
+
+def test_names_are_escaped_in_the_page(statistics: SeriesStatistics) -> None:
+    odd = SeriesStatistics(STEPS, {"<script>": next(iter(statistics.tensors.values()))})
+    text = render_html(report_of(odd, 120.0), odd)
+    assert "&lt;script&gt;" in text
+    assert text.count("<script>") == 1
+
+
+@pytest.mark.parametrize("T", [2, 3, 10])
+@pytest.mark.parametrize("moves", [True, False])
+def test_the_smallest_reports_can_be_shown(T: int, moves: bool, tmp_path: Path) -> None:
+    steps = np.arange(1.0, T + 1)
+    at_rest = SeriesStatistics(steps, {"w": TensorStatistics(np.zeros((T, T)), 1.0, 0, 8)})
+    statistics = make(steps, names=("w",)).statistics() if moves else at_rest
+    report = report_of(statistics, 3.0 * T)
+    assert "verdict:" in render_table(report)
+    save_plot(report, statistics, tmp_path / "report.png")
+    save_html(report, statistics, tmp_path / "report.html")
+
+
+def test_a_reconstruction_can_be_shown(statistics: SeriesStatistics, tmp_path: Path) -> None:
+    report = report_of(statistics, 10.0, Predictor(10.0, mode="reconstruct"))
+    assert "nothing is extrapolated" in re.sub(r"\s+", " ", render_table(report))
+    save_plot(report, statistics, tmp_path / "report.png")

@@ -1,0 +1,238 @@
+"""The choice of predictor and target: by what was observed alone, and never without saying why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from relex_merge.errors import RelexError
+from relex_merge.trajectory.backtests.automatic import FEWEST, choose
+from relex_merge.trajectory.backtests.resolve import resolve
+from relex_merge.trajectory.backtests.results import Choice
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.statistics import SeriesStatistics
+from tests.support.report_cases import Trajectory, make, report_of
+
+EVEN = np.arange(1.0, 41)
+TWO = ("model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.down_proj.weight")
+
+
+def wander(seed: int = 0) -> Trajectory:
+    return make(EVEN, walk=50.0, seed=seed, names=TWO)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_line_is_continued_as_a_line(seed: int) -> None:
+    assert choose(make(EVEN, seed=seed).statistics(), 160.0).name == "linear"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_path_that_slows_down_is_not_continued_as_a_line(seed: int) -> None:
+    run = make(np.append(EVEN, 160.0), law=0.5, walk=0.0, seed=seed, names=TWO)
+    found = choose(run.statistics(40), 160.0)
+    assert found.name in ("sqrt", "power")
+    truth, last = run.whole()[-1], run.whole()[39]
+    predicted = np.concatenate(
+        [
+            M[:40].T @ Predictor(160.0, predictor=found.name).weights(M[:40] @ M[:40].T, EVEN)
+            for M in run.deltas.values()
+        ]
+    )
+    assert np.sum((predicted - truth) ** 2) < 0.2 * np.sum((last - truth) ** 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_random_walk_is_left_where_it_is(seed: int) -> None:
+    found = choose(wander(seed).statistics(), 160.0)
+    assert (found.name, found.stops) == ("stay", True)
+    assert "No predictor is clearly expected to come closer" in found.reasons[0]
+
+
+def later_corrupted(run: Trajectory, T: int) -> Trajectory:
+    """The run with everything after the first T checkpoints replaced by noise."""
+    rng = np.random.default_rng(9)
+    deltas = {}
+    for name, M in run.deltas.items():
+        deltas[name] = np.concatenate([M[:T], rng.standard_normal(M[T:].shape)])
+    return Trajectory(run.steps, run.base, deltas)
+
+
+@pytest.mark.parametrize("target", [80.0, None], ids=["a target", "target_step: auto"])
+@pytest.mark.parametrize("scope", ["model", "module", "tensor"])
+@pytest.mark.parametrize("law", [1.0, 0.5])
+def test_nothing_after_the_last_observed_checkpoint_enters(
+    law: float, scope: str, target: float | None
+) -> None:
+    run = make(EVEN, law=law, names=TWO)
+    asked = {
+        n: Predictor(target or 25.0, predictor="auto", scope=scope, auto_target=target is None)
+        for n in TWO
+    }
+    seen = np.arange(len(EVEN)) < 25
+    results = []
+    for each in (run, later_corrupted(run, 25)):
+        whole = each.statistics()
+        observed = whole.select(seen)
+        found = resolve(asked, observed)
+        w = {
+            n: p.weights(observed.tensors[n].gram, observed.steps)
+            for n, p in found.predictors.items()
+        }
+        report = report_of(observed, found.predictors[TWO[0]].target_step, found.predictors)
+        results.append((found.choice, w, report["verdict"]))
+    (choice, w, verdict), (again, w_again, verdict_again) = results
+    assert choice == again
+    assert verdict == verdict_again
+    for name in TWO:
+        np.testing.assert_array_equal(w[name], w_again[name])
+
+
+def test_the_choice_is_the_same_every_time_and_in_every_unit() -> None:
+    statistics = make(EVEN, law=0.6).statistics()
+    found = choose(statistics, 200.0)
+    assert choose(statistics, 200.0) == found
+    scaled = replace(
+        statistics,
+        tensors={n: replace(t, gram=t.gram * 1e-8) for n, t in statistics.tensors.items()},
+    )
+    assert choose(scaled, 200.0).name == found.name
+
+
+@pytest.mark.parametrize(("scope", "groups"), [("model", 1), ("module", 2), ("tensor", 3)])
+def test_scope_says_how_often_a_choice_is_made(scope: str, groups: int) -> None:
+    names = (TWO[0], TWO[1], TWO[0].replace("0", "2"))
+    lines, walks = make(EVEN, names=names), make(EVEN, names=names, walk=50.0)
+    mixed = {**lines.deltas, TWO[1]: 1e-3 * walks.deltas[TWO[1]]}
+    run = Trajectory(EVEN, lines.base, mixed)
+    found = choose(run.statistics(), 160.0, scope=scope)
+    assert len(found.groups) == groups
+    assert found.name == "linear"
+    assert found.names[TWO[1]] == ("linear" if scope == "model" else "stay")
+
+
+@pytest.mark.parametrize("T", [2, 5])
+def test_too_few_checkpoints_give_no_choice(T: int) -> None:
+    statistics = make(np.arange(1.0, T + 1), names=TWO).statistics()
+    for target in (4.0 * T, None):
+        found = choose(statistics, target)
+        assert found.stops
+        assert f"{T} checkpoints are too few" in found.reasons[0]
+        assert str(FEWEST) in found.reasons[0]
+
+
+def test_a_target_beyond_every_backtest_is_not_trusted() -> None:
+    found = choose(make(np.arange(10.0, 31), names=TWO).statistics(), 3000.0)
+    assert found.stops
+    assert "Nothing that was backtested speaks for step 3000" in found.reasons[0]
+
+
+def furthest(run: Trajectory) -> Choice:
+    return choose(run.statistics(), None)
+
+
+def test_the_furthest_target_is_where_the_skill_stops_being_clearly_positive() -> None:
+    straight = furthest(make(EVEN, names=TWO, walk=0.05))
+    drifting = furthest(make(EVEN, names=TWO, walk=1.0))
+    assert straight.target > drifting.target >= EVEN[-1]
+    assert not straight.stops
+    steps = [step for step, *_ in straight.curve]
+    assert steps == sorted(steps)
+    supported = [low > 0 for step, _, low, _ in straight.curve if step <= straight.target]
+    assert all(supported)
+    assert straight.target in steps
+
+
+def test_a_random_walk_has_no_target() -> None:
+    found = furthest(wander())
+    assert found.stops
+    assert found.target == EVEN[-1]
+    assert "stop there" in found.reasons[0]
+
+
+def test_a_named_predictor_has_a_furthest_target_of_its_own() -> None:
+    statistics = make(EVEN, law=0.5, walk=0.0, names=TWO).statistics()
+    ends = {
+        name: resolve(
+            dict.fromkeys(TWO, Predictor(40.0, predictor=name, auto_target=True)), statistics
+        ).predictors[TWO[0]]
+        for name in ("linear", "sqrt")
+    }
+    assert ends["sqrt"].target_step > ends["linear"].target_step
+    assert ends["sqrt"].predictor == "sqrt"
+
+
+def test_steps_from_zero_leave_out_what_cannot_be_fitted() -> None:
+    run = make(np.arange(1.0, 41), names=TWO)
+    shifted = SeriesStatistics(run.steps - 1, run.statistics().tensors)
+    found = choose(shifted, 100.0)
+    skills = {c.name: c.skill for c in found.groups["model"].candidates}
+    assert skills["sqrt"] is None
+    assert skills["power"] is None
+    assert found.name == "linear"
+
+
+def test_what_is_named_stays_as_it_is() -> None:
+    statistics = wander().statistics()
+    named = dict.fromkeys(TWO, Predictor(160.0, rank=2, predictor="sqrt"))
+    assert resolve(named, statistics).predictors == named
+    assert resolve(named, statistics).choice is None
+
+
+def test_a_filter_may_leave_some_tensors_to_the_choice() -> None:
+    statistics = wander().statistics()
+    given = {TWO[0]: Predictor(160.0), TWO[1]: Predictor(160.0, predictor="auto")}
+    found = resolve(given, statistics)
+    assert found.predictors[TWO[0]] == given[TWO[0]]
+    assert found.predictors[TWO[1]].predictor == "stay"
+
+
+def test_filters_that_no_one_choice_can_meet_are_refused() -> None:
+    statistics = wander().statistics()
+    given = {
+        TWO[0]: Predictor(160.0, predictor="auto"),
+        TWO[1]: Predictor(160.0, predictor="auto", rank=2),
+    }
+    with pytest.raises(RelexError, match="without filters"):
+        resolve(given, statistics)
+    half = {TWO[0]: Predictor(160.0), TWO[1]: Predictor(40.0, auto_target=True)}
+    with pytest.raises(RelexError, match="whole model"):
+        resolve(half, statistics)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scope": "layer"}, "scope is 'layer'; it can be model, module, tensor"),
+        ({"candidates": ("line",)}, "predictor is 'line'; it can be linear, sqrt"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_known_ones(
+    options: dict[str, Array], message: str
+) -> None:
+    with pytest.raises(RelexError, match=message):
+        choose(wander().statistics(), 160.0, **options)  # type: ignore[arg-type]
+
+
+def test_the_verdict_is_about_the_chosen_predictor() -> None:
+    run = make(EVEN, law=0.5, walk=0.0, names=TWO)
+    line = report_of(run.statistics(), 160.0)
+    found = resolve(dict.fromkeys(TWO, Predictor(160.0, predictor="auto")), run.statistics())
+    chosen = report_of(run.statistics(), 160.0, found.predictors)
+    assert line["verdict"]["verdict"] == "do not extrapolate"
+    assert chosen["verdict"]["verdict"] == "extrapolate"
+    name = found.predictors[TWO[0]].predictor
+    assert chosen["model"]["backtest_skill"] == chosen["backtests"]["skill"][name]
+
+
+def test_standing_still_is_never_called_an_extrapolation() -> None:
+    report = report_of(wander().statistics(), 160.0, Predictor(160.0, predictor="stay"))
+    assert report["verdict"]["verdict"] == "do not extrapolate"
+    assert "kept as it is" in report["verdict"]["reasons"][0]
+
+
+def test_every_predictor_is_shown_side_by_side() -> None:
+    labels = report_of(make(EVEN, names=TWO).statistics(), 160.0)["backtests"]["labels"]
+    assert {"linear", "sqrt", "power", "saturating", "local", "damped", "blend"} <= set(labels)
