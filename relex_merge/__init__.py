@@ -6,9 +6,10 @@ is already imported, else at the moment it is. So ``import relex_merge`` itself 
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from relex_merge._mergekit_hook import register_with_mergekit
+from wrapt import register_post_import_hook
 
 if TYPE_CHECKING:
     from relex_merge.api import extrapolate, inspect
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from relex_merge.training.callback import TrajectoryCallback
     from relex_merge.training.stopping import StopWhen
 
-__version__ = "0.1.0"
 __all__ = [
     "RelexError",
     "StopWhen",
@@ -42,11 +42,16 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("relex-merge")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
     return getattr(import_module(_HOMES[name]), name)
 
 
-register_with_mergekit()
+# mergekit has no plug-in entry points; the method registers itself when it is imported.
+register_post_import_hook(
+    lambda _: import_module("relex_merge.pipeline.merge_method"), "mergekit.merge_methods"
+)

@@ -104,7 +104,10 @@ class RemoteFile:
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
         url = hf_hub_url(self._pin.repo, self._pin.path(self._path), revision=self._pin.sha)
-        library: dict[str, Any] = {"library_name": "relex-merge", "library_version": version("relex-merge")}
+        library: dict[str, Any] = {
+            "library_name": "relex-merge",
+            "library_version": version("relex-merge"),
+        }
         found = get_hf_file_metadata(url, **library)
         if found.size is None:
             raise RelexError(f"{self.name}: the Hub does not say how long it is; use --no-stream")

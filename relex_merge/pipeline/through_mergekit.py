@@ -18,7 +18,7 @@ from relex_merge.checkpoints.steps import step_of
 from relex_merge.engine.architecture import read_config
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import SINGLE
-from relex_merge.merge_method import recording
+from relex_merge.pipeline.merge_method import recording
 from relex_merge.recipe.load import Recipe
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import SeriesStatistics

@@ -238,7 +238,7 @@ def test_inputs_are_not_changed_and_no_gradient_is_recorded() -> None:
 def test_memory_does_not_grow_with_the_number_of_checkpoints() -> None:
     """Peak of what is allocated beyond the inputs: one output and a few chunks, not T tensors."""
     script = """
-import relex_merge.merge_method  # the third order of imports
+import relex_merge.pipeline.merge_method  # the third order of imports
 import resource, sys, torch
 from mergekit.merge_methods import merge_tensors
 torch.set_num_threads(1)
