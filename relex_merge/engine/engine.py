@@ -4,9 +4,9 @@ Three parties share a fixed set of equal buffers:
 
 * one *loader* takes the pieces of the schedule in order; for each it waits for a free buffer and
   has a pool of readers fill the T + 1 rows;
-* *workers*, one a core (or CUDA stream), run the two loops of :mod:`relex_merge.engine.kernels` over the
-  spans of a full buffer: first G, then, once the last span of a tensor has been added and its
-  weight vectors are known, the combination, which goes straight to its place in the output;
+* *workers*, one a core (or CUDA stream), run the two loops of :mod:`relex_merge.engine.kernels`
+  over the spans of a full buffer: first G, then, once the last span of a tensor has been added and
+  its weight vectors are known, the combination, which goes straight to its place in the output;
 * a buffer goes back when the last loop over it is done.
 
 Partial sums are added in the order of the spans, whoever finishes first, so that results do not

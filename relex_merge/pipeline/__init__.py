@@ -1,0 +1,1 @@
+"""One run: recipe in; finished folder, report or dry run out."""

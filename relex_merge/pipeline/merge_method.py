@@ -1,8 +1,8 @@
 """The mergekit merge method ``relex``: one tensor group in, its extrapolation out.
 
-The arithmetic is :mod:`relex_merge.trajectory.gram`, the loops are :mod:`relex_merge.engine.kernels`; here is
-only what mergekit needs to know: parameters, the input contract, and where the steps come from.
-Importing this module registers the method with mergekit.
+The arithmetic is :mod:`relex_merge.trajectory.gram`, the loops are
+:mod:`relex_merge.engine.kernels`; here is only what mergekit needs to know: parameters, the input
+contract, and where the steps come from. Importing this module registers the method with mergekit.
 """
 
 from __future__ import annotations

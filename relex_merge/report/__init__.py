@@ -1,7 +1,7 @@
 """The trust report: know before you extrapolate.
 
-Computed from Gram matrices alone (:mod:`relex_merge.trajectory.statistics`), without another pass over the
-weights. :func:`build_report` makes the dictionary that is ``relex_report.json``; the other
+Computed from Gram matrices alone (:mod:`relex_merge.trajectory.statistics`), without another pass
+over the weights. :func:`build_report` makes the dictionary that is ``relex_report.json``; the other
 functions show it.
 """
 

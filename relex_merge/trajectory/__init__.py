@@ -1,0 +1,1 @@
+"""What follows from the Gram matrix G and the steps alone: predictors, backtests, verdict."""

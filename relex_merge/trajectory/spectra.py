@@ -18,7 +18,7 @@ from relex_merge.trajectory.gram import Array
 
 @dataclass(frozen=True)
 class Spectra:
-    """Eigen-decompositions of N Gram matrices, as :class:`relex_merge.trajectory.gram.Spectrum` of one.
+    """Eigen-decompositions of N Gram matrices, as :class:`Spectrum` is of one.
 
     eigenvalues: (N, T) λ_k = σ_k², descending, in weight²; rounding noise (below T·ε·λ₁) is 0.
     vectors: (N, T, T), column k is u_k; 0 where λ_k is 0, so that no direction is made of noise.

@@ -1,0 +1,1 @@
+"""Bytes of tensors, whatever holds them, and the shards that are written."""

@@ -1,0 +1,1 @@
+"""Predictions of what was observed, and what they say about a prediction of what was not."""

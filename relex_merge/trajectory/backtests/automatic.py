@@ -1,11 +1,11 @@
 """``predictor: auto`` and ``target_step: auto``: chosen from the Gram matrices, by backtest.
 
 Two witnesses speak for each candidate, those of the verdict: its backtest at the ratio asked for,
-and the error law fitted to all its backtests, over every cut (:mod:`relex_merge.trajectory.backtests.error_law`).
-The worse of the two counts. The line, which is the paper's, keeps its place unless another is
-expected to err less than ``MARGIN`` times as much; what is not clearly expected to beat standing
-still, by one standard deviation of the law, gives way to ``stay``. Only G and steps of the observed
-checkpoints are looked at.
+and the error law fitted to all its backtests, over every cut
+(:mod:`relex_merge.trajectory.backtests.error_law`). The worse of the two counts. The line, which is
+the paper's, keeps its place unless another is expected to err less than ``MARGIN`` times as much;
+what is not clearly expected to beat standing still, by one standard deviation of the law, gives way
+to ``stay``. Only G and steps of the observed checkpoints are looked at.
 
 Measured on 46 miniature runs that also served to choose this rule (30 of 200 steps observed, mean
 skill at step 200, skills below −3 counted as −3): the line 0.42; this rule 0.65 with scope model,

@@ -1,8 +1,8 @@
 """The continuations that a report compares: rules that turn a fitted stretch into a prediction.
 
-A continuation is a :data:`~relex_merge.trajectory.predictors.history.Rule`: (history of the fitted checkpoints,
-target steps) → W (N, J, h), the weight vectors of J predictions for N tensors; N is 1 where W does
-not depend on G. Those of a name in ``PREDICTORS`` are the predictors themselves.
+A continuation is a :data:`~relex_merge.trajectory.predictors.history.Rule`: (history of the fitted
+checkpoints, target steps) → W (N, J, h), the weight vectors of J predictions for N tensors; N is 1
+where W does not depend on G. Those of a name in ``PREDICTORS`` are the predictors themselves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The figures of a trajectory, for many tensors at once, from their Gram matrices.
 
 Fields have one row per tensor. A group of tensors is described by the sum of its G's, which is the
-G of the tensors laid end to end; a random walk by the G of :mod:`relex_merge.trajectory.backtests.random_walk`.
+G of the tensors laid end to end; a random walk by the G of
+:mod:`relex_merge.trajectory.backtests.random_walk`.
 """
 
 from __future__ import annotations

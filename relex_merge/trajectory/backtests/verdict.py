@@ -1,11 +1,11 @@
 """The verdict: may this trajectory be extrapolated this far?
 
 Two witnesses must agree: the backtest at the user's own ratio, and the skill that all backtests
-together lead one to expect at the target (:mod:`relex_merge.trajectory.backtests.error_law`). Both positive, the
-latter clearly so: ``extrapolate``. Both negative, the latter clearly so: ``do not extrapolate``.
-Otherwise ``caution``: on runs of known truth, four in ten of those gained. Where fewer than three
-checkpoints lie before the cut the first witness is missing, and only a clear no is a verdict. The
-rule, its threshold and how often it was right on runs of known truth are reported by
+together lead one to expect at the target (:mod:`relex_merge.trajectory.backtests.error_law`). Both
+positive, the latter clearly so: ``extrapolate``. Both negative, the latter clearly so: ``do not
+extrapolate``. Otherwise ``caution``: on runs of known truth, four in ten of those gained. Where
+fewer than three checkpoints lie before the cut the first witness is missing, and only a clear no is
+a verdict. The rule, its threshold and how often it was right on runs of known truth are reported by
 ``tests/benchmarks/calibrate_verdict.py``; the threshold was fixed there on one set of seeds and
 tested on another.
 """
