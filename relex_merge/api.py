@@ -18,6 +18,7 @@ from relex_merge.pipeline.inspection import Inspection, of_output, of_series, wi
 from relex_merge.pipeline.run import Notify, Result, Run, progress_bar
 from relex_merge.pipeline.staging import check_free, staging
 from relex_merge.recipe.load import Recipe, RecipeSource, load_recipe
+from relex_merge.report.contents import Report
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -27,7 +28,7 @@ def _say_nothing(message: str) -> None:
     """For callers who do not want remarks."""
 
 
-def _accept_all(report: dict[str, Any]) -> None:
+def _accept_all(report: Report) -> None:
     """For callers who decide for themselves."""
 
 
@@ -46,7 +47,7 @@ def extrapolate(
     figure: bool | None = None,
     quiet: bool = False,
     notify: Notify = _say_nothing,
-    accept: Callable[[dict[str, Any]], None] = _accept_all,
+    accept: Callable[[Report], None] = _accept_all,
     anyway: bool = False,
 ) -> Result:
     """Run a recipe and write the model to ``out``, whole or not at all.
@@ -176,7 +177,7 @@ def forecast(
     return text
 
 
-def inspect(source: RecipeSource, **how: Any) -> dict[str, Any]:
+def inspect(source: RecipeSource, **how: Any) -> Report:
     """The trust report of a recipe or a finished output: the ``report`` of :func:`examine`."""
     return examine(source, **how).report
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from relex_merge.errors import RelexError
 from relex_merge.report.table import chosen
+
+if TYPE_CHECKING:
+    from relex_merge.report.contents import Report
 
 REFUSAL = "do not extrapolate"
 
@@ -20,13 +23,13 @@ class RefusedError(RelexError):
     exit_code = 3
 
 
-def ask(*, strict: bool, yes: bool) -> Callable[[dict[str, Any]], None]:
+def ask(*, strict: bool, yes: bool) -> Callable[[Report], None]:
     """Print the verdict; when it is bad ask (on a terminal), refuse (strict) or warn.
 
     The function returned raises RefusedError when nothing is to be written.
     """
 
-    def accept(report: dict[str, Any]) -> None:
+    def accept(report: Report) -> None:
         verdict, choice = report["verdict"], report.get("choice")
         if choice is not None:
             click.echo(f"chosen predictor: {chosen(choice)}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +60,7 @@ def command(
     """
     from relex_merge.api import examine
     from relex_merge.report import render_table, save_html, save_plot
+    from relex_merge.report.contents import to_json
     from relex_merge.report.style import check_format
 
     for file in (json_file, plot, gram, html, coefficients):
@@ -84,7 +84,7 @@ def command(
     )
     click.echo(render_table(found.report))
     if json_file:
-        json_file.write_text(json.dumps(found.report, indent=1) + "\n", encoding="utf-8")
+        json_file.write_text(to_json(found.report), encoding="utf-8")
     if plot:
         save_plot(found.report, found.observed, plot)
     if gram:

@@ -18,6 +18,7 @@ import torch
 from relex_merge.checkpoints.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from relex_merge.engine.truncated_svd import Truncated
 from relex_merge.errors import disk_errors
+from relex_merge.report.contents import AdapterEntry
 from relex_merge.weights.adapter import PREFIX
 from relex_merge.weights.source import TensorInfo
 from relex_merge.weights.writer import ShardFile, layout
@@ -129,7 +130,7 @@ class AdapterOutput:
             "inference_mode": True,
         }
 
-    def energy(self, target: int, left_out: float = 0.0) -> dict[str, Any]:
+    def energy(self, target: int, left_out: float = 0.0) -> AdapterEntry:
         """For the report: the share of ‖δ‖² that is not in the adapter, per module and in all.
 
         left_out: ‖δ‖² of the weights that are none of its modules.

@@ -1,27 +1,44 @@
-"""The three texts beside the weights: expanded recipe, report, model card."""
+"""What lies beside the weights: expanded recipe, report, Gram matrices, figure, model card."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from relex_merge.checkpoints.files import CARD, FIGURE, GRAM, RECIPE, REPORT
 from relex_merge.checkpoints.locate import Snapshot
-from relex_merge.errors import disk_errors
+from relex_merge.errors import RelexError, disk_errors
 from relex_merge.formatting import whole
 from relex_merge.recipe.load import Recipe
 from relex_merge.recipe.names import METHOD
-from relex_merge.report import build_report, model_card, save_plot
+from relex_merge.report import build_report, save_plot
+from relex_merge.report.contents import Method, Report, to_json
+from relex_merge.report.front_matter import base_license
+from relex_merge.report.model_card import model_card
 from relex_merge.trajectory.backtests.results import STAY, Choice
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 _PACKAGES = ("relex-merge", "mergekit", "torch", "transformers", "safetensors", "huggingface_hub")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model that a card is about, beside its report and recipe.
+
+    Attributes:
+        name: the card's title.
+        base: the base model, whose license is stated.
+        architectures: class names in the model's configuration.
+    """
+
+    name: str
+    base: Snapshot
+    architectures: Sequence[str]
 
 
 def make_report(
@@ -31,65 +48,112 @@ def make_report(
     dtype: str,
     holdout: SeriesStatistics | None = None,
     choice: Choice | None = None,
-) -> dict[str, Any]:
-    """What goes to relex_report.json.
+) -> Report:
+    """Make the content of relex_report.json.
 
-    snapshots: base first, then the order of the steps; holdout: statistics over the same and later
-    checkpoints; choice: how the predictors were found, where the recipe left them open.
+    Args:
+        statistics: of the observed checkpoints.
+        predictors: tensor → its own.
+        snapshots: base first, then the order of the steps.
+        dtype: of the checkpoints' files ("bfloat16").
+        holdout: statistics over the same and later checkpoints.
+        choice: how the predictors were found, where the recipe left them open.
     """
     moving = [p for p in predictors.values() if p.predictor != STAY]
     main, _ = Counter(moving or predictors.values()).most_common(1)[0]
-    method = {"name": METHOD, **asdict(main)}
-    target = method.pop("target_step")
-    del method["auto_target"]
-    if main.predictor == "linear" and choice is None:
-        del method["predictor"], method["scope"]  # the paper's method, described as ever
+    method: Method = {
+        "name": METHOD,
+        "rank": main.rank,
+        "degree": main.degree,
+        "window": main.window,
+        "mode": main.mode,
+    }
+    if main.predictor != "linear" or choice is not None:  # not just the paper's own
+        method |= {"predictor": main.predictor, "scope": main.scope}
     base, *checkpoints = snapshots
     report = build_report(
         statistics,
         predictors,
-        method=method,
-        base={"reference": base.reference, "sha": base.sha},
-        checkpoints=[
-            {"reference": s.reference, "step": whole(step), "sha": s.sha}
-            for s, step in zip(checkpoints, statistics.steps, strict=True)
-        ],
-        target_step=whole(target),
+        {
+            "method": method,
+            "base": {"reference": base.reference, "sha": base.sha},
+            "checkpoints": [
+                {"reference": s.reference, "step": whole(step), "sha": s.sha}
+                for s, step in zip(checkpoints, statistics.steps, strict=True)
+            ],
+            "versions": {package: version(package) for package in _PACKAGES},
+        },
+        target_step=whole(main.target_step),
         dtype=dtype,
         holdout=holdout,
-        versions={package: version(package) for package in _PACKAGES},
     )
-    return report if choice is None else {**report, "choice": choice.as_json()}
+    if choice is not None:
+        report["choice"] = choice.as_json()
+    return report
 
 
 def write_documents(
     folder: Path,
     recipe: Recipe,
-    report: dict[str, Any],
+    report: Report,
     statistics: SeriesStatistics,
     *,
-    base: Snapshot,
-    architectures: Sequence[str],
-    name: str,
-    write_card: bool = True,
-    figure: bool = False,
+    card: Subject | None,
+    figure: bool,
+    notify: Callable[[str], None],
 ) -> None:
-    """Recipe, report, Gram matrices, figure and card into a finished model folder."""
+    """Write everything beside the weights into a finished model folder.
+
+    A figure or a card that cannot be made is left out, with a warning: it is not worth the model.
+
+    Args:
+        folder: the model's.
+        recipe: the recipe of this one model.
+        report: its report.
+        statistics: of the observed checkpoints.
+        card: what the card is about; None for no card.
+        figure: whether the report is drawn.
+        notify: called with the warning.
+
+    Raises:
+        RelexError: recipe, report or Gram matrices cannot be written.
+    """
     text = recipe.to_yaml()
-    causal = any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in architectures)
     with disk_errors(folder):
         (folder / RECIPE).write_text(text, encoding="utf-8")
-        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        (folder / REPORT).write_text(to_json(report), encoding="utf-8")
         statistics.save(folder / GRAM)
-        if figure:
+
+    drawn = None
+    if figure:
+        with _optional(folder / FIGURE, notify):
             save_plot(report, statistics, folder / FIGURE)
-        if write_card:
-            written = model_card.model_card(
-                report,
-                text,
-                name=name,
-                license=model_card.base_license(base.folder / CARD),
-                pipeline_tag="text-generation" if causal else None,
-                figure=FIGURE if figure else None,
-            )
-            (folder / CARD).write_text(written, encoding="utf-8")
+            drawn = FIGURE
+    if card is not None:
+        with _optional(folder / CARD, notify):
+            (folder / CARD).write_text(_card(report, text, card, drawn), encoding="utf-8")
+
+
+def _card(report: Report, recipe: str, about: Subject, figure: str | None) -> str:
+    causal = any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in about.architectures)
+    return model_card(
+        report,
+        recipe,
+        name=about.name,
+        license=base_license(about.base.folder / CARD),
+        pipeline_tag="text-generation" if causal else None,
+        figure=figure,
+    )
+
+
+@contextmanager
+def _optional(file: Path, notify: Callable[[str], None]) -> Iterator[None]:
+    """Go on without ``file`` where it cannot be written, and say why; no half of it stays."""
+    try:
+        yield
+    except Exception as error:  # whatever it is: the weights are finished and are not lost for it
+        if file.is_file():
+            file.unlink()
+        kind = "" if isinstance(error, RelexError) else f"{type(error).__name__}: "
+        reason = " ".join(f"{kind}{error}".split())
+        notify(f"warning: {file.name} is left out, the model is complete ({reason})")

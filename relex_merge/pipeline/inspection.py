@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from relex_merge.checkpoints.files import GRAM, RECIPE, REPORT
 from relex_merge.checkpoints.locate import Snapshot
@@ -19,6 +17,7 @@ from relex_merge.pipeline.models_to_model import stored_dtype
 from relex_merge.pipeline.prepare import Prepared
 from relex_merge.recipe.braces import expand_braces
 from relex_merge.recipe.load import Recipe, load_recipe
+from relex_merge.report.contents import Reference, Report, read_report
 from relex_merge.trajectory.backtests.resolve import resolve
 from relex_merge.trajectory.statistics import SeriesStatistics
 
@@ -29,7 +28,7 @@ class Inspection:
     everything: of those held out too, the same when there are none.
     """
 
-    report: dict[str, Any]
+    report: Report
     observed: SeriesStatistics
     everything: SeriesStatistics
 
@@ -81,15 +80,11 @@ def of_series(prepared: Prepared, found: SeriesStatistics) -> Inspection:
 def of_output(folder: Path, target_step: float | None) -> Inspection:
     """The report of a finished output, computed again from its Gram matrices and recipe."""
     statistics = load_statistics(folder)
-    try:
-        earlier = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        base, checkpoints = earlier["base"], earlier["checkpoints"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RelexError(f"{folder} has no readable {REPORT}") from error
+    earlier = read_report(folder / REPORT)
     recipe = load_recipe(folder / RECIPE, target_step=target_step)
     settings = Settings(recipe, [None], statistics.steps)
     predictors = {name: settings.predictors(name, 0.0)[0] for name in statistics.tensors}
-    snapshots = [_snapshot(item) for item in (base, *checkpoints)]
+    snapshots = [_snapshot(item) for item in (earlier["base"], *earlier["checkpoints"])]
     found_out = resolve(predictors, statistics)
     report = make_report(
         statistics,
@@ -101,7 +96,7 @@ def of_output(folder: Path, target_step: float | None) -> Inspection:
     return Inspection(report, statistics, statistics)
 
 
-def _snapshot(item: dict[str, Any]) -> Snapshot:
+def _snapshot(item: Reference) -> Snapshot:
     reference, sha = item["reference"], item["sha"]
     place = hub_reference(reference)
     pin = Pin(place.repo, sha, (), place.folder) if sha else None

@@ -22,6 +22,7 @@ from relex_merge.pipeline import (
 )
 from relex_merge.pipeline.adapter_output import DISCARDED, AdapterOutput, Module, infos_of
 from relex_merge.pipeline.companions import copy_tokenizer
+from relex_merge.report.contents import AdapterEntry
 from relex_merge.trajectory.statistics import SeriesStatistics
 from relex_merge.weights.adapter import PREFIX, Adapter, Full, LowRank
 from relex_merge.weights.source import TensorInfo
@@ -74,7 +75,7 @@ def compute(
     options: MergeOptions,
     progress: Progress,
     known: SeriesStatistics | None,
-) -> tuple[SeriesStatistics, list[dict[str, Any]]]:
+) -> tuple[SeriesStatistics, list[AdapterEntry]]:
     """Write weights and configuration of every target into its folder.
 
     known: statistics of an earlier pass over the same weights. Returns the statistics, and for an
@@ -113,7 +114,7 @@ def _from_adapters(
     options: MergeOptions,
     progress: Progress,
     known: SeriesStatistics | None,
-) -> tuple[SeriesStatistics, list[dict[str, Any]]]:
+) -> tuple[SeriesStatistics, list[AdapterEntry]]:
     modules, stored = _layout(prepared, adapters, form)
     plan = prepared.plan
     tensors = tuple(
@@ -141,7 +142,7 @@ def _from_models(
     options: MergeOptions,
     progress: Progress,
     known: SeriesStatistics | None,
-) -> tuple[SeriesStatistics, list[dict[str, Any]]]:
+) -> tuple[SeriesStatistics, list[AdapterEntry]]:
     from peft import LoraConfig
 
     rank = form.rank or DEFAULT_RANK
@@ -176,7 +177,7 @@ def adapter_output_bytes(prepared: Prepared, form: Form, options: MergeOptions) 
     return sum(info.nbytes for info in infos_of(modules, stored, dtype).values())
 
 
-def remarks(adapter: Mapping[str, Any]) -> list[str]:
+def remarks(adapter: AdapterEntry) -> list[str]:
     """What a user should know of an adapter that does not hold all of the update."""
     found = []
     lossy = {path: lost for path, lost in adapter["modules"].items() if lost > DISCARDED}
@@ -202,7 +203,7 @@ def _finish(
     options: MergeOptions,
     found: SeriesStatistics,
     left_out: Sequence[float],
-) -> tuple[SeriesStatistics, list[dict[str, Any]]]:
+) -> tuple[SeriesStatistics, list[AdapterEntry]]:
     """Configuration and tokenizer beside the factors; what the report says of each target."""
     output.complete(config)
     base, last = prepared.snapshots[0], prepared.snapshots[-1]

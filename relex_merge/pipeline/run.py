@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from relex_merge.checkpoints.locate import Snapshot
 from relex_merge.engine.plan import NeedsMergekit
@@ -19,6 +19,7 @@ from relex_merge.pipeline.companions import copy_companions
 from relex_merge.pipeline.inspection import load_statistics
 from relex_merge.pipeline.staging import Staging
 from relex_merge.recipe.load import Recipe, load_recipe
+from relex_merge.report.contents import AdapterEntry, Report
 from relex_merge.trajectory.backtests.results import Choice
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import SeriesStatistics
@@ -38,7 +39,7 @@ class Result:
     """
 
     out: Path
-    report: dict[str, Any]
+    report: Report
     outputs: dict[float, Path] = field(default_factory=dict)
 
 
@@ -60,7 +61,7 @@ class Run:
     notify: Notify
     anyway: bool
 
-    def into(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
+    def into(self, stage: Staging) -> tuple[Result, list[Report]]:
         """Everything up to the renaming."""
         if not self.recipe.is_relex:
             wrong = {
@@ -72,7 +73,7 @@ class Run:
                 raise RelexError(f"{what}: for merge_method: relex; {self.recipe.name} has another")
             stage.begin(None)
             through_mergekit.run_merge(self.recipe, stage.content, self.options)
-            return Result(self.out, {}), []
+            return Result(self.out, cast("Report", {})), []  # as its docstring says
         try:
             return self._by_engine(stage)
         except NeedsMergekit as reason:
@@ -87,7 +88,7 @@ class Run:
             self.notify(f"using mergekit's own path: the recipe uses {reason}")
             return self._by_mergekit(stage)
 
-    def _by_engine(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
+    def _by_engine(self, stage: Staging) -> tuple[Result, list[Report]]:
         prepared = prepare.prepare(self.recipe, self.targets, self.options, self.stream)
         form = output_form.form_of(prepared, self.form, self.lora_rank)
         resources = available(self.options, self.memory_budget)
@@ -133,7 +134,7 @@ class Run:
         outputs = {s: self.out / n for s, n in zip(asked, self._names(), strict=True)}
         return Result(self.out, reports[-1], outputs), reports
 
-    def _by_mergekit(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
+    def _by_mergekit(self, stage: Staging) -> tuple[Result, list[Report]]:
         from transformers import AutoConfig
 
         stage.begin(None)
@@ -176,9 +177,9 @@ class Run:
         snapshots: Sequence[Snapshot],
         dtype: str,
         architectures: Sequence[str],
-        adapter: dict[str, Any] | None = None,
+        adapter: AdapterEntry | None = None,
         choice: Choice | None = None,
-    ) -> dict[str, Any]:
+    ) -> Report:
         recipe = self.recipe if target is None else load_recipe(self.recipe, target_step=target)
         report = documents.make_report(statistics, predictors, snapshots, dtype, choice=choice)
         if adapter is not None:
@@ -186,16 +187,16 @@ class Run:
             where = "" if target is None else f"step {whole(target)}: "
             for remark in output_form.remarks(adapter):
                 self.notify(where + remark)
+        name = self.out.name if target is None else f"{self.out.name}-step-{whole(target)}"
+        card = documents.Subject(name, snapshots[0], architectures)
         documents.write_documents(
             folder,
             recipe,
             report,
             statistics,
-            base=snapshots[0],
-            architectures=architectures,
-            name=self.out.name if target is None else f"{self.out.name}-step-{whole(target)}",
-            write_card=self.options.write_model_card,
+            card=card if self.options.write_model_card else None,
             figure=self.figure,
+            notify=self.notify,
         )
         return report
 
