@@ -1,7 +1,9 @@
-"""The one exception that reaches a user."""
+"""The one exception that reaches a user, and words for those that should not."""
 
 from __future__ import annotations
 
+import errno
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,25 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RelexError(
-            f"cannot write {path}: {error.strerror or error}; free some room or choose another "
-            "place for OUT"
+            f"cannot write {path}: {error.strerror or error}; {_remedy(error)}"
         ) from error
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free some room or choose another place for OUT"
+    if error.errno == errno.ENAMETOOLONG:
+        return "choose a shorter name for OUT"
+    return "choose another place for OUT, or make this one writable"
+
+
+def where_it_happened(error: BaseException) -> str:
+    """Return kind and text of an unexpected error, and the line of this package it came from."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    root = Path(__file__).resolve().parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if file.is_relative_to(root):
+            place = file.relative_to(root.parent).as_posix()
+            return f"{text}, at {place}:{frame.lineno} in {frame.name}"
+    return text

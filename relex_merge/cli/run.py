@@ -88,6 +88,7 @@ def command(
     merge_options.apply_global_options()
     options |= {"target_step": target_steps or None, "options": merge_options}
     if dry_run:
+        del options["figure"]  # no part of what is read
         click.echo(forecast(recipe, out, **options))
         return
     result = extrapolate(

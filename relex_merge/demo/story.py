@@ -15,7 +15,7 @@ import yaml
 from mergekit.options import MergeOptions
 from tqdm import tqdm
 
-from relex_merge.api import examine, extrapolate
+from relex_merge.api import Result, examine, extrapolate
 from relex_merge.demo.evaluate import Accuracy, evaluate
 from relex_merge.demo.lora import describe, load_policy, scale_adapter
 from relex_merge.demo.model import build_tokenizer, one_thread, quiet_transformers
@@ -24,7 +24,6 @@ from relex_merge.demo.table import DemoResult, Row, render
 from relex_merge.demo.tasks import load_task, split_prompts
 from relex_merge.demo.training import train
 from relex_merge.errors import disk_errors
-from relex_merge.pipeline.run import Result
 from relex_merge.report import render_table, save_html
 
 BEYOND = 2

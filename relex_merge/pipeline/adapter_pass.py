@@ -1,4 +1,4 @@
-"""A series of adapters from factors to Gram matrices, and from there to an adapter or a model.
+"""One pass over the factors of a series of adapters: G of every weight, and the adapter from it.
 
 Weights that an adapter stores whole (``modules_to_save``) go through the engine of full
 checkpoints; everything after G is what full checkpoints use.
@@ -36,32 +36,27 @@ if TYPE_CHECKING:
     from relex_merge.pipeline.prepare import Prepared
 
 
-def examine(prepared: Prepared, resources: Resources, progress: Progress) -> SeriesStatistics:
-    """Only form the Gram matrices, of every checkpoint that was prepared."""
-    return _Run(prepared, resources, None).go(progress, None)
-
-
-def compute(
-    prepared: Prepared,
-    output: AdapterOutput,
-    resources: Resources,
-    progress: Progress,
-    known: SeriesStatistics | None,
-) -> SeriesStatistics:
-    """Write every target's adapter. known: statistics of an earlier pass over the same adapters."""
-    return _Run(prepared, resources, output).go(progress, known)
-
-
 @dataclass(frozen=True)
-class _Run:
-    """One pass over the adapters of a series."""
+class AdapterPass:
+    """One pass over the adapters of a series.
+
+    Attributes:
+        prepared: a series of adapters.
+        resources: cores, device and memory.
+        output: takes every target's factors; None forms the Gram matrices alone.
+    """
 
     prepared: Prepared
     resources: Resources
-    output: AdapterOutput | None
+    output: AdapterOutput | None = None
 
-    def go(self, progress: Progress, known: SeriesStatistics | None) -> SeriesStatistics:
-        """The statistics of all adapted weights, in the model's order."""
+    def run(self, progress: Progress, known: SeriesStatistics | None = None) -> SeriesStatistics:
+        """Return the statistics of all adapted weights, in the model's order.
+
+        Args:
+            progress: shows how much was read.
+            known: statistics of an earlier pass over the same adapters.
+        """
         plan = self.prepared.plan
         adapters = adapters_of(plan)
         factored, whole = split(plan, adapters)
@@ -80,12 +75,12 @@ class _Run:
         def work(name: str, index: int, readers: Executor) -> None:
             stack = read_stack(adapters, name, readers).to(self.resources.device)
             report(factor_bytes(adapters, name))
-            own = plan.tensors[index].name
-            found[own] = known.tensors[own] if known else self._statistics(stack, own)
+            tensor = plan.tensors[index].name
+            found[tensor] = known.tensors[tensor] if known else self._statistics(stack, tensor)
             if self.output is not None:
-                self._write(index, stack, found[own].gram)
+                self._write(self.output, index, stack, found[tensor].gram)
 
-        self._each(work, index_of)
+        self._for_each(work, index_of)
         sink = engine.Collected(self.output)
         engine.run_engine(plan, pieces, sink, self.resources, lambda _: report, known)
         found |= {plan.tensors[i].name: s for i, s in sink.statistics.items()}
@@ -93,8 +88,10 @@ class _Run:
         ordered = {name: found[name] for name in names}
         return SeriesStatistics(plan.steps, ordered, self.prepared.fingerprint())
 
-    def _each(self, work: Callable[[str, int, Executor], None], index_of: dict[str, int]) -> None:
-        """``work`` on every weight: one for each core, and one that is being read meanwhile."""
+    def _for_each(
+        self, work: Callable[[str, int, Executor], None], index_of: dict[str, int]
+    ) -> None:
+        """Work on every weight: on one for each core, while one more is being read."""
         with (
             kernels.ieee_float32(),
             single_threaded(),
@@ -110,7 +107,7 @@ class _Run:
                 raise
 
     def _statistics(self, stack: Stack, name: str) -> TensorStatistics:
-        """‖θ₀‖² is not known: the base's weights are never read."""
+        """Return G of one weight; ‖θ₀‖² stays unknown, since the base's weights are not read."""
         G = gram(stack)
         if not np.isfinite(G).all():
             broken = int(np.flatnonzero(~np.isfinite(np.diag(G)))[0])
@@ -119,12 +116,9 @@ class _Run:
         moved = stack.numel if G[self.prepared.plan.last, self.prepared.plan.last] > 0 else 0
         return TensorStatistics(G, float("nan"), moved, stack.numel)
 
-    def _write(self, index: int, stack: Stack, G: Array) -> None:
-        assert self.output is not None
+    def _write(self, output: AdapterOutput, index: int, stack: Stack, G: Array) -> None:
         plan = self.prepared.plan
         for target, predictor in enumerate(plan.tensors[index].predictors or ()):
             w = predictor.weights(G, plan.steps)
-            rank = self.output.modules[index].rank
-            self.output.put(
-                target, index, truncate_product(*stack.weighted(w), rank), float(w @ G @ w)
-            )
+            truncated = truncate_product(*stack.weighted(w), output.modules[index].rank)
+            output.put(target, index, truncated, float(w @ G @ w))

@@ -1,22 +1,17 @@
-"""The three texts beside the weights: expanded recipe, report, model card."""
+"""The trust report of a run, with what it was made from."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from relex_merge.checkpoints.files import CARD, FIGURE, GRAM, RECIPE, REPORT
 from relex_merge.checkpoints.locate import Snapshot
-from relex_merge.errors import disk_errors
 from relex_merge.formatting import whole
-from relex_merge.recipe.load import Recipe
 from relex_merge.recipe.names import METHOD
-from relex_merge.report import build_report, model_card, save_plot
+from relex_merge.report import build_report
 from relex_merge.trajectory.backtests.results import STAY, Choice
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import SeriesStatistics
@@ -60,36 +55,3 @@ def make_report(
         versions={package: version(package) for package in _PACKAGES},
     )
     return report if choice is None else {**report, "choice": choice.as_json()}
-
-
-def write_documents(
-    folder: Path,
-    recipe: Recipe,
-    report: dict[str, Any],
-    statistics: SeriesStatistics,
-    *,
-    base: Snapshot,
-    architectures: Sequence[str],
-    name: str,
-    write_card: bool = True,
-    figure: bool = False,
-) -> None:
-    """Recipe, report, Gram matrices, figure and card into a finished model folder."""
-    text = recipe.to_yaml()
-    causal = any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in architectures)
-    with disk_errors(folder):
-        (folder / RECIPE).write_text(text, encoding="utf-8")
-        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        statistics.save(folder / GRAM)
-        if figure:
-            save_plot(report, statistics, folder / FIGURE)
-        if write_card:
-            written = model_card.model_card(
-                report,
-                text,
-                name=name,
-                license=model_card.base_license(base.folder / CARD),
-                pipeline_tag="text-generation" if causal else None,
-                figure=FIGURE if figure else None,
-            )
-            (folder / CARD).write_text(written, encoding="utf-8")

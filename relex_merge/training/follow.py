@@ -18,7 +18,8 @@ from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import progress_bars
-from relex_merge.pipeline import output_form, prepare
+from relex_merge.pipeline import prepare
+from relex_merge.pipeline.grams import form_grams
 from relex_merge.pipeline.inspection import of_series
 from relex_merge.recipe.load import load_recipe
 from relex_merge.recipe.names import METHOD
@@ -74,7 +75,7 @@ class Trajectory:
         prepared = self._prepare()
         resources = available(self._options, None)
         if adapters_of(prepared.plan):
-            found = output_form.examine(prepared, resources, lambda _: lambda _: None)
+            found = form_grams(prepared, resources, lambda _: lambda _: None)
         else:
             tensors = grow(prepared.plan, self._known, self._memory, resources.workers)
             found = SeriesStatistics(prepared.plan.steps, tensors, prepared.fingerprint())
