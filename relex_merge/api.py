@@ -18,7 +18,7 @@ from relex_merge.pipeline.inspection import Inspection, of_output, of_series, wi
 from relex_merge.pipeline.options import Notify, RunOptions, keep_silent
 from relex_merge.pipeline.progress import progress_bar
 from relex_merge.pipeline.run import Result, Run
-from relex_merge.pipeline.staging import check_free, staging
+from relex_merge.pipeline.staging import check_free, resolved, staging
 from relex_merge.recipe.load import Recipe, RecipeSource, load_recipe
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     targets = _targets(target_step)
     run = Run(
         load_recipe(recipe, target_step=targets[0]),
-        Path(out).resolve(),
+        resolved(out),
         RunOptions(
             merge=options or _default_options(),
             targets=targets if len(targets) > 1 else (None,),
@@ -99,13 +99,17 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
         ),
     )
     _spare_sources(run.recipe, run.out)
-    with staging(run.out, force) as stage, hub_bars(not quiet):
+    command = [run.command(), force]
+    with staging(run.out, force, command=command, notify=notify) as stage, hub_bars(not quiet):
+        if stage.ended:
+            notify(f"{run.out} was finished by an earlier run of this command, stopped at its end")
+            return run.ended()
         result, reports = run.into(stage)
         try:
             for report in reports:
                 accept(report)
         except RelexError:
-            stage.finished.clear()  # what was refused is not worth keeping
+            stage.forget()  # what was refused is not worth keeping
             raise
         stage.publish(force)
     return result
@@ -164,7 +168,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
     Raises:
         RelexError: as :func:`extrapolate` would before it reads weights.
     """
-    check_free(Path(out), force)
+    check_free(resolved(out), force)
     targets = _targets(target_step)
     loaded = load_recipe(recipe, target_step=targets[0])
     if not loaded.is_relex:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relex_merge.checkpoints.files import REPORT
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
 from relex_merge.errors import RelexError
@@ -76,6 +80,25 @@ class Run:
         ]
         folders = {step: self.out / name for step, name in zip(steps, self._names(), strict=True)}
         return Result(self.out, reports[-1], folders), [report for report in reports if report]
+
+    def command(self) -> list[Any]:
+        """Return what was asked for (JSON), the same for the same command."""
+        options = self.options
+        asked = [options.targets, options.form, options.lora_rank, str(options.merge)]
+        return [version("relex-merge"), self.recipe.to_yaml(), *asked]
+
+    def ended(self) -> Result:
+        """Return the output of an earlier run of the same command, read from OUT."""
+        folders: dict[float, Path] = {}
+        report: dict[str, Any] = {}
+        for target, name in zip(self.options.targets, self._names(), strict=True):
+            report = {}
+            with suppress(FileNotFoundError):
+                report = json.loads((self.out / name / REPORT).read_text(encoding="utf-8"))
+            step = report.get("target_step") if target is None else target
+            if step is not None:
+                folders[step] = self.out / name
+        return Result(self.out, report, folders)
 
     def _refuse_own_options(self) -> None:
         """Raise RelexError for options that another merge method has no use for."""

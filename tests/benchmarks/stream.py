@@ -76,7 +76,7 @@ def run_once(recipe: Path, out: Path) -> dict[str, Any]:
     prepared = prepare.prepare(loaded, [None], options)
     planned = time.perf_counter()
     resources = available(options, None)
-    with staging(out, force=False) as stage:
+    with staging(out.resolve(), force=False) as stage:
         before = resource.getrusage(resource.RUSAGE_SELF)
         models_to_model.write_weights(
             Job(

@@ -111,7 +111,7 @@ def test_killed_again_and_again_the_output_is_whole_or_not_there(
         if not kept and content.is_dir():
             done = json.loads((content.parent / "manifest.json").read_text())["finished"]
             total = next(content.glob("model-*")).stem.rpartition("-")[2]
-            shards = [content / f"model-{i + 1:05d}-of-{total}.safetensors" for i in done]
+            shards = [content / f"model-{int(i) + 1:05d}-of-{total}.safetensors" for i in done]
             kept = {shard.name: shard.stat().st_mtime_ns for shard in shards}
     assert kills >= 3
     if not out.exists():
