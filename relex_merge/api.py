@@ -18,8 +18,9 @@ from relex_merge.pipeline.inspection import Inspection, of_output, of_series, wi
 from relex_merge.pipeline.options import Notify, RunOptions, keep_silent
 from relex_merge.pipeline.progress import progress_bar
 from relex_merge.pipeline.run import Result, Run
+from relex_merge.pipeline.spare import spare_sources
 from relex_merge.pipeline.staging import check_free, resolved, staging
-from relex_merge.recipe.load import Recipe, RecipeSource, load_recipe
+from relex_merge.recipe.load import RecipeSource, load_recipe
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -98,7 +99,7 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
             notify=notify,
         ),
     )
-    _spare_sources(run.recipe, run.out)
+    spare_sources(run.recipe, run.out)
     command = [run.command(), force]
     with staging(run.out, force, command=command, notify=notify) as stage, hub_bars(not quiet):
         if stage.ended:
@@ -119,15 +120,6 @@ def _default_options() -> MergeOptions:
     from mergekit.options import MergeOptions
 
     return MergeOptions()
-
-
-def _spare_sources(recipe: Recipe, out: Path) -> None:
-    """Raise RelexError when a model that the recipe reads lies at OUT, or inside it."""
-    for reference in recipe.config.referenced_models():
-        for part in (reference.model, reference.lora):
-            folder = Path(part.path).expanduser() if part else None
-            if folder and folder.is_dir() and folder.resolve().is_relative_to(out):
-                raise RelexError(f"{out} would replace {folder}, which is read; choose another OUT")
 
 
 def _targets(target_step: float | Sequence[float] | None) -> tuple[float | None, ...]:

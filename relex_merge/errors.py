@@ -30,12 +30,16 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a disk, a quota or a limit that leaves no room."""
+
+
 def _remedy(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in FULL:
         return "free some room or choose another place for OUT"
     if error.errno == errno.ENAMETOOLONG:
-        return "choose a shorter name for OUT"
-    return "choose another place for OUT, or make this one writable"
+        return "choose a shorter name"
+    return "choose another place for it, or make this one writable"
 
 
 def where_it_happened(error: BaseException) -> str:

@@ -21,9 +21,14 @@ class RefusedError(RelexError):
 
 
 def ask(*, strict: bool, yes: bool) -> Callable[[dict[str, Any]], None]:
-    """Print the verdict; when it is bad ask (on a terminal), refuse (strict) or warn.
+    """Return a function that prints a verdict, and asks, refuses or warns when it is bad.
 
-    The function returned raises RefusedError when nothing is to be written.
+    It asks on a terminal, refuses with ``strict``, and warns otherwise. It raises RefusedError when
+    nothing is to be written.
+
+    Args:
+        strict: refuse without asking.
+        yes: go on without asking.
     """
 
     def accept(report: dict[str, Any]) -> None:

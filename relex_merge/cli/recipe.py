@@ -27,7 +27,7 @@ from relex_merge.checkpoints import find
 @click.option("--json", "as_json", is_flag=True, help="Everything found, as JSON.")
 @click.option("--quiet", is_flag=True, help="No table and no progress bar.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
-def command(
+def command(  # noqa: PLR0913, PLR0917  # click hands over each option as a keyword
     series: str,
     base: str | None,
     target_step: float | None,

@@ -1,4 +1,4 @@
-"""What a recipe leaves open (``predictor: auto``, ``target_step: auto``), settled in a plan."""
+"""Settling what a recipe leaves open: ``predictor: auto`` and ``target_step: auto``."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ class StoppedError(RelexError):
 
 
 def is_open(plan: ModelPlan) -> bool:
-    """Whether something is to be chosen before a weight can be written."""
+    """Tell whether something is to be chosen before a weight can be written."""
     return any(p.is_open for tensor in plan.tensors for p in tensor.predictors or ())
 
 
 def settle(
     prepared: Prepared, statistics: SeriesStatistics
 ) -> tuple[Prepared, list[Choice | None]]:
-    """The run with concrete predictors, and for each target how they were chosen.
+    """Return the run with concrete predictors, and for each target how they were chosen.
 
-    statistics: of the observed checkpoints of this run. Raises RelexError as
-    :func:`relex_merge.trajectory.backtests.resolve` does.
+    Args:
+        prepared: the run as the recipe has it.
+        statistics: of its observed checkpoints.
+
+    Raises:
+        RelexError: no one choice can meet what the recipe asks for.
     """
     plan = prepared.plan
     results = [

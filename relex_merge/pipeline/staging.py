@@ -82,9 +82,9 @@ class Staging:
         self._shards: dict[str, dict[str, int]] = {}
 
     @property
-    def finished(self) -> list[int]:
+    def finished(self) -> tuple[int, ...]:
         """Indices of the shards that are finished."""
-        return [int(index) for index in self._shards]
+        return tuple(int(index) for index in self._shards)
 
     def recover(self) -> None:
         """End what an earlier run was interrupted in while it put OUT in its place."""
@@ -185,9 +185,7 @@ class Staging:
     def _sizes(self, files: Iterable[Path]) -> dict[str, int]:
         return {path.relative_to(self.folder).as_posix(): path.stat().st_size for path in files}
 
-    def _holds(
-        self, files: Mapping[str, int], folder: Path, content: Path | None = None
-    ) -> bool:
+    def _holds(self, files: Mapping[str, int], folder: Path, content: Path | None = None) -> bool:
         """Tell whether all files that a manifest lists are there.
 
         Args:

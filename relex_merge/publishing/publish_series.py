@@ -38,7 +38,7 @@ def _say_nothing(message: str) -> None:
     """For callers who do not want remarks."""
 
 
-def publish_series(
+def publish_series(  # noqa: PLR0913  # a public function: each option is a keyword of its own
     folder: str | Path,
     repo: str,
     *,

@@ -148,19 +148,22 @@ def test_a_repeated_command_knows_its_own_result(tmp_path: Path) -> None:
     assert known >= 3
 
 
+def begun(out: Path, shards: tuple[int, ...]) -> tuple[int, ...]:
+    """Begin the run, make some shards and fail; returns what was finished before."""
+    with pytest.raises(RuntimeError, match="enough"), staging(out, False) as stage:  # noqa: PT012
+        stage.begin({"run": "new"})
+        found = stage.finished
+        for i in shards:
+            write_shard("new", stage, i)
+        raise RuntimeError("enough")
+    return found
+
+
 def test_a_shard_whose_files_are_gone_is_made_again(tmp_path: Path) -> None:
     out = tmp_path / "out"
     partial = tmp_path / ".out.relex-partial"
-    with pytest.raises(RuntimeError), staging(out, False) as stage:
-        stage.begin({"run": "new"})
-        for i in range(SHARDS):
-            write_shard("new", stage, i)
-        raise RuntimeError
+    begun(out, (0, 1))
     for gone in ("shard-0.x", "content/model-0.safetensors"):
         (partial / gone).unlink()
-        with pytest.raises(RuntimeError), staging(out, False) as stage:
-            stage.begin({"run": "new"})
-            assert stage.finished == [1]
-            write_shard("new", stage, 0)
-            raise RuntimeError
+        assert begun(out, (0,)) == (1,)
     assert set(json.loads((partial / "manifest.json").read_text())["finished"]) == {"0", "1"}
