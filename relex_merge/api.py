@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
@@ -21,6 +21,7 @@ from relex_merge.pipeline.run import Result, Run
 from relex_merge.pipeline.spare import spare_sources
 from relex_merge.pipeline.staging import check_free, resolved, staging
 from relex_merge.recipe.load import RecipeSource, load_recipe
+from relex_merge.report.contents import Report
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Inspection", "Result", "examine", "extrapolate", "forecast", "inspect"]
 
 
-def _accept_all(report: dict[str, Any]) -> None:
+def _accept_all(report: Report) -> None:
     """Accept a report, for callers who decide for themselves."""
 
 
@@ -47,7 +48,7 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     figure: bool | None = None,
     quiet: bool = False,
     notify: Notify = keep_silent,
-    accept: Callable[[dict[str, Any]], None] = _accept_all,
+    accept: Callable[[Report], None] = _accept_all,
     anyway: bool = False,
 ) -> Result:
     """Run a recipe and write the model to ``out``, whole or not at all.
@@ -195,7 +196,7 @@ def inspect(
     memory_budget: int | None = None,
     stream: bool | None = None,
     quiet: bool = False,
-) -> dict[str, Any]:
+) -> Report:
     """Return the trust report of a recipe or of a finished output, without writing a model.
 
     Args:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import click
 
 from relex_merge.errors import RelexError
+from relex_merge.report.contents import Report
 from relex_merge.report.table import chosen
 
 REFUSAL = "do not extrapolate"
@@ -20,7 +20,7 @@ class RefusedError(RelexError):
     exit_code = 3
 
 
-def ask(*, strict: bool, yes: bool) -> Callable[[dict[str, Any]], None]:
+def ask(*, strict: bool, yes: bool) -> Callable[[Report], None]:
     """Return a function that prints a verdict, and asks, refuses or warns when it is bad.
 
     It asks on a terminal, refuses with ``strict``, and warns otherwise. It raises RefusedError when
@@ -31,7 +31,7 @@ def ask(*, strict: bool, yes: bool) -> Callable[[dict[str, Any]], None]:
         yes: go on without asking.
     """
 
-    def accept(report: dict[str, Any]) -> None:
+    def accept(report: Report) -> None:
         verdict, choice = report["verdict"], report.get("choice")
         if choice is not None:
             click.echo(f"chosen predictor: {chosen(choice)}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,11 +116,11 @@ class _Files:
         """Write every file that is wanted. Raises RelexError for one that cannot be written."""
         from relex_merge.errors import disk_errors
         from relex_merge.report import save_html, save_plot
+        from relex_merge.report.contents import to_json
 
         if self.json_file:
             with disk_errors(self.json_file):
-                text = json.dumps(found.report, indent=1) + "\n"
-                self.json_file.write_text(text, encoding="utf-8")
+                self.json_file.write_text(to_json(found.report), encoding="utf-8")
         if self.plot:
             with disk_errors(self.plot):
                 save_plot(found.report, found.observed, self.plot)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
+from relex_merge.formatting import read_size
 
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Size(click.ParamType[int]):
@@ -22,10 +21,10 @@ class Size(click.ParamType[int]):
         """Return the bytes; K, M, G and T are powers of 1024."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE)
-        if not match:
+        nbytes = read_size(str(value))
+        if nbytes is None:
             self.fail(f"{value!r} is not a size; write for example 500M or 2G", param, ctx)
-        return int(float(match[1]) * _UNITS[match[2].upper()])
+        return nbytes
 
 
 SIZE = Size()

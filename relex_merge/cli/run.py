@@ -10,6 +10,7 @@ from mergekit.options import PrettyPrintHelp, add_merge_options
 
 from relex_merge.cli.confirm import RefusedError, ask
 from relex_merge.cli.options import SIZE, publishing_options
+from relex_merge.formatting import size
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -108,7 +109,7 @@ def command(
     if adapter and len(result.outputs) == 1:
         click.echo(
             f"an adapter of rank {adapter['rank']} on {len(adapter['modules'])} modules, "
-            f"{adapter['bytes'] / 1e6:.3g} MB, with {1 - adapter['discarded']:.2%} of the update's "
+            f"{size(adapter['bytes'])}, with {1 - adapter['discarded']:.2%} of the update's "
             "energy"
         )
     if push_to:

@@ -18,6 +18,7 @@ import torch
 from relex_merge.checkpoints.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from relex_merge.engine.truncated_svd import Truncated
 from relex_merge.errors import disk_errors
+from relex_merge.report.contents import AdapterEntry
 from relex_merge.weights.adapter import PREFIX
 from relex_merge.weights.source import TensorInfo
 from relex_merge.weights.writer import ShardFile, layout
@@ -144,7 +145,7 @@ class AdapterOutput:
             "inference_mode": True,
         }
 
-    def energy(self, target: int, left_out: float = 0.0) -> dict[str, Any]:
+    def energy(self, target: int, left_out: float = 0.0) -> AdapterEntry:
         """Return what the report says: the share of ‖δ‖² that a target's adapter does not hold.
 
         Args:

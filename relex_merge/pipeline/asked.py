@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Final, cast
 
 from relex_merge.engine.plan import Settings
 from relex_merge.errors import RelexError
 from relex_merge.recipe.load import Recipe
+from relex_merge.report.contents import ParametersEntry, Report
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Predictor
 
-KEY = "parameters"
+KEY: Final = "parameters"
 
 
 def with_parameters(
-    report: dict[str, Any], recipe: Recipe, steps: Array, asked: Mapping[str, Predictor]
-) -> dict[str, Any]:
+    report: Report, recipe: Recipe, steps: Array, asked: Mapping[str, Predictor]
+) -> Report:
     """Return the report, with the parameters of each tensor where the recipe does not tell them.
 
     Args:
@@ -37,11 +38,12 @@ def with_parameters(
     for name, parameters in asked.items():
         groups.setdefault(parameters, []).append(name)
     listed = [{**asdict(parameters), "tensors": names} for parameters, names in groups.items()]
-    return {**report, KEY: listed}
+    report[KEY] = cast("list[ParametersEntry]", listed)
+    return report
 
 
 def recall(
-    report: Mapping[str, Any],
+    report: Report,
     recipe: Recipe,
     steps: Array,
     names: Iterable[str],
@@ -70,7 +72,9 @@ def recall(
         return found
     try:
         listed = {
-            name: Predictor(**{k: v for k, v in group.items() if k != "tensors"})
+            name: Predictor(
+                **{k: v for k, v in cast("Mapping[str, Any]", group).items() if k != "tensors"}
+            )
             for group in report[KEY]
             for name in group["tensors"]
         }

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
 
 from relex_merge.checkpoints.locate import Snapshot
 from relex_merge.formatting import whole
 from relex_merge.recipe.names import METHOD
 from relex_merge.report import build_report
+from relex_merge.report.contents import Method, Report
 from relex_merge.trajectory.backtests.results import STAY, Choice
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import SeriesStatistics
@@ -26,32 +25,45 @@ def make_report(
     dtype: str,
     holdout: SeriesStatistics | None = None,
     choice: Choice | None = None,
-) -> dict[str, Any]:
-    """What goes to relex_report.json.
+) -> Report:
+    """Make the content of relex_report.json.
 
-    snapshots: base first, then the order of the steps; holdout: statistics over the same and later
-    checkpoints; choice: how the predictors were found, where the recipe left them open.
+    Args:
+        statistics: of the observed checkpoints.
+        predictors: tensor → its own.
+        snapshots: base first, then the order of the steps.
+        dtype: of the checkpoints' files ("bfloat16").
+        holdout: statistics over the same and later checkpoints.
+        choice: how the predictors were found, where the recipe left them open.
     """
     moving = [p for p in predictors.values() if p.predictor != STAY]
     main, _ = Counter(moving or predictors.values()).most_common(1)[0]
-    method = {"name": METHOD, **asdict(main)}
-    target = method.pop("target_step")
-    del method["auto_target"]
-    if main.predictor == "linear" and choice is None:
-        del method["predictor"], method["scope"]  # the paper's method, described as ever
+    method: Method = {
+        "name": METHOD,
+        "rank": main.rank,
+        "degree": main.degree,
+        "window": main.window,
+        "mode": main.mode,
+    }
+    if main.predictor != "linear" or choice is not None:  # not just the paper's own
+        method |= {"predictor": main.predictor, "scope": main.scope}
     base, *checkpoints = snapshots
     report = build_report(
         statistics,
         predictors,
-        method=method,
-        base={"reference": base.reference, "sha": base.sha},
-        checkpoints=[
-            {"reference": s.reference, "step": whole(step), "sha": s.sha}
-            for s, step in zip(checkpoints, statistics.steps, strict=True)
-        ],
-        target_step=whole(target),
+        {
+            "method": method,
+            "base": {"reference": base.reference, "sha": base.sha},
+            "checkpoints": [
+                {"reference": s.reference, "step": whole(step), "sha": s.sha}
+                for s, step in zip(checkpoints, statistics.steps, strict=True)
+            ],
+            "versions": {package: version(package) for package in _PACKAGES},
+        },
+        target_step=whole(main.target_step),
         dtype=dtype,
         holdout=holdout,
-        versions={package: version(package) for package in _PACKAGES},
     )
-    return report if choice is None else {**report, "choice": choice.as_json()}
+    if choice is not None:
+        report["choice"] = choice.as_json()
+    return report

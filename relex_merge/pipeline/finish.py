@@ -5,13 +5,12 @@ None of it may cost the model. What cannot be written is left out, and the user 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from relex_merge.checkpoints.files import CARD, FIGURE, GRAM, RECIPE, REPORT
 from relex_merge.errors import RelexError, disk_errors, where_it_happened
@@ -19,12 +18,16 @@ from relex_merge.formatting import whole
 from relex_merge.pipeline.adapter_output import remarks
 from relex_merge.pipeline.asked import with_parameters
 from relex_merge.pipeline.documents import make_report
-from relex_merge.report import model_card, save_plot
+from relex_merge.report import save_plot
+from relex_merge.report.contents import to_json
+from relex_merge.report.front_matter import base_license
+from relex_merge.report.model_card import model_card
 
 if TYPE_CHECKING:
     from relex_merge.checkpoints.locate import Snapshot
     from relex_merge.pipeline.options import Notify, RunOptions
     from relex_merge.recipe.load import Recipe
+    from relex_merge.report.contents import AdapterEntry, Report
     from relex_merge.trajectory.backtests.results import Choice
     from relex_merge.trajectory.parameters import Predictor
     from relex_merge.trajectory.statistics import SeriesStatistics
@@ -57,7 +60,7 @@ class TargetOutput:
     snapshots: Sequence[Snapshot]
     dtype: str
     architectures: Sequence[str]
-    adapter: dict[str, Any] | None = None
+    adapter: AdapterEntry | None = None
     choice: Choice | None = None
 
     @property
@@ -67,9 +70,9 @@ class TargetOutput:
         return whole(steps.most_common(1)[0][0])
 
 
-def write_documents(output: TargetOutput, options: RunOptions) -> dict[str, Any]:
-    """Write what can be written of the documents; return the report, empty if there is none."""
-    report: dict[str, Any] = {}
+def write_documents(output: TargetOutput, options: RunOptions) -> Report | None:
+    """Write what can be written of the documents; return the report, None if there is none."""
+    report: Report | None = None
     figure = False
     folder, notify = output.folder, options.notify
     with _spare("the recipe", notify, folder / RECIPE):
@@ -78,12 +81,12 @@ def write_documents(output: TargetOutput, options: RunOptions) -> dict[str, Any]
         output.statistics.save(folder / GRAM)
     with _spare("the trust report", notify, folder / REPORT):
         report = _report(output)
-        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        (folder / REPORT).write_text(to_json(report), encoding="utf-8")
     where = f"step {output.target_step}: " if len(options.targets) > 1 else ""
     for remark in remarks(output.adapter) if output.adapter else ():
         notify(where + remark)
-    if not report:
-        return report
+    if report is None:
+        return None
     if options.figure:
         with _spare("the figure", notify, folder / FIGURE):
             save_plot(report, output.statistics, folder / FIGURE)
@@ -94,21 +97,23 @@ def write_documents(output: TargetOutput, options: RunOptions) -> dict[str, Any]
     return report
 
 
-def _report(output: TargetOutput) -> dict[str, Any]:
+def _report(output: TargetOutput) -> Report:
     report = make_report(
         output.statistics, output.settled, output.snapshots, output.dtype, choice=output.choice
     )
     report = with_parameters(report, output.recipe, output.statistics.steps, output.asked)
-    return report if output.adapter is None else {**report, "adapter": output.adapter}
+    if output.adapter is not None:
+        report["adapter"] = output.adapter
+    return report
 
 
-def _card(output: TargetOutput, report: dict[str, Any], *, figure: bool) -> str:
+def _card(output: TargetOutput, report: Report, *, figure: bool) -> str:
     causal = any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in output.architectures)
-    return model_card.model_card(
+    return model_card(
         report,
         output.recipe.to_yaml(),
         name=output.name,
-        license=model_card.base_license(output.snapshots[0].folder / CARD),
+        license=base_license(output.snapshots[0].folder / CARD),
         pipeline_tag="text-generation" if causal else None,
         figure=FIGURE if figure else None,
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from relex_merge.checkpoints.files import GRAM, RECIPE, REPORT
 from relex_merge.checkpoints.locate import Snapshot
@@ -17,6 +16,7 @@ from relex_merge.pipeline.asked import recall, with_parameters
 from relex_merge.pipeline.documents import make_report
 from relex_merge.recipe.braces import expand_braces
 from relex_merge.recipe.load import Recipe, load_recipe
+from relex_merge.report.contents import Reference, Report, read_report
 from relex_merge.trajectory.backtests.resolve import resolve
 from relex_merge.trajectory.statistics import SeriesStatistics
 
@@ -34,7 +34,7 @@ class Inspection:
         everything: statistics of those held out too; the same when there are none.
     """
 
-    report: dict[str, Any]
+    report: Report
     observed: SeriesStatistics
     everything: SeriesStatistics
 
@@ -99,12 +99,9 @@ def of_output(folder: Path, target_step: float | None) -> Inspection:
         RelexError: files are missing or cannot be read, or the target does not fit.
     """
     statistics = load_statistics(folder)
-    try:
-        earlier = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        snapshots = [_snapshot(item) for item in (earlier["base"], *earlier["checkpoints"])]
-        dtype = earlier["dtype"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RelexError(f"{folder} has no readable {REPORT}") from error
+    earlier = read_report(folder / REPORT)
+    snapshots = [_snapshot(item) for item in (earlier["base"], *earlier["checkpoints"])]
+    dtype = earlier["dtype"]
     recipe = load_recipe(folder / RECIPE, target_step=target_step)
     asked = recall(earlier, recipe, statistics.steps, statistics.tensors, target_step)
     resolved = resolve(asked, statistics)
@@ -115,7 +112,7 @@ def of_output(folder: Path, target_step: float | None) -> Inspection:
     return Inspection(report, statistics, statistics)
 
 
-def _snapshot(item: dict[str, Any]) -> Snapshot:
+def _snapshot(item: Reference) -> Snapshot:
     reference, sha = item["reference"], item["sha"]
     place = hub_reference(reference)
     pin = Pin(place.repo, sha, (), place.folder) if sha else None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from relex_merge.checkpoints.files import REPORT
 from relex_merge.engine.plan import NeedsMergekit
@@ -25,6 +23,7 @@ from relex_merge.pipeline.output_form import writer_for
 from relex_merge.pipeline.progress import progress_bar
 from relex_merge.pipeline.writing import Job, Written
 from relex_merge.recipe.load import Recipe, load_recipe
+from relex_merge.report.contents import Report, read_report
 
 if TYPE_CHECKING:
     from relex_merge.engine.plan import ModelPlan
@@ -48,7 +47,7 @@ class Result:
     """
 
     out: Path
-    report: dict[str, Any]
+    report: Report
     outputs: dict[float, Path] = field(default_factory=dict)
 
 
@@ -60,13 +59,13 @@ class Run:
     out: Path
     options: RunOptions
 
-    def into(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
+    def into(self, stage: Staging) -> tuple[Result, list[Report]]:
         """Write the whole output into the staging folder; return it with every target's report."""
         if not self.recipe.is_relex:
             self._refuse_own_options()
             stage.begin(None)
             through_mergekit.run_merge(self.recipe, stage.content, self.options.merge)
-            return Result(self.out, {}), []
+            return Result(self.out, _no_report()), []
         try:
             outputs = self._by_engine(stage)
         except NeedsMergekit as reason:
@@ -75,11 +74,13 @@ class Run:
             outputs = self._by_mergekit(stage)
         reports = [write_documents(output, self.options) for output in outputs]
         steps = [
-            report.get("target_step", output.target_step) if target is None else target
+            (output.target_step if report is None else report["target_step"])
+            if target is None
+            else target
             for report, output, target in zip(reports, outputs, self.options.targets, strict=True)
         ]
         folders = {step: self.out / name for step, name in zip(steps, self._names(), strict=True)}
-        return Result(self.out, reports[-1], folders), [report for report in reports if report]
+        return Result(self.out, reports[-1] or _no_report(), folders), [r for r in reports if r]
 
     def command(self) -> list[Any]:
         """Return what was asked for (JSON), the same for the same command."""
@@ -90,11 +91,10 @@ class Run:
     def ended(self) -> Result:
         """Return the output of an earlier run of the same command, read from OUT."""
         folders: dict[float, Path] = {}
-        report: dict[str, Any] = {}
+        report = _no_report()
         for target, name in zip(self.options.targets, self._names(), strict=True):
-            report = {}
-            with suppress(FileNotFoundError):
-                report = json.loads((self.out / name / REPORT).read_text(encoding="utf-8"))
+            file = self.out / name / REPORT
+            report = read_report(file) if file.is_file() else _no_report()
             step = report.get("target_step") if target is None else target
             if step is not None:
                 folders[step] = self.out / name
@@ -218,6 +218,11 @@ class Run:
         if len(targets) == 1:
             return ["."]
         return [f"step-{whole(target)}" for target in targets if target is not None]
+
+
+def _no_report() -> Report:
+    """Return what a result has in the place of a report that there is none of."""
+    return cast("Report", {})
 
 
 def _parameters(plan: ModelPlan, target: int, statistics: SeriesStatistics) -> dict[str, Predictor]:

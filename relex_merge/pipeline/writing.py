@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from relex_merge.engine.engine import Progress
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from relex_merge.pipeline.options import RunOptions
     from relex_merge.pipeline.prepare import Prepared
     from relex_merge.pipeline.staging import Staging
+    from relex_merge.report.contents import AdapterEntry
     from relex_merge.trajectory.statistics import SeriesStatistics
 
 
@@ -49,7 +50,7 @@ class Written:
     """
 
     statistics: SeriesStatistics
-    adapters: tuple[dict[str, Any], ...] = ()
+    adapters: tuple[AdapterEntry, ...] = ()
 
 
 class Writer(Protocol):

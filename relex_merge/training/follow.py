@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mergekit.options import MergeOptions
@@ -23,6 +22,7 @@ from relex_merge.pipeline.grams import form_grams
 from relex_merge.pipeline.inspection import of_series
 from relex_merge.recipe.load import load_recipe
 from relex_merge.recipe.names import METHOD
+from relex_merge.report.contents import Report
 from relex_merge.training.series_folder import SeriesFolder
 from relex_merge.training.stopping import Figures
 from relex_merge.trajectory.statistics import SeriesStatistics
@@ -140,7 +140,7 @@ class Trajectory:
             return []
 
 
-def _figures(report: dict[str, Any]) -> Figures:
+def _figures(report: Report) -> Figures:
     steps, summary = report["steps"], report["summary"]
     return Figures(
         step=float(np.max(steps)),

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from relex_merge.report.build import build_report, gather
+from relex_merge.report.contents import Origin
 from relex_merge.trajectory.backtests.evaluation import evaluate
 from relex_merge.trajectory.backtests.verdict import (
     CAUTION,
@@ -42,6 +43,12 @@ SHORTEST = 1.8  # below this ratio there is little to gain and nothing to decide
 LENGTHS = (10, 20, 40, 75)
 TUNING, TESTING = 0, 1000  # first seeds
 SCAN = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+ORIGIN: Origin = {  # not looked at
+    "method": {"name": "relex", "rank": 1, "degree": 1, "window": None, "mode": "extrapolate"},
+    "base": {"reference": "synthetic", "sha": None},
+    "checkpoints": [],
+    "versions": {},
+}
 
 
 @dataclass(frozen=True)
@@ -87,12 +94,9 @@ def judge(family: str, whole: SeriesStatistics, T: int, dtype: str) -> Iterator[
         report = build_report(
             observed,
             predictor,
-            method={},
-            base={},
-            checkpoints=[],
+            ORIGIN,
             target_step=float(target),
             dtype=dtype,
-            versions={},
         )
         evidence = gather(tried, report["model"], report["random_walk"], dtype)
         yield Case(family, T, ratio, evidence, truth)

@@ -224,7 +224,7 @@ def test_held_out_checkpoints_do_not_enter_the_choice(
         relex_merge.inspect(recipe, holdout=[str(folder) for folder in later], quiet=True)
         for later in (slowing.checkpoints[16:], corrupted)
     ]
-    assert len(reports[0]["holdout"]) == 8
+    assert len(reports[0]["holdout"] or ()) == 8
     assert reports[0]["holdout"] != reports[1]["holdout"]
     alone = relex_merge.inspect(recipe, quiet=True)
     assert reports[0]["choice"] == reports[1]["choice"]

@@ -20,6 +20,7 @@ from relex_merge.trajectory.backtests.backtest import (
 )
 from relex_merge.trajectory.backtests.continuations import Continuation, baselines, method, others
 from relex_merge.trajectory.backtests.error_law import Forecast, forecast
+from relex_merge.trajectory.backtests.gaps import Attempt, insist
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import SeriesStatistics
@@ -67,11 +68,20 @@ def evaluate(
     predictors: Mapping[str, Predictor] | Predictor,
     target: float,
     holdout: SeriesStatistics | None,
+    attempt: Attempt = insist,
 ) -> Evaluation:
     """Run every backtest of every tensor, and the held-out trials if there are any.
 
-    holdout: statistics of the same tensors over the observed checkpoints and later ones. Raises
-    RelexError when there is nothing to report on or a held-out step is not beyond the window.
+    Args:
+        statistics: of the observed checkpoints.
+        predictors: one for all tensors, or one per name.
+        target: step asked for.
+        holdout: statistics of the same tensors over the observed checkpoints and later ones.
+        attempt: what to do about a part whose arithmetic fails; unless told otherwise the
+            exception goes on.
+
+    Raises:
+        RelexError: there is nothing to report on, or a held-out step is not beyond the window.
     """
     names, steps = list(statistics.tensors), statistics.steps
     if not names:
@@ -84,7 +94,7 @@ def evaluate(
     compared = (*baselines(min(max(rank, 3), len(steps))), *others(rank))
     continuations = (method(own), *compared)
     grams = stacked(statistics)
-    tests = backtests(grams, steps, plan(steps, ratio), continuations)
+    tests = backtests(grams, steps, plan(steps, ratio), continuations, attempt)
     return Evaluation(
         names=names,
         steps=steps,
@@ -96,8 +106,10 @@ def evaluate(
         continuations=continuations,
         tests=tests,
         same_ratio=_same_ratio(tests, steps, ratio, continuations[0].needs),
-        held_out=None if holdout is None else _held_out(statistics, holdout, continuations),
-        law=forecast(tests, steps),
+        held_out=None
+        if holdout is None
+        else _held_out(statistics, holdout, continuations, attempt),
+        law=attempt("backtests.forecast", lambda: forecast(tests, steps), None),
     )
 
 
@@ -111,6 +123,7 @@ def _held_out(
     observed: SeriesStatistics,
     everything: SeriesStatistics,
     continuations: Sequence[Continuation],
+    attempt: Attempt,
 ) -> Backtests | None:
     T = len(observed.steps)
     if not np.array_equal(everything.steps[:T], observed.steps):
@@ -123,4 +136,5 @@ def _held_out(
     targets: Indices = np.arange(T, len(everything.steps))
     if not len(targets):
         return None
-    return backtests(stacked(everything), everything.steps, [Trial(T, targets)], continuations)
+    trials = [Trial(T, targets)]
+    return backtests(stacked(everything), everything.steps, trials, continuations, attempt)
