@@ -26,16 +26,6 @@ def test_v_shows_where_it_happened(relex: Command, series: Series, tmp_path: Pat
     assert "error: rank is 9" in done.err
 
 
-def test_v_keeps_the_exit_code(relex: Command, tmp_path: Path) -> None:
-    series = make_series(tmp_path / "run", steps=(1, 2, 3, 4, 5, 6), scale=0)
-    recipe = write_recipe(tmp_path / "r.yml", series.recipe(600))
-    for flags in ((), ("-v",)):
-        done = relex("run", recipe, tmp_path / "out", "--strict", "--quiet", *flags)
-        assert done.code == 3, done.err
-        assert "--strict was given" in done.err
-        assert not (tmp_path / "out").exists()
-
-
 def test_an_unexpected_error_says_where_it_was(
     relex: Command, series: Series, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

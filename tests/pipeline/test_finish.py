@@ -16,7 +16,7 @@ from tests.support.terminal import Command
 BROKEN = {
     "make_report": {"relex_report.json", "README.md"},
     "save_plot": {"relex_report.png"},
-    "model_card": {"README.md"},
+    "_card": {"README.md"},
 }
 
 
@@ -47,8 +47,11 @@ def test_the_model_is_there_without_what_failed(
     assert "relex_merge/pipeline/finish.py:" in warning
     if what == "make_report":
         assert not made.report
-        monkeypatch.undo()
-        assert relex_merge.inspect(out)["target_step"] == 20
+        monkeypatch.undo()  # mended, the rest is there for the price of one pass
+        again = relex_merge.extrapolate(
+            series.recipe(), tmp_path / "again", reuse=out, figure=False, quiet=True
+        )
+        assert again.report["target_step"] == 20
     else:
         assert made.report == json.loads((out / "relex_report.json").read_text())
 
