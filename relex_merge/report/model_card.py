@@ -361,7 +361,7 @@ def _trust(report: Mapping[str, Any]) -> str:
     )
 
 
-# How each predictor continues the coefficients; `stay` and `blend` have no curve of their own.
+# How each predictor continues the coefficients; `stay` has no curve of its own.
 LAWS = {
     "sqrt": "The coefficients along it follow a·√s + b, continued to step {target}.",
     "power": "The coefficients along it follow a·s^p + b, p fitted, continued to step {target}.",
@@ -371,8 +371,6 @@ LAWS = {
     "backtests show it to overshoot.",
     "stay": "No continuation was expected to come closer to step {target} than the last observed "
     "checkpoint, so that is what is written.",
-    "blend": "Several continuations to step {target} are averaged, with the weights that did best "
-    "in backtests.",
 }
 
 

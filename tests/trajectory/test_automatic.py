@@ -235,4 +235,4 @@ def test_standing_still_is_never_called_an_extrapolation() -> None:
 
 def test_every_predictor_is_shown_side_by_side() -> None:
     labels = report_of(make(EVEN, names=TWO).statistics(), 160.0)["backtests"]["labels"]
-    assert {"linear", "sqrt", "power", "saturating", "local", "damped", "blend"} <= set(labels)
+    assert {"linear", "sqrt", "power", "saturating", "local", "damped"} <= set(labels)

@@ -63,6 +63,11 @@ def test_a_parameter_out_of_range_is_refused_by_name(
         Predictor(**{"target_step": 10, **parameters})
 
 
+def test_blend_which_was_removed_is_refused_with_what_to_use_instead() -> None:
+    with pytest.raises(RelexError, match=r"blend was removed; use auto, .* or name one of linear"):
+        Predictor(10, predictor="blend")
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
