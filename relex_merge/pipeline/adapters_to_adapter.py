@@ -122,8 +122,8 @@ class _Run:
     def _write(self, index: int, stack: Stack, G: Array) -> None:
         assert self.output is not None
         plan = self.prepared.plan
-        for target, predictor in enumerate(plan.tensors[index].predictors or ()):
-            w = predictor.weights(G, plan.steps)
+        for target, asked in enumerate(plan.tensors[index].parameters or ()):
+            w = asked.weights(G, plan.steps)
             rank = self.output.modules[index].rank
             self.output.put(
                 target, index, truncate_product(*stack.weighted(w), rank), float(w @ G @ w)

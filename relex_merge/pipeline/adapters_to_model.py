@@ -22,7 +22,7 @@ from relex_merge.engine.factors import READERS, adapters_of, read_stack, split
 from relex_merge.engine.plan import ModelPlan
 from relex_merge.pipeline import models_to_model
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.weights.merged import OnBase, Product, wide
 from relex_merge.weights.source import Read, Source, open_folder, read_numbers
@@ -93,7 +93,7 @@ def compute(
         )
         base = open_folder(snapshot.folder, snapshot.reference)
     made = _combined(prepared, base, known)
-    numel = {t.name: t.out.numel for t in made.plan.tensors if t.predictors}
+    numel = {t.name: t.out.numel for t in made.plan.tensors if t.parameters}
     K = made.plan.T
     still = {n: TensorStatistics(np.eye(K), float("nan"), 0, d) for n, d in numel.items()}
     identity = SeriesStatistics(made.plan.steps, still, made.fingerprint())
@@ -110,15 +110,15 @@ def _combined(prepared: Prepared, base: Source, known: SeriesStatistics) -> Prep
         name = tensor.stored[0]
         own = known.tensors.get(tensor.name)
         stored = (name,) * (K + 1)
-        if own is None or tensor.predictors is None:
-            tensors.append(replace(tensor, stored=stored, predictors=None))
+        if own is None or tensor.parameters is None:
+            tensors.append(replace(tensor, stored=stored, parameters=None))
             continue
-        for k, predictor in enumerate(tensor.predictors):
-            weights[k][name] = predictor.weights(own.gram, known.steps)
+        for k, asked in enumerate(tensor.parameters):
+            weights[k][name] = asked.weights(own.gram, known.steps)
         # With G = 1 the reconstruction of "checkpoint" k is that row itself.
-        copy = partial(Predictor, rank=K, mode="reconstruct")
+        copy = partial(Parameters, rank=K, mode="reconstruct")
         copies = tuple(copy(float(k)) for k in range(K))
-        tensors.append(replace(tensor, stored=stored, predictors=copies))
+        tensors.append(replace(tensor, stored=stored, parameters=copies))
     sources = (base, *(CombinedSource(base, plan, W) for W in weights))
     # Without a commit, so that it is the sources which say what is read.
     snapshots = tuple(locate.Snapshot(s.label, None, Path()) for s in sources)

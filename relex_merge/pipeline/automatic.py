@@ -22,25 +22,25 @@ class StoppedError(RelexError):
 
 def is_open(plan: ModelPlan) -> bool:
     """Whether something is to be chosen before a weight can be written."""
-    return any(p.is_open for tensor in plan.tensors for p in tensor.predictors or ())
+    return any(p.is_open for tensor in plan.tensors for p in tensor.parameters or ())
 
 
 def settle(
     prepared: Prepared, statistics: SeriesStatistics
 ) -> tuple[Prepared, list[Choice | None]]:
-    """The run with concrete predictors, and for each target how they were chosen.
+    """The run with concrete parameters, and for each target how its predictor was chosen.
 
     statistics: of the observed checkpoints of this run. Raises RelexError as
     :func:`relex_merge.trajectory.backtests.resolve` does.
     """
     plan = prepared.plan
     results = [
-        resolve({t.name: t.predictors[i] for t in plan.tensors if t.predictors}, statistics)
+        resolve({t.name: t.parameters[i] for t in plan.tensors if t.parameters}, statistics)
         for i in range(plan.targets)
     ]
     tensors = tuple(
-        replace(t, predictors=tuple(result.predictors[t.name] for result in results))
-        if t.predictors
+        replace(t, parameters=tuple(result.parameters[t.name] for result in results))
+        if t.parameters
         else t
         for t in plan.tensors
     )

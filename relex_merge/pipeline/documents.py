@@ -18,7 +18,7 @@ from relex_merge.recipe.load import Recipe
 from relex_merge.recipe.names import METHOD
 from relex_merge.report import build_report, model_card, save_plot
 from relex_merge.trajectory.backtests.results import STAY, Choice
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 _PACKAGES = ("relex-merge", "mergekit", "torch", "transformers", "safetensors", "huggingface_hub")
@@ -26,7 +26,7 @@ _PACKAGES = ("relex-merge", "mergekit", "torch", "transformers", "safetensors", 
 
 def make_report(
     statistics: SeriesStatistics,
-    predictors: Mapping[str, Predictor],
+    parameters: Mapping[str, Parameters],
     snapshots: Sequence[Snapshot],
     dtype: str,
     holdout: SeriesStatistics | None = None,
@@ -35,10 +35,10 @@ def make_report(
     """What goes to relex_report.json.
 
     snapshots: base first, then the order of the steps; holdout: statistics over the same and later
-    checkpoints; choice: how the predictors were found, where the recipe left them open.
+    checkpoints; choice: how the predictor was found, where the recipe left them open.
     """
-    moving = [p for p in predictors.values() if p.predictor != STAY]
-    main, _ = Counter(moving or predictors.values()).most_common(1)[0]
+    moving = [p for p in parameters.values() if p.predictor != STAY]
+    main, _ = Counter(moving or parameters.values()).most_common(1)[0]
     method = {"name": METHOD, **asdict(main)}
     target = method.pop("target_step")
     del method["auto_target"]
@@ -47,7 +47,7 @@ def make_report(
     base, *checkpoints = snapshots
     report = build_report(
         statistics,
-        predictors,
+        parameters,
         method=method,
         base={"reference": base.reference, "sha": base.sha},
         checkpoints=[

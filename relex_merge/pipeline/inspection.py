@@ -57,19 +57,19 @@ def with_holdout(recipe: Recipe, references: Sequence[str]) -> Recipe:
 
 def of_series(prepared: Prepared, found: SeriesStatistics) -> Inspection:
     """The report of a series whose Gram matrices, over all that was prepared, are known."""
-    predictors = {
-        tensor.name: tensor.predictors[0]
+    parameters = {
+        tensor.name: tensor.parameters[0]
         for tensor in prepared.plan.tensors
-        if tensor.predictors is not None and tensor.name in found.tensors
+        if tensor.parameters is not None and tensor.name in found.tensors
     }
     base, *checkpoints = prepared.snapshots
     kept = [s for s, observed in zip(checkpoints, prepared.observed, strict=True) if observed]
     observed = found.select(prepared.observed)
     holdout = None if prepared.observed.all() else found
-    found_out = resolve(predictors, observed)
+    found_out = resolve(parameters, observed)
     report = make_report(
         observed,
-        found_out.predictors,
+        found_out.parameters,
         [base, *kept],
         stored_dtype(prepared.plan),
         holdout=holdout,
@@ -88,12 +88,12 @@ def of_output(folder: Path, target_step: float | None) -> Inspection:
         raise RelexError(f"{folder} has no readable {REPORT}") from error
     recipe = load_recipe(folder / RECIPE, target_step=target_step)
     settings = Settings(recipe, [None], statistics.steps)
-    predictors = {name: settings.predictors(name, 0.0)[0] for name in statistics.tensors}
+    parameters = {name: settings.parameters(name, 0.0)[0] for name in statistics.tensors}
     snapshots = [_snapshot(item) for item in (base, *checkpoints)]
-    found_out = resolve(predictors, statistics)
+    found_out = resolve(parameters, statistics)
     report = make_report(
         statistics,
-        found_out.predictors,
+        found_out.parameters,
         snapshots,
         earlier["dtype"],
         choice=found_out.choice,

@@ -97,7 +97,7 @@ def compute(
         sum(
             _energy(tensors[i], statistics.tensors[tensors[i].name], plan.steps, k)
             for i in rest
-            if tensors[i].predictors
+            if tensors[i].parameters
         )
         for k in range(plan.targets)
     ]
@@ -111,7 +111,7 @@ def _as_delta(tensor: TensorPlan) -> TensorPlan:
 
 def _energy(tensor: TensorPlan, s: TensorStatistics, steps: Any, target: int) -> float:
     """‖Σ_t w_t δ_t‖² = wᵀ G w."""
-    w = tensor.predictors[target].weights(s.gram, steps) if tensor.predictors else np.zeros(0)
+    w = tensor.parameters[target].weights(s.gram, steps) if tensor.parameters else np.zeros(0)
     return float(w @ s.gram @ w) if len(w) else 0.0
 
 

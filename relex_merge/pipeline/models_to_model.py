@@ -98,7 +98,7 @@ def output_dtype(made: plan.ModelPlan) -> str:
     """The dtype that most of the output's numbers have, as transformers spells it."""
     numbers: Counter[str] = Counter()
     for tensor in made.tensors:
-        if tensor.predictors is not None:
+        if tensor.parameters is not None:
             numbers[str(tensor.out.dtype).removeprefix("torch.")] += tensor.out.numel
     return numbers.most_common(1)[0][0] if numbers else "float32"
 

@@ -144,7 +144,7 @@ def check_known(prepared: Prepared, known: SeriesStatistics) -> None:
     wanted = {
         tensor.name
         for tensor in plan.tensors
-        if tensor.predictors is not None
+        if tensor.parameters is not None
         and (not adapters or any(tensor.stored[0] in a.deltas for a in adapters))
     }
     if known.fingerprint != prepared.fingerprint() or wanted != set(known.tensors):

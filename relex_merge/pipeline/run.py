@@ -20,7 +20,7 @@ from relex_merge.pipeline.inspection import load_statistics
 from relex_merge.pipeline.staging import Staging
 from relex_merge.recipe.load import Recipe, load_recipe
 from relex_merge.trajectory.backtests.results import Choice
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 if TYPE_CHECKING:
@@ -108,17 +108,17 @@ class Run:
             )
         reports = []
         for index, (target, folder) in enumerate(zip(self.targets, folders, strict=True)):
-            predictors = {
-                t.name: t.predictors[index]
+            parameters = {
+                t.name: t.parameters[index]
                 for t in prepared.plan.tensors
-                if t.predictors and t.name in statistics.tensors
+                if t.parameters and t.name in statistics.tensors
             }
             reports.append(
                 self._document(
                     folder,
                     target,
                     statistics,
-                    predictors,
+                    parameters,
                     prepared.snapshots,
                     models_to_model.stored_dtype(prepared.plan),
                     prepared.config.architectures,
@@ -137,7 +137,7 @@ class Run:
         from transformers import AutoConfig
 
         stage.begin(None)
-        statistics, predictors, snapshots = through_mergekit.run_relex(
+        statistics, parameters, snapshots = through_mergekit.run_relex(
             self.recipe, stage.content, self.options
         )
         if self.options.copy_tokenizer:
@@ -150,7 +150,7 @@ class Run:
             stage.content,
             None,
             statistics,
-            predictors,
+            parameters,
             snapshots,
             str(config.dtype).removeprefix("torch."),
             config.architectures,
@@ -172,7 +172,7 @@ class Run:
         folder: Path,
         target: float | None,
         statistics: SeriesStatistics,
-        predictors: dict[str, Predictor],
+        parameters: dict[str, Parameters],
         snapshots: Sequence[Snapshot],
         dtype: str,
         architectures: Sequence[str],
@@ -180,7 +180,7 @@ class Run:
         choice: Choice | None = None,
     ) -> dict[str, Any]:
         recipe = self.recipe if target is None else load_recipe(self.recipe, target_step=target)
-        report = documents.make_report(statistics, predictors, snapshots, dtype, choice=choice)
+        report = documents.make_report(statistics, parameters, snapshots, dtype, choice=choice)
         if adapter is not None:
             report["adapter"] = adapter
             where = "" if target is None else f"step {whole(target)}: "

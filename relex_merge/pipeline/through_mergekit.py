@@ -20,7 +20,7 @@ from relex_merge.errors import RelexError
 from relex_merge.hub.download import SINGLE
 from relex_merge.pipeline.merge_method import recording
 from relex_merge.recipe.load import Recipe
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
 from relex_merge.weights.source import open_folder
 from relex_merge.weights.writer import plan_shards, write_index
@@ -38,10 +38,10 @@ def run_merge(recipe: Recipe, folder: Path, options: MergeOptions) -> None:
 
 def run_relex(
     recipe: Recipe, folder: Path, options: MergeOptions
-) -> tuple[SeriesStatistics, dict[str, Predictor], list[Snapshot]]:
+) -> tuple[SeriesStatistics, dict[str, Parameters], list[Snapshot]]:
     """Merge a relex recipe by mergekit; the weights and tokenizer go to ``folder``.
 
-    Returns what the method saw, the predictor of each tensor, and the snapshots that were read
+    Returns what the method saw, the parameters of each tensor, and the snapshots that were read
     (base first, then the order of the steps).
     """
     base = str(recipe.config.base_model)
@@ -71,8 +71,8 @@ def run_relex(
     ordered = sorted((step, name) for name, step in steps.items() if name in snapshots)
     seen = {n: s for n, (s, _) in record.items() if len(s.gram) == len(ordered)}
     statistics = SeriesStatistics(np.array([s for s, _ in ordered], dtype=np.float64), seen)
-    predictors = {name: predictor for name, (_, predictor) in record.items()}
-    return statistics, predictors, [snapshots[base], *(snapshots[name] for _, name in ordered)]
+    parameters = {name: used for name, (_, used) in record.items()}
+    return statistics, parameters, [snapshots[base], *(snapshots[name] for _, name in ordered)]
 
 
 def _require_tokenizers(snapshots: Sequence[Snapshot]) -> None:

@@ -25,7 +25,7 @@ from relex_merge.trajectory.backtests.groups import members
 from relex_merge.trajectory.backtests.random_walk import random_walk_gram
 from relex_merge.trajectory.backtests.verdict import Evidence, decide
 from relex_merge.trajectory.gram import Array, reconstruction_weights, spectrum, squared_error
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.spectra import spectra
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
@@ -41,12 +41,12 @@ class Subject:
 
     rows: list[int]
     total: TensorStatistics
-    predictor: Predictor
+    parameters: Parameters
 
 
 def build_report(
     statistics: SeriesStatistics,
-    predictors: Mapping[str, Predictor] | Predictor,
+    parameters: Mapping[str, Parameters] | Parameters,
     *,
     method: Mapping[str, Any],
     base: Mapping[str, Any],
@@ -58,14 +58,14 @@ def build_report(
 ) -> dict[str, Any]:
     """The report of ``statistics`` (observed checkpoints only) as JSON-ready plain values.
 
-    predictors: one for all tensors, or one per name where filters make them differ; figures of
+    parameters: one for all tensors, or one per name where filters make them differ; figures of
     groups use the most common. method, base, checkpoints and versions are copied as they are.
     dtype: of the checkpoints' files ("bfloat16"). holdout: statistics of the same tensors over the
     observed *and* later checkpoints, for true errors, which can overrule the verdict and change
     nothing else. Raises RelexError when there is no tensor or a held-out step is not beyond the
     window.
     """
-    tried = evaluate(statistics, predictors, target_step, holdout)
+    tried = evaluate(statistics, parameters, target_step, holdout)
     layers, kinds = members(tried.names)
     alone = {name: [name] for name in tried.names}
     tensors = _entries(alone, statistics, tried)
@@ -108,7 +108,7 @@ def _subject(names: Sequence[str], statistics: SeriesStatistics, tried: Evaluati
     """The named tensors laid end to end."""
     rows = [tried.row[name] for name in names]
     total = reduce(add, (statistics.tensors[name] for name in names))
-    return Subject(rows, total, tried.predictors[rows[0]] if len(rows) == 1 else tried.common)
+    return Subject(rows, total, tried.parameters[rows[0]] if len(rows) == 1 else tried.common)
 
 
 def _entries(
@@ -120,7 +120,7 @@ def _entries(
     subjects = {label: _subject(names, statistics, tried) for label, names in members_.items()}
     every = list(subjects.values())
     found = figures(np.stack([subject.total.gram for subject in every]), tried.steps)
-    shapes = {(subject.predictor.degree, subject.predictor.window) for subject in every}
+    shapes = {(subject.parameters.degree, subject.parameters.window) for subject in every}
     r2 = {
         (degree, window): fits(
             found.coefficients, tried.steps, tried.target, degree=degree, window=window
@@ -129,13 +129,13 @@ def _entries(
     }
     return {
         label: _entry(subject, found, i, tried)
-        | {"r2": number(r2[subject.predictor.degree, subject.predictor.window][i])}
+        | {"r2": number(r2[subject.parameters.degree, subject.parameters.window][i])}
         for i, (label, subject) in enumerate(subjects.items())
     }
 
 
 def _entry(subject: Subject, found: Figures, i: int, tried: Evaluation) -> dict[str, Any]:
-    total, rank = subject.total, min(subject.predictor.rank, found.explained_variance.shape[1])
+    total, rank = subject.total, min(subject.parameters.rank, found.explained_variance.shape[1])
     update = np.sqrt(max(total.gram[-1, -1], 0.0))
     norm = np.sqrt(total.base_squared_norm)
     skills = _skills(tried.tests, tried.same_ratio, subject.rows, tried)
@@ -158,7 +158,7 @@ def _entry(subject: Subject, found: Figures, i: int, tried: Evaluation) -> dict[
 
 def _coefficients(subject: Subject, tried: Evaluation) -> dict[str, Any]:
     """The whole model's coefficient at every checkpoint, its fit, and the fit at the target."""
-    p, c = subject.predictor, spectra(subject.total.gram[np.newaxis]).coefficients()
+    p, c = subject.parameters, spectra(subject.total.gram[np.newaxis]).coefficients()
     fit = fits(c, tried.steps, tried.target, degree=p.degree, window=p.window)
     predicted = fit.predicted[0]
     if p.mode == "extrapolate" and p.predictor != "linear":
@@ -251,7 +251,7 @@ def _reconstruction(tried: Evaluation) -> dict[str, Any] | None:
         squared_error(
             G, reconstruction_weights(spectrum(G), tried.steps, tried.target, rank=p.rank), j
         )
-        for G, p in zip(tried.grams, tried.predictors, strict=True)
+        for G, p in zip(tried.grams, tried.parameters, strict=True)
     )
     update = float(tried.grams[:, j, j].sum())
     return {
@@ -280,7 +280,7 @@ def _predictor(tried: Evaluation) -> str:
     """The predictor that the verdict is about: ``stay`` only where all tensors stay."""
     if tried.common.mode != "extrapolate":
         return "linear"
-    moving = [p.predictor for p in tried.predictors if p.predictor != "stay"]
+    moving = [p.predictor for p in tried.parameters if p.predictor != "stay"]
     return Counter(moving).most_common(1)[0][0] if moving else "stay"
 
 

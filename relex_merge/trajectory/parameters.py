@@ -15,7 +15,7 @@ SCOPES = ("model", "module", "tensor")
 
 
 @dataclass(frozen=True)
-class Predictor:
+class Parameters:
     """The shared parameters of the method for one tensor, checked.
 
     predictor: one of ``PREDICTORS``, or "auto" until relex_merge.choice has resolved it, once for

@@ -33,7 +33,7 @@ from relex_merge.trajectory.backtests.verdict import (
     Evidence,
     decide,
 )
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from tests.benchmarks.real_series import load
 from tests.benchmarks.trajectories import LAWS, RATIOS, draw
@@ -73,8 +73,8 @@ def first(statistics: SeriesStatistics, T: int) -> SeriesStatistics:
 def judge(family: str, whole: SeriesStatistics, T: int, dtype: str) -> Iterator[Case]:
     """Cases for the first T checkpoints of ``whole`` and every later one as a target."""
     observed = first(whole, T)
-    predictor = Predictor(float(whole.steps[-1]))
-    later = evaluate(observed, predictor, predictor.target_step, whole).held_out
+    asked = Parameters(float(whole.steps[-1]))
+    later = evaluate(observed, asked, asked.target_step, whole).held_out
     if later is None:
         return
     rows = list(range(len(whole.tensors)))
@@ -83,10 +83,10 @@ def judge(family: str, whole: SeriesStatistics, T: int, dtype: str) -> Iterator[
     for ratio, target in zip(ratios, whole.steps[T:], strict=True):
         if ratio < SHORTEST:
             continue
-        tried = evaluate(observed, predictor, float(target), None)
+        tried = evaluate(observed, asked, float(target), None)
         report = build_report(
             observed,
-            predictor,
+            asked,
             method={},
             base={},
             checkpoints=[],

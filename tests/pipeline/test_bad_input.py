@@ -225,4 +225,4 @@ def test_v_shows_where_it_happened(mine: Series, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yml", mine.recipe(rank=9))
     with pytest.raises(Exception, match="rank is 9") as caught:
         main(["run", str(recipe), str(tmp_path / "out"), "-v"])
-    assert "predictor.py" in "".join(traceback.format_exception(caught.value))
+    assert "parameters.py" in "".join(traceback.format_exception(caught.value))

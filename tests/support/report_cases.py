@@ -10,7 +10,7 @@ import numpy as np
 
 from relex_merge.report import build_report
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 
@@ -83,16 +83,16 @@ def make(
 def report_of(
     statistics: SeriesStatistics,
     target: float,
-    predictors: Mapping[str, Predictor] | Predictor | None = None,
+    parameters: Mapping[str, Parameters] | Parameters | None = None,
     *,
     dtype: str = "float32",
     holdout: SeriesStatistics | None = None,
 ) -> dict[str, Any]:
     """The report with everything that is merely copied filled in."""
-    shared = predictors if isinstance(predictors, Predictor) else Predictor(target)
+    shared = parameters if isinstance(parameters, Parameters) else Parameters(target)
     return build_report(
         statistics,
-        predictors or shared,
+        parameters or shared,
         method={
             "name": "relex",
             "rank": shared.rank,
