@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from relex_merge.trajectory.backtests.assessment import Evaluation, evaluate
 from relex_merge.trajectory.backtests.backtest import Backtests, backtests, before_cut, plan
-from relex_merge.trajectory.backtests.continuations import method as as_continuation
-from relex_merge.trajectory.backtests.evaluation import Evaluation, evaluate
+from relex_merge.trajectory.backtests.compared import method as as_continuation
 from relex_merge.trajectory.backtests.figures import Figures, figures, fits
 from relex_merge.trajectory.backtests.groups import members
 from relex_merge.trajectory.backtests.random_walk import random_walk_gram

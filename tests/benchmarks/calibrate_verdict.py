@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from relex_merge.report.build import build_report, gather
-from relex_merge.trajectory.backtests.evaluation import evaluate
+from relex_merge.trajectory.backtests.assessment import evaluate
 from relex_merge.trajectory.backtests.verdict import (
     CAUTION,
     CLEAR,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from relex_merge.trajectory.backtests.continuations import Continuation
+from relex_merge.trajectory.backtests.compared import Continuation
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.predictors.history import History
 from relex_merge.trajectory.predictors.trials import FEWEST_FITTED, before_cut

@@ -18,7 +18,7 @@ from relex_merge.trajectory.backtests.backtest import (
     before_cut,
     plan,
 )
-from relex_merge.trajectory.backtests.continuations import Continuation, baselines, method, others
+from relex_merge.trajectory.backtests.compared import Continuation, baselines, method, others
 from relex_merge.trajectory.backtests.error_law import Forecast, forecast
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters

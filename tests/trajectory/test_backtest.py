@@ -9,10 +9,10 @@ import pytest
 
 from relex_merge.errors import RelexError
 from relex_merge.trajectory import gram
+from relex_merge.trajectory.backtests.assessment import stacked
 from relex_merge.trajectory.backtests.backtest import backtests, before_cut, plan
-from relex_merge.trajectory.backtests.continuations import baselines, method
+from relex_merge.trajectory.backtests.compared import baselines, method
 from relex_merge.trajectory.backtests.error_law import forecast
-from relex_merge.trajectory.backtests.evaluation import stacked
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters
 from tests.support.report_cases import Trajectory, make, report_of
