@@ -252,7 +252,7 @@ class Engine:
         """Sums over some columns of a segment; integer buffers are only compared."""
         plan = self._plan.tensors[segment.tensor]
         data = rows.view(buffer, segment, columns, self._plan, self._device)
-        if plan.predictors is None:
+        if plan.parameters is None:
             message = rows.unequal(data, plan, self._plan)
             if message:
                 raise RelexError(message)
@@ -271,7 +271,7 @@ class Engine:
         assert solver.W is not None  # combined only once solved
         data = rows.view(buffer, segment, columns, self._plan, self._device)
         results = [data[0]] * self._plan.targets
-        if plan.predictors is not None:
+        if plan.parameters is not None:
             results = [torch.empty_like(data[0], dtype=plan.work) for _ in solver.W]
             dtype = kernels.compute_dtype(data, plan.out.numel)
             onto_base = not self._plan.deltas

@@ -127,7 +127,7 @@ def split(plan: ModelPlan, adapters: Sequence[Adapter]) -> tuple[list[int], list
     for index, tensor in enumerate(plan.tensors):
         name = tensor.stored[0]
         deltas = [a.deltas[name] for a in adapters if name in a.deltas]
-        if deltas and tensor.predictors is not None:
+        if deltas and tensor.parameters is not None:
             low = all(isinstance(delta, LowRank) for delta in deltas)
             (factored if low else whole).append(index)
     return factored, whole

@@ -44,7 +44,7 @@ def grow(
     known: of some of the plan's checkpoints, found by their steps; None: of none. Raises RelexError
     naming tensor and checkpoint for NaN or Inf.
     """
-    tensors = [tensor for tensor in plan.tensors if tensor.predictors is not None]
+    tensors = [tensor for tensor in plan.tensors if tensor.parameters is not None]
     had = np.zeros(0) if known is None else known.steps
     old = np.isin(plan.steps, had)
     memory.keep_only(plan.sources)

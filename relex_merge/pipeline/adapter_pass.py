@@ -118,7 +118,7 @@ class AdapterPass:
 
     def _write(self, output: AdapterOutput, index: int, stack: Stack, G: Array) -> None:
         plan = self.prepared.plan
-        for target, predictor in enumerate(plan.tensors[index].predictors or ()):
+        for target, predictor in enumerate(plan.tensors[index].parameters or ()):
             w = predictor.weights(G, plan.steps)
             truncated = truncate_product(*stack.weighted(w), output.modules[index].rank)
             output.put(target, index, truncated, float(w @ G @ w))

@@ -25,7 +25,7 @@ from relex_merge.pipeline.companions import complete_model
 from relex_merge.pipeline.grams import form_grams
 from relex_merge.pipeline.writing import Written
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.weights.merged import OnBase, Product, wide
 from relex_merge.weights.source import Read, Source, open_folder, read_numbers
@@ -40,7 +40,7 @@ def write(job: Job) -> Written:
     """Write the full model of every target."""
     statistics = job.known or form_grams(job.prepared, job.resources, job.progress)
     combined = _combined(job.prepared, _base_on_disk(job), statistics)
-    numel = {t.name: t.out.numel for t in combined.plan.tensors if t.predictors}
+    numel = {t.name: t.out.numel for t in combined.plan.tensors if t.parameters}
     K = combined.plan.T
     # With G = 1 the reconstruction of "checkpoint" k is that row itself.
     rows = {n: TensorStatistics(np.eye(K), float("nan"), 0, d) for n, d in numel.items()}
@@ -121,14 +121,14 @@ def _combined(prepared: Prepared, base: Source, known: SeriesStatistics) -> Prep
         name = tensor.stored[0]
         seen = known.tensors.get(tensor.name)
         stored = (name,) * (K + 1)
-        if seen is None or tensor.predictors is None:
-            tensors.append(replace(tensor, stored=stored, predictors=None))
+        if seen is None or tensor.parameters is None:
+            tensors.append(replace(tensor, stored=stored, parameters=None))
             continue
-        for k, predictor in enumerate(tensor.predictors):
+        for k, predictor in enumerate(tensor.parameters):
             weights[k][name] = predictor.weights(seen.gram, known.steps)
-        copy = partial(Predictor, rank=K, mode="reconstruct")
+        copy = partial(Parameters, rank=K, mode="reconstruct")
         copies = tuple(copy(float(k)) for k in range(K))
-        tensors.append(replace(tensor, stored=stored, predictors=copies))
+        tensors.append(replace(tensor, stored=stored, parameters=copies))
     sources = (base, *(CombinedSource(base, plan, W) for W in weights))
     # Without a commit, so that it is the sources which say what is read.
     snapshots = tuple(locate.Snapshot(s.label, None, Path()) for s in sources)

@@ -16,13 +16,13 @@ from relex_merge.errors import RelexError
 from relex_merge.recipe.load import Recipe
 from relex_merge.report.contents import ParametersEntry, Report
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 
 KEY: Final = "parameters"
 
 
 def with_parameters(
-    report: Report, recipe: Recipe, steps: Array, asked: Mapping[str, Predictor]
+    report: Report, recipe: Recipe, steps: Array, asked: Mapping[str, Parameters]
 ) -> Report:
     """Return the report, with the parameters of each tensor where the recipe does not tell them.
 
@@ -34,7 +34,7 @@ def with_parameters(
     """
     if _by_name(recipe, steps, asked, 0.0) == asked:
         return report
-    groups: dict[Predictor, list[str]] = {}
+    groups: dict[Parameters, list[str]] = {}
     for name, parameters in asked.items():
         groups.setdefault(parameters, []).append(name)
     listed = [{**asdict(parameters), "tensors": names} for parameters, names in groups.items()]
@@ -48,7 +48,7 @@ def recall(
     steps: Array,
     names: Iterable[str],
     target_step: float | None = None,
-) -> dict[str, Predictor]:
+) -> dict[str, Parameters]:
     """Return the parameters of each tensor of a finished output.
 
     Args:
@@ -72,7 +72,7 @@ def recall(
         return found
     try:
         listed = {
-            name: Predictor(
+            name: Parameters(
                 **{k: v for k, v in cast("Mapping[str, Any]", group).items() if k != "tensors"}
             )
             for group in report[KEY]
@@ -93,10 +93,10 @@ def recall(
 
 def _by_name(
     recipe: Recipe, steps: Array, names: Iterable[str], t: float
-) -> dict[str, Predictor] | None:
+) -> dict[str, Parameters] | None:
     """Return what the recipe asks for at position t in [0, 1]; None where it cannot be said."""
     settings = Settings(recipe, [None], steps)
     try:
-        return {name: settings.predictors(name, t)[0] for name in names}
+        return {name: settings.parameters(name, t)[0] for name in names}
     except RelexError:  # in parts of the recipe (slices, modules) that only mergekit resolves
         return None

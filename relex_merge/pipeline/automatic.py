@@ -22,7 +22,7 @@ class StoppedError(RelexError):
 
 def is_open(plan: ModelPlan) -> bool:
     """Tell whether something is to be chosen before a weight can be written."""
-    return any(p.is_open for tensor in plan.tensors for p in tensor.predictors or ())
+    return any(p.is_open for tensor in plan.tensors for p in tensor.parameters or ())
 
 
 def settle(
@@ -39,12 +39,12 @@ def settle(
     """
     plan = prepared.plan
     results = [
-        resolve({t.name: t.predictors[i] for t in plan.tensors if t.predictors}, statistics)
+        resolve({t.name: t.parameters[i] for t in plan.tensors if t.parameters}, statistics)
         for i in range(plan.targets)
     ]
     tensors = tuple(
-        replace(t, predictors=tuple(result.predictors[t.name] for result in results))
-        if t.predictors
+        replace(t, parameters=tuple(result.parameters[t.name] for result in results))
+        if t.parameters
         else t
         for t in plan.tensors
     )

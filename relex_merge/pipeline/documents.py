@@ -12,7 +12,7 @@ from relex_merge.recipe.names import METHOD
 from relex_merge.report import build_report
 from relex_merge.report.contents import Method, Report
 from relex_merge.trajectory.backtests.results import STAY, Choice
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 _PACKAGES = ("relex-merge", "mergekit", "torch", "transformers", "safetensors", "huggingface_hub")
@@ -20,7 +20,7 @@ _PACKAGES = ("relex-merge", "mergekit", "torch", "transformers", "safetensors", 
 
 def make_report(
     statistics: SeriesStatistics,
-    predictors: Mapping[str, Predictor],
+    predictors: Mapping[str, Parameters],
     snapshots: Sequence[Snapshot],
     dtype: str,
     holdout: SeriesStatistics | None = None,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from relex_merge.recipe.load import Recipe
     from relex_merge.report.contents import AdapterEntry, Report
     from relex_merge.trajectory.backtests.results import Choice
-    from relex_merge.trajectory.parameters import Predictor
+    from relex_merge.trajectory.parameters import Parameters
     from relex_merge.trajectory.statistics import SeriesStatistics
 
 
@@ -55,8 +55,8 @@ class TargetOutput:
     name: str
     recipe: Recipe
     statistics: SeriesStatistics
-    asked: Mapping[str, Predictor]
-    settled: Mapping[str, Predictor]
+    asked: Mapping[str, Parameters]
+    settled: Mapping[str, Parameters]
     snapshots: Sequence[Snapshot]
     dtype: str
     architectures: Sequence[str]

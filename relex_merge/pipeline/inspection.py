@@ -68,9 +68,9 @@ def of_series(prepared: Prepared, found: SeriesStatistics) -> Inspection:
         found: its Gram matrices, over all that was prepared.
     """
     asked = {
-        tensor.name: tensor.predictors[0]
+        tensor.name: tensor.parameters[0]
         for tensor in prepared.plan.tensors
-        if tensor.predictors is not None and tensor.name in found.tensors
+        if tensor.parameters is not None and tensor.name in found.tensors
     }
     base, *checkpoints = prepared.snapshots
     kept = [s for s, observed in zip(checkpoints, prepared.observed, strict=True) if observed]
@@ -78,7 +78,7 @@ def of_series(prepared: Prepared, found: SeriesStatistics) -> Inspection:
     resolved = resolve(asked, observed)
     report = make_report(
         observed,
-        resolved.predictors,
+        resolved.parameters,
         [base, *kept],
         prepared.stored_dtype,
         holdout=None if prepared.observed.all() else found,
@@ -105,7 +105,7 @@ def of_output(folder: Path, target_step: float | None) -> Inspection:
     recipe = load_recipe(folder / RECIPE, target_step=target_step)
     asked = recall(earlier, recipe, statistics.steps, statistics.tensors, target_step)
     resolved = resolve(asked, statistics)
-    report = make_report(statistics, resolved.predictors, snapshots, dtype, choice=resolved.choice)
+    report = make_report(statistics, resolved.parameters, snapshots, dtype, choice=resolved.choice)
     report = with_parameters(report, recipe, statistics.steps, asked)
     if target_step is None and "adapter" in earlier:
         report["adapter"] = earlier["adapter"]

@@ -28,19 +28,19 @@ from relex_merge.engine import kernels
 from relex_merge.errors import RelexError
 from relex_merge.recipe.listed import is_observed, steps_in_order
 from relex_merge.recipe.names import METHOD
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.predictors import AUTO
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 PIECE_BYTES = 256 * 2**20  # of all rows together, when tensors in memory go through an accelerator
 
-_records: list[dict[str, tuple[TensorStatistics, Predictor]]] = []
+_records: list[dict[str, tuple[TensorStatistics, Parameters]]] = []
 
 
 @contextmanager
-def recording() -> Iterator[dict[str, tuple[TensorStatistics, Predictor]]]:
+def recording() -> Iterator[dict[str, tuple[TensorStatistics, Parameters]]]:
     """Collect, by tensor name, what the method saw and used while the context is open."""
-    record: dict[str, tuple[TensorStatistics, Predictor]] = {}
+    record: dict[str, tuple[TensorStatistics, Parameters]] = {}
     _records.append(record)
     try:
         yield record
@@ -122,7 +122,7 @@ def relex(  # noqa: PLR0913, PLR0917  # mergekit reads the recipe's parameters o
             "written, and mergekit's own path sees one tensor at a time; run it with relex-merge "
             "run, or give a target_step and scope: tensor"
         )
-    asked = Predictor(target_step, rank, degree, window, mode, predictor, scope)
+    asked = Parameters(target_step, rank, degree, window, mode, predictor, scope)
     steps = np.array([s for s, _ in ordered], dtype=np.float64)
     asked.check(steps)
 
@@ -140,7 +140,7 @@ def relex(  # noqa: PLR0913, PLR0917  # mergekit reads the recipe's parameters o
             from relex_merge.trajectory.backtests.resolve import resolve
 
             found = SeriesStatistics(steps, {name: statistics})
-            asked = resolve({name: asked}, found).predictors[name]
+            asked = resolve({name: asked}, found).parameters[name]
         w = torch.from_numpy(asked.weights(statistics.gram, steps))[None]
         for columns, piece in _pieces(rows):
             out = torch.empty_like(piece[0])

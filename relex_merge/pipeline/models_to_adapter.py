@@ -142,7 +142,7 @@ def _left_out(
 ) -> list[float]:
     """Return, for each target, the energy ‖δ‖² of the weights that are in no module."""
     plan = prepared.plan
-    rest = [t for i, t in enumerate(plan.tensors) if i not in modules and t.predictors]
+    rest = [t for i, t in enumerate(plan.tensors) if i not in modules and t.parameters]
     return [
         sum(_energy(t, statistics.tensors[t.name].gram, plan.steps, target) for t in rest)
         for target in range(plan.targets)
@@ -156,8 +156,8 @@ def _as_delta(tensor: TensorPlan) -> TensorPlan:
 
 def _energy(tensor: TensorPlan, G: Array, steps: Array, target: int) -> float:
     """Return ‖Σ_t w_t δ_t‖² = wᵀ G w."""
-    assert tensor.predictors is not None  # integer buffers have no update
-    w = tensor.predictors[target].weights(G, steps)
+    assert tensor.parameters is not None  # integer buffers have no update
+    w = tensor.parameters[target].weights(G, steps)
     return float(w @ G @ w)
 
 

@@ -80,7 +80,7 @@ class Prepared:
     @property
     def output_dtype(self) -> str:
         """The dtype of most of a model's numbers, as transformers spells it."""
-        made = [t.out for t in self.plan.tensors if t.predictors is not None]
+        made = [t.out for t in self.plan.tensors if t.parameters is not None]
         return _commonest_dtype(made) or "float32"
 
     @property
@@ -199,7 +199,7 @@ def check_known(prepared: Prepared, known: SeriesStatistics) -> None:
     wanted = {
         tensor.name
         for tensor in plan.tensors
-        if tensor.predictors is not None
+        if tensor.parameters is not None
         and (not adapters or any(tensor.stored[0] in a.deltas for a in adapters))
     }
     if known.fingerprint != prepared.fingerprint() or wanted != set(known.tensors):

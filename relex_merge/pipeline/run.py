@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from relex_merge.pipeline.prepare import Prepared
     from relex_merge.pipeline.staging import Staging
     from relex_merge.trajectory.backtests.results import Choice
-    from relex_merge.trajectory.parameters import Predictor
+    from relex_merge.trajectory.parameters import Parameters
     from relex_merge.trajectory.statistics import SeriesStatistics
 
 
@@ -225,10 +225,12 @@ def _no_report() -> Report:
     return cast("Report", {})
 
 
-def _parameters(plan: ModelPlan, target: int, statistics: SeriesStatistics) -> dict[str, Predictor]:
+def _parameters(
+    plan: ModelPlan, target: int, statistics: SeriesStatistics
+) -> dict[str, Parameters]:
     """Return the parameters of every tensor whose trajectory was seen, for one target."""
     return {
-        tensor.name: tensor.predictors[target]
+        tensor.name: tensor.parameters[target]
         for tensor in plan.tensors
-        if tensor.predictors and tensor.name in statistics.tensors
+        if tensor.parameters and tensor.name in statistics.tensors
     }

@@ -23,7 +23,7 @@ from relex_merge.errors import FULL, RelexError, disk_errors
 from relex_merge.hub.download import SINGLE
 from relex_merge.pipeline.merge_method import recording
 from relex_merge.recipe.load import Recipe
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
 from relex_merge.weights.source import open_folder
 from relex_merge.weights.writer import plan_shards, write_index
@@ -70,7 +70,7 @@ def _full(error: Exception) -> int | None:
 
 def run_relex(
     recipe: Recipe, folder: Path, options: MergeOptions
-) -> tuple[SeriesStatistics, dict[str, Predictor], list[Snapshot]]:
+) -> tuple[SeriesStatistics, dict[str, Parameters], list[Snapshot]]:
     """Merge a relex recipe by mergekit.
 
     Args:

@@ -13,7 +13,7 @@ from relex_merge.engine.growing import SPAN, grow
 from relex_merge.engine.plan import ModelPlan, TensorPlan
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
 from relex_merge.weights.memory import Memory
 from relex_merge.weights.source import TensorInfo, open_folder
@@ -39,7 +39,7 @@ def plan_of(folders: list[Path]) -> ModelPlan:
     sources = tuple(open_folder(folder, str(folder)) for folder in folders)
     info = TensorInfo(torch.bfloat16, (NUMEL,))
     stored = ("w",) * len(folders)
-    tensor = TensorPlan("w", stored, torch.bfloat16, info, (Predictor(100),))
+    tensor = TensorPlan("w", stored, torch.bfloat16, info, (Parameters(100),))
     return ModelPlan(sources, np.arange(1.0, len(folders)), 1, (tensor,))
 
 
