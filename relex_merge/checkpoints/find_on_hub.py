@@ -24,7 +24,7 @@ from relex_merge.checkpoints.hub_layouts import (
     from_refs,
     from_subfolders,
 )
-from relex_merge.checkpoints.names import compile_pattern
+from relex_merge.checkpoints.steps import compile_pattern
 from relex_merge.checkpoints.series import NothingFoundError, Series
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import reading

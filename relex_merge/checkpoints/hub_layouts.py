@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from relex_merge.checkpoints.files import has_fsdp_shards, is_model_folder, weights_among
 from relex_merge.checkpoints.folders import is_beside
 from relex_merge.checkpoints.grouping import Candidate
-from relex_merge.checkpoints.names import Named, read_by
+from relex_merge.checkpoints.steps import Named, read_by, read_title
 from relex_merge.checkpoints.series import Checkpoint
 from relex_merge.hub.references import HubReference
 
@@ -52,9 +52,9 @@ def from_commits(
     """
     found = []
     for commit in commits:
-        named = read_by(pattern, commit.title)
+        named = read_by(pattern, commit.title) if pattern else read_title(commit.title)
         beside = pattern is None and commit.title.endswith(_FOLDER_ONLY)
-        if named is not None and not named.guessed and not beside:
+        if named is not None and not beside:
             checkpoint = Checkpoint(
                 named.step,
                 f"{repo}@{commit.commit_id}",
