@@ -16,8 +16,8 @@ from relex_merge.checkpoints.base_model import or_step_zero, propose
 from relex_merge.checkpoints.files import has_fsdp_shards
 from relex_merge.checkpoints.folders import ModelFolder, model_folders
 from relex_merge.checkpoints.grouping import Candidate, choose, grouped
-from relex_merge.checkpoints.steps import Named, compile_pattern, read_by, read_name
 from relex_merge.checkpoints.series import Base, Checkpoint, NothingFoundError, Series
+from relex_merge.checkpoints.steps import Named, compile_pattern, read_by, read_name
 from relex_merge.errors import RelexError
 
 TRAINER_STATE = "trainer_state.json"

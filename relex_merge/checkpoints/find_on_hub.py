@@ -1,7 +1,7 @@
 """Checkpoints in a Hub repo: branches, tags, folders of one revision, commits on a branch.
 
 Three requests see them all (a list of commits has pages): refs, the files of the revision, and its
-history. Only the ends of the series are looked into here; :mod:`details` does it for the others.
+history. Only the ends of the series are looked into here; :mod:`hub_details` does it for the others.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from relex_merge.checkpoints import configs
 from relex_merge.checkpoints.base_model import or_step_zero, propose
-from relex_merge.checkpoints.details import Detail, card_of, detail_of, json_of
 from relex_merge.checkpoints.find_local import TRAINER_STATE
 from relex_merge.checkpoints.grouping import choose, grouped
+from relex_merge.checkpoints.hub_details import Detail, card_of, detail_of, json_of
 from relex_merge.checkpoints.hub_layouts import (
     OUR_OUTPUTS,
     Subfolders,
@@ -24,8 +24,8 @@ from relex_merge.checkpoints.hub_layouts import (
     from_refs,
     from_subfolders,
 )
-from relex_merge.checkpoints.steps import compile_pattern
 from relex_merge.checkpoints.series import NothingFoundError, Series
+from relex_merge.checkpoints.steps import compile_pattern
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import reading
 from relex_merge.hub.errors import patiently

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from relex_merge.checkpoints.files import has_fsdp_shards, is_model_folder, weights_among
 from relex_merge.checkpoints.folders import is_beside
 from relex_merge.checkpoints.grouping import Candidate
-from relex_merge.checkpoints.steps import Named, read_by, read_title
 from relex_merge.checkpoints.series import Checkpoint
+from relex_merge.checkpoints.steps import Named, read_by, read_title
 from relex_merge.hub.references import HubReference
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from relex_merge.checkpoints import configs
 from relex_merge.checkpoints.base_model import check
-from relex_merge.checkpoints.details import detail_of, json_of, look_into
 from relex_merge.checkpoints.files import CONFIG
+from relex_merge.checkpoints.hub_details import detail_of, json_of, look_into
 from relex_merge.checkpoints.observe import select
 from relex_merge.checkpoints.series import Base, Checkpoint, Series
 from relex_merge.errors import RelexError
