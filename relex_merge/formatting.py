@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 def format_step(step: float) -> str:
@@ -42,3 +42,9 @@ def size(nbytes: int) -> str:
         value /= 1000
         units.pop(0)
     return f"{value:.3g} {units[0]}"
+
+
+def some(names: Sequence[str], count: int = 8, separator: str = ", ") -> str:
+    """The first of several names, and how many there are besides."""
+    more = f"{separator}and {len(names) - count} more" if len(names) > count else ""
+    return separator.join(names[:count]) + more if names else "nothing"
