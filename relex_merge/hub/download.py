@@ -18,12 +18,6 @@ from pathlib import Path
 from relex_merge.errors import RelexError
 from relex_merge.hub.errors import TOKEN_HELP, hub_errors, patiently
 
-# Everything of a checkpoint but its weights: configuration, tokenizer, chat template, card.
-SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.py", "README.md")
-WEIGHT_FILES = (("*.safetensors",), ("*.bin",))  # the first kind that a repo has is taken
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-
 
 @dataclass(frozen=True)
 class Pin:
@@ -50,13 +44,6 @@ class Pin:
     def matching(self, patterns: Sequence[str]) -> list[str]:
         """The model's files that fit any of the glob patterns."""
         return [f for f in self.files if any(fnmatch(f, pattern) for pattern in patterns)]
-
-    def weight_patterns(self) -> tuple[str, ...]:
-        """The glob patterns of the weight files to read: safetensors where there are any."""
-        for patterns in WEIGHT_FILES:
-            if self.matching(patterns):
-                return patterns
-        return WEIGHT_FILES[0] + WEIGHT_FILES[1]
 
 
 @dataclass(frozen=True)
@@ -229,15 +216,15 @@ def _cache_of(pinned: Pin, cache_dir: str | None) -> Path:
     return root / repo_folder_name(repo_id=pinned.repo, repo_type="model")
 
 
-def cached(pinned: Pin, cache_dir: str | None = None) -> bool:
-    """Whether every weight file of the model lies in the cache already."""
+def cached(pinned: Pin, files: Sequence[str], cache_dir: str | None = None) -> bool:
+    """Whether all of these files of the model lie in the cache already."""
     from huggingface_hub import try_to_load_from_cache
 
     return all(
         isinstance(
             try_to_load_from_cache(pinned.repo, pinned.path(file), cache_dir, pinned.sha), str
         )
-        for file in pinned.matching(pinned.weight_patterns())
+        for file in files
     )
 
 

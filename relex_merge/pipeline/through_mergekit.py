@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from relex_merge.checkpoints.files import VOCABULARY
+from relex_merge.checkpoints.files import SINGLE, VOCABULARY
 from relex_merge.checkpoints.locate import Snapshot, locate
 from relex_merge.checkpoints.steps import step_of
 from relex_merge.engine.architecture import read_config
 from relex_merge.errors import FULL, RelexError, disk_errors
-from relex_merge.hub.download import SINGLE
 from relex_merge.pipeline.merge_method import recording
 from relex_merge.recipe.load import Recipe
 from relex_merge.trajectory.parameters import Parameters

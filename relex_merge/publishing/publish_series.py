@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relex_merge.checkpoints.base_model import config_of
-from relex_merge.checkpoints.configs import check_base, config_name, read_json
+from relex_merge.checkpoints.configs import check_base, config_name, read_config
 from relex_merge.checkpoints.series import Checkpoint, Series
 from relex_merge.errors import RelexError
 from relex_merge.publishing.publisher import SeriesPublisher, check_whole, publish_all
@@ -150,5 +150,5 @@ class _Learner:
 def _check_fits(base: str, checkpoint: Checkpoint) -> None:
     """Raise RelexError when a base that was named is not there, or is another model."""
     if checkpoint.kind == "model":
-        own = read_json(Path(checkpoint.reference) / config_name("model"))
+        own = read_config(Path(checkpoint.reference) / config_name("model"))
         check_base(base, config_of(base), checkpoint.reference, own)

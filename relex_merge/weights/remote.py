@@ -6,15 +6,14 @@ small ranges, most of them neighbours in their file, so that a few requests of m
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from relex_merge.checkpoints.files import ADAPTER_WEIGHTS
+from relex_merge.checkpoints.files import require_weights
 from relex_merge.errors import RelexError
-from relex_merge.hub.download import INDEX, SINGLE, Pin
+from relex_merge.hub.download import Pin
 from relex_merge.hub.ranges import REQUESTS, Connections, RemoteFile, Span
 from relex_merge.weights.source import (
     LENGTH_BYTES,
@@ -23,7 +22,9 @@ from relex_merge.weights.source import (
     Read,
     Source,
     TensorInfo,
+    check_promised,
     header_length,
+    of_file,
     parse_header,
 )
 
@@ -46,14 +47,14 @@ class HubSource(Source):
         self._pin = pin
         self._connections = connections
         self._extents: dict[str, Extent] = {}
-        self._files = {
-            name: RemoteFile(pin, name, label) for name in _weight_files(pin, folder, label)
-        }
+        found = require_weights(pin.files, folder, label)
+        self._files = {name: RemoteFile(pin, name, label) for name in found.files}
         tensors: dict[str, TensorInfo] = {}
-        for name, file in self._files.items():
-            infos, extents = self._header(name, file)
-            tensors |= infos
-            self._extents |= extents
+        for file, remote in self._files.items():
+            infos, extents = self._header(file, remote)
+            for name in of_file(file, infos, found.places):
+                tensors[name], self._extents[name] = infos[name], extents[name]
+        check_promised(tensors, found.places, label)
         self.tensors = tensors
 
     def _header(
@@ -90,26 +91,6 @@ class HubSource(Source):
     def stop(self) -> None:
         """Let all reads of the run end soon."""
         self._connections.stop()
-
-
-def _weight_files(pin: Pin, folder: Path, label: str) -> list[str]:
-    """The shards of a commit, as mergekit's index finds them in a folder."""
-    if INDEX not in pin.files:
-        for name in (SINGLE, ADAPTER_WEIGHTS[0]):
-            if name in pin.files:
-                return [name]
-        raise RelexError(f"{label}: neither {SINGLE} nor {INDEX} is in the repo")
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        files = sorted({str(file) for file in index["weight_map"].values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RelexError(f"{label}: {INDEX} is not readable as an index of shards") from error
-    for file in files:
-        if Path(file).name != file or "\\" in file:
-            raise RelexError(f"{label}: the index names {file!r}, which lies outside its folder")
-        if file not in pin.files:
-            raise RelexError(f"{label}: shard {file} is named in the index but not in the repo")
-    return files
 
 
 def coalesce(wishes: Iterable[tuple[int, memoryview]]) -> list[Span]:

@@ -1,7 +1,7 @@
 """Where a tensor's bytes come from: one small interface with range reads.
 
 A source knows its tensors' dtypes and shapes before a byte of weights is read, and fills buffers
-with byte ranges of them. On top of mergekit's index (which finds shards as mergekit does).
+with byte ranges of them. Which files they are in is the answer of checkpoints/files.py.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from relex_merge.checkpoints.files import require_weights
 from relex_merge.errors import RelexError
 
 # Names of the safetensors format.
@@ -173,14 +174,22 @@ def parse_header(
 class SafetensorsSource(Source):
     """A folder of safetensors files, read range by range without mapping them."""
 
-    def __init__(self, folder: Path, label: str, files: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        label: str,
+        files: Sequence[str],
+        places: Mapping[str, str] | None = None,
+    ) -> None:
         self.label = label
         self._folder = folder
         self._files = files
+        self._places = places or {}
         self._extents: dict[str, Extent] = {}
         tensors: dict[str, TensorInfo] = {}
         for file in files:
             self._read_header(file, tensors)
+        check_promised(tensors, self._places, label)
         self.tensors = tensors
 
     def _read_header(self, file: str, tensors: dict[str, TensorInfo]) -> None:
@@ -194,8 +203,8 @@ class SafetensorsSource(Source):
             raise RelexError(f"{path} {error}; fetch it again") from error
         except OSError as error:
             raise RelexError(f"{path} cannot be read ({error.strerror}); fetch it again") from error
-        tensors |= infos
-        self._extents |= extents
+        for name in of_file(file, infos, self._places):
+            tensors[name], self._extents[name] = infos[name], extents[name]
 
     def read(self, reads: Sequence[Read]) -> None:
         """One ``readinto`` per range; files are opened anew, so that a lost file is noticed."""
@@ -232,11 +241,19 @@ def fill(stream: Any, into: memoryview) -> None:
 class PickleSource(Source):
     """A folder of ``.bin`` files, mapped and unpickled weights-only (no code runs)."""
 
-    def __init__(self, folder: Path, label: str, files: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        label: str,
+        files: Sequence[str],
+        places: Mapping[str, str] | None = None,
+    ) -> None:
         self.label = label
         self._loaded: dict[str, torch.Tensor] = {}
         for file in files:
-            self._loaded.update(_load_pickle(folder / file))
+            held = _load_pickle(folder / file)
+            self._loaded |= {name: held[name] for name in of_file(file, held, places or {})}
+        check_promised(self._loaded, places or {}, label)
         self._fingerprint = [label, *([f, (folder / f).stat().st_size] for f in files)]
         self.tensors = {
             name: TensorInfo(tensor.dtype, tuple(tensor.shape))
@@ -273,32 +290,25 @@ def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
     return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 
-def weight_files(folder: Path, label: str) -> list[str]:
-    """The shards of a model folder, as mergekit's index finds them, each checked to lie inside.
+def of_file(file: str, held: Iterable[str], places: Mapping[str, str]) -> list[str]:
+    """Return the tensors to take from a file that holds ``held``.
 
-    Raises RelexError when there is no index or a shard is missing or points out of the folder.
+    Args:
+        file: name of the file.
+        held: names of the tensors in it.
+        places: tensor → file, as the index of shards has it; a tensor that it does not name is
+            taken from where it is.
     """
-    from mergekit.io import ShardedTensorIndex
+    return [name for name in held if places.get(name, file) == file]
 
-    single = [n for n in ("model.safetensors", "pytorch_model.bin") if (folder / n).is_file()]
-    indexed = [n for n in single or () if (folder / f"{n}.index.json").is_file()]
-    if single and not indexed:
-        return single[:1]
-    try:
-        index = ShardedTensorIndex.from_disk(str(folder))
-        files = [str(shard.filename) for shard in index.shards]
-    except (RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
-        found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-        raise RelexError(
-            f"{label}: no readable model.safetensors, pytorch_model.bin or index of shards in "
-            f"{folder} (found: {found})"
-        ) from error
-    for file in files:
-        if Path(file).name != file or "\\" in file:
-            raise RelexError(f"{label}: the index names {file!r}, which lies outside its folder")
-        if not (folder / file).is_file():
-            raise RelexError(f"{label}: shard {file} is named in the index but not in {folder}")
-    return files
+
+def check_promised(found: Collection[str], places: Mapping[str, str], label: str) -> None:
+    """Raise RelexError for a tensor that is not in the shard where the index puts it."""
+    for name, file in places.items():
+        if name not in found:
+            raise RelexError(
+                f"{label}: {file} lacks the tensor {name} that its index promises; fetch it again"
+            )
 
 
 def open_folder(folder: Path, label: str, files: Sequence[str] = ()) -> Source:
@@ -306,6 +316,10 @@ def open_folder(folder: Path, label: str, files: Sequence[str] = ()) -> Source:
 
     Raises RelexError for anything that is not whole.
     """
-    files = files or weight_files(folder, label)
+    places: Mapping[str, str] = {}
+    if not files:
+        names = [path.name for path in folder.iterdir() if path.is_file()]
+        found = require_weights(names, folder, label)
+        files, places = found.files, found.places
     kind = SafetensorsSource if files[0].endswith(".safetensors") else PickleSource
-    return kind(folder, label, files)
+    return kind(folder, label, files, places)
