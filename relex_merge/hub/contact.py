@@ -29,7 +29,7 @@ def reach(repo: str) -> None:
         RelexError: no answer came within a few seconds.
     """
     from huggingface_hub import constants
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     validate_repo_id(repo)
     if not constants.HF_HUB_OFFLINE:

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 from relex_merge.errors import RelexError, blank_secrets
@@ -25,6 +26,7 @@ _LONGEST_WAIT = 310.0  # seconds; the Hub counts requests over windows of five m
 _WORTH_A_WORD = 4.0  # seconds; of a shorter pause nobody needs to know
 
 _LOG = logging.getLogger(__name__)
+_within: ContextVar[bool] = ContextVar("within patiently", default=False)
 
 
 def patiently(
@@ -35,7 +37,8 @@ def patiently(
 ) -> T:
     """Return the result of ``call``, repeated while the Hub does not serve it for the moment.
 
-    The pauses are those that ``Retry-After`` or ``RateLimit`` ask for, else WAITS.
+    The pauses are those that ``Retry-After`` or ``RateLimit`` ask for, else WAITS. Inside another
+    ``patiently`` it tries once: the outer one repeats the whole.
 
     Args:
         call: one request or several, safe to repeat.
@@ -47,6 +50,18 @@ def patiently(
         HTTPError: of the last attempt, or of the first one that is not worth repeating; or what the
             client wraps around it.
     """
+    if _within.get():
+        return call()
+    within = _within.set(True)
+    try:
+        return _repeated(call, transient, pause or time.sleep)
+    finally:
+        _within.reset(within)
+
+
+def _repeated(
+    call: Callable[[], T], transient: frozenset[int], pause: Callable[[float], object]
+) -> T:
     for wait in WAITS:
         try:
             return call()
@@ -60,7 +75,7 @@ def patiently(
                 status_of(request_error(error)) or "no answer",
                 seconds,
             )
-            (pause or time.sleep)(seconds)
+        pause(seconds)
     return call()
 
 
@@ -132,7 +147,7 @@ def http_error() -> type[Exception]:
 def _asked_wait(error: Exception) -> float | None:
     """Return the seconds that the answer asks to wait: ``Retry-After`` before ``RateLimit``."""
     from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import parse_ratelimit_headers
+    from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
 
     if not isinstance(error, HfHubHTTPError):
         return None
