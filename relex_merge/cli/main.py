@@ -137,6 +137,4 @@ def _leave(code: int) -> None:
 def _trace(arguments: list[str]) -> None:
     """Show the traceback of the error being handled, if ``-v`` was given."""
     if any(a == "--verbose" or (a[:1] == "-" and set(a[1:]) == {"v"}) for a in arguments):
-        from relex_merge.hub.errors import blank_tokens
-
-        click.echo(blank_tokens(traceback.format_exc()), err=True)
+        click.echo(blank_secrets(traceback.format_exc()), err=True)

@@ -134,7 +134,8 @@ def prepare(
             f"base_model {base.reference} is an adapter; name the model that the adapters are on"
         )
     config = read_config(base.folder, base.reference, trust_remote_code=options.trust_remote_code)
-    with Connections() as connections:
+    connections = Connections()
+    with connections.stopped_by_errors():
         sources = locate.in_parallel(lambda s: open_source(s, connections), snapshots)
     sources = adapted(snapshots, sources)
     architecture = architecture_of(config, base.folder, sources[0].tensors, options)

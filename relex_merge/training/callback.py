@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from relex_merge.checkpoints.series import Checkpoint
-from relex_merge.publishing.publisher import SeriesPublisher, publish_all
+from relex_merge.publishing.publisher import RunFacts, SeriesPublisher, publish_all
 from relex_merge.publishing.revision_names import DEFAULT_FORMAT, RevisionFormat
 from relex_merge.training import settings
 from relex_merge.training.follow import Trajectory
@@ -87,6 +88,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         self._trainer: weakref.ref[Trainer] | None = None
         self._trajectory: Trajectory | None = None
         self._publisher: SeriesPublisher | None = None
+        self._facts = RunFacts()
         self._uploads: ThreadPoolExecutor | None = None
         self._pending: list[Future[None]] = []
 
@@ -125,11 +127,10 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         target = self._target if self._target is not None else float(state.max_steps)
         self._trajectory = Trajectory(folder, base, target, settings.budget(self._memory))
         if self._repo is not None:
-            self._publisher = SeriesPublisher(
-                self._repo, self._format, base, self._private, self._token, quiet=True
+            self._publisher = SeriesPublisher.open(
+                self._repo, self._format, private=self._private, token=self._token, quiet=True
             )
-            self._publisher.last_step = state.max_steps
-            self._publisher.open()
+            self._facts = RunFacts(base, last_step=state.max_steps)
             self._uploads = ThreadPoolExecutor(1, "relex-publish")
         self._trajectory.resume(state.global_step)
         if self._trainer is None:
@@ -175,7 +176,9 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
             checkpoint = Checkpoint(
                 step, str(linked), "plain", kind="adapter" if adapter else "model"
             )
-            self._pending.append(self._uploads.submit(self._publish, self._publisher, checkpoint))
+            run = replace(self._facts, adapter=adapter)
+            upload = self._uploads.submit(self._publish, self._publisher, checkpoint, run)
+            self._pending.append(upload)
         figures = trajectory.update(step)
         if figures is None:
             return False
@@ -192,11 +195,10 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         )
         return True
 
-    def _publish(self, publisher: SeriesPublisher, checkpoint: Checkpoint) -> None:
+    def _publish(self, publisher: SeriesPublisher, checkpoint: Checkpoint, run: RunFacts) -> None:
         """Publish a checkpoint, in the background: its links outlive what the trainer deletes."""
-        publisher.adapter = checkpoint.kind == "adapter"
-        publish_all(publisher, [checkpoint], _LOG.info)
-        publisher.write_card()
+        publish_all(publisher, [checkpoint], run.base, _LOG.info)
+        publisher.write_card(run)
 
     def _say_failed(self, wait: bool = False) -> None:
         """Warn about uploads that failed since the last look."""

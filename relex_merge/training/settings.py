@@ -43,9 +43,8 @@ def base_of(model: Any, given: str | None) -> str:
         )
     if Path(reference).expanduser().is_dir():
         reference = str(Path(reference).expanduser().resolve())
-    with Connections() as connections:
-        (snapshot,) = locate.locate([reference])
-        prepare.open_source(snapshot, connections)
+    (snapshot,) = locate.locate([reference])
+    prepare.open_source(snapshot, Connections())
     return str(reference)
 
 
