@@ -75,10 +75,9 @@ def _tensor(growth: _Growth, tensor: TensorPlan, pool: ThreadPoolExecutor) -> Te
     G = np.zeros((T, T))
     if growth.old.any():
         G[np.ix_(growth.old, growth.old)] = growth.known[tensor.name].gram
-    G[new] = rows
     G[:, new] = rows.T
-    G[np.ix_(new, new)] = (rows[:, new] + rows[:, new].T) / 2
-    return TensorStatistics(G, norm, moved, numel)
+    G[new] = rows
+    return TensorStatistics(kernels.mirrored(G), norm, moved, numel)
 
 
 def _span(growth: _Growth, tensor: TensorPlan, start: int) -> tuple[torch.Tensor, float, int]:
