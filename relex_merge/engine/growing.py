@@ -54,7 +54,10 @@ def grow(
     ]
     growth = _Growth(plan, known.tensors if known else {}, np.flatnonzero(~old).tolist(), old, rows)
     with kernels.ieee_float32(), single_threaded(), ThreadPoolExecutor(workers) as pool:
-        return {tensor.name: _tensor(growth, tensor, pool) for tensor in tensors}
+        found = {tensor.name: _tensor(growth, tensor, pool) for tensor in tensors}
+    for source in plan.sources:
+        source.check_unchanged()
+    return found
 
 
 def _tensor(growth: _Growth, tensor: TensorPlan, pool: ThreadPoolExecutor) -> TensorStatistics:

@@ -21,6 +21,7 @@ from relex_merge.pipeline.model_output import ModelOutput, shards_of
 from relex_merge.pipeline.prepare import Prepared
 from relex_merge.pipeline.staging import Staging
 from relex_merge.trajectory.statistics import SeriesStatistics
+from relex_merge.weights.files import SourceChangedError
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -48,6 +49,9 @@ def compute(
     try:
         with spilling(prepared.plan, pieces, stage.folder / "scratch") as made:
             run_engine(made, pieces, output, resources, progress, known)
+    except SourceChangedError:
+        stage.finished.clear()  # shards from two states of a checkpoint are not worth keeping
+        raise
     finally:
         output.close()
     return replace(output.complete(), fingerprint=prepared.fingerprint())

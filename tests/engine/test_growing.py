@@ -16,8 +16,9 @@ from relex_merge.errors import RelexError
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Predictor
 from relex_merge.trajectory.statistics import SeriesStatistics
+from relex_merge.weights.folder import open_folder
 from relex_merge.weights.memory import Memory
-from relex_merge.weights.source import TensorInfo, open_folder
+from relex_merge.weights.source import TensorInfo
 
 T, NUMEL = 5, 2 * SPAN + 12_345  # three spans, so that their sums are added
 
@@ -92,7 +93,9 @@ def test_a_known_matrix_that_is_not_symmetric_is_taken_by_its_lower_half(
 ) -> None:
     plan = plan_of(folders[:4])
     known = grow(plan, None, Memory(0), workers=2)["w"]
-    skewed = np.tril(known.gram) + np.triu(known.gram, 1) * (1 + 1e-7)  # as float32 products left it
+    skewed = np.tril(known.gram) + np.triu(known.gram, 1) * (
+        1 + 1e-7
+    )  # as float32 products left it
     earlier = SeriesStatistics(plan.steps, {"w": replace(known, gram=skewed)})
     found = grow(plan_of(folders), earlier, Memory(0), workers=2)["w"].gram
     assert np.array_equal(found, found.T)
