@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from relex_merge.errors import RelexError, where_it_happened
+from relex_merge.errors import RelexError, blank_secrets, where_it_happened
 
 # name: (module that defines click command ``command``, one line of help)
 _COMMANDS = {

@@ -27,8 +27,9 @@ from relex_merge.pipeline.writing import Written
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
+from relex_merge.weights.folder import open_folder
 from relex_merge.weights.merged import OnBase, Product, wide
-from relex_merge.weights.source import Read, Source, open_folder, read_numbers
+from relex_merge.weights.source import Read, Source, read_numbers
 
 if TYPE_CHECKING:
     from relex_merge.pipeline.options import RunOptions
@@ -94,21 +95,26 @@ class CombinedSource(OnBase):
         L, R = (part.to(self.tensors[name].dtype) for part in stack.weighted(self._W[name]))
         return Product(R.T, L.T) if stack.transposed else Product(L, R)
 
-    def _other(self, wish: Read) -> None:
-        if wish.name not in self._W:
-            self._base.read([wish])
+    def _read_other(self, wanted: Read) -> None:
+        if wanted.name not in self._W:
+            self._base.read([wanted])
             return
-        out = torch.frombuffer(wish.into, dtype=self.tensors[wish.name].dtype)
-        start, count = wish.start // out.element_size(), len(out)
-        rows = [read_numbers(s, wish.name, start, count) for s in (self._base, *self._series)]
-        W = torch.from_numpy(self._W[wish.name])[None]
-        dtype = kernels.compute_dtype(rows, self.tensors[wish.name].numel)
+        out = torch.frombuffer(wanted.into, dtype=self.tensors[wanted.name].dtype)
+        start, count = wanted.start // out.element_size(), len(out)
+        rows = [read_numbers(s, wanted.name, start, count) for s in (self._base, *self._series)]
+        W = torch.from_numpy(self._W[wanted.name])[None]
+        dtype = kernels.compute_dtype(rows, self.tensors[wanted.name].numel)
         kernels.combine(rows, W, [out], dtype)
 
     def fingerprint(self) -> list[Any]:
         """Return the adapters' fingerprints and the weight vectors."""
         weights = {name: w.tolist() for name, w in self._W.items()}
         return [*(source.fingerprint() for source in self._series), weights]
+
+    def check_unchanged(self) -> None:
+        """Raise RelexError when a file of an adapter or of the base has changed."""
+        for source in (self._base, *self._series):
+            source.check_unchanged()
 
 
 def _combined(prepared: Prepared, base: Source, known: SeriesStatistics) -> Prepared:

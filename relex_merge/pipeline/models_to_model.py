@@ -13,6 +13,7 @@ from relex_merge.errors import RelexError
 from relex_merge.pipeline.companions import complete_model
 from relex_merge.pipeline.model_output import ModelOutput, shards_of
 from relex_merge.pipeline.writing import Written
+from relex_merge.weights.files import SourceChangedError
 
 if TYPE_CHECKING:
     from relex_merge.pipeline.options import RunOptions
@@ -46,6 +47,9 @@ def write_weights(job: Job) -> SeriesStatistics:
     try:
         with spilling(plan, pieces, job.stage.folder / "scratch") as made:
             run_engine(made, pieces, output, job.resources, job.progress, job.known)
+    except SourceChangedError:
+        job.stage.forget()  # shards from two states of a checkpoint are not worth keeping
+        raise
     finally:
         output.close()
     return replace(output.complete(), fingerprint=job.prepared.fingerprint())

@@ -26,9 +26,10 @@ from relex_merge.recipe.load import Recipe
 from relex_merge.trajectory.statistics import SeriesStatistics
 from relex_merge.weights.adapter import open_adapter
 from relex_merge.weights.adapter_config import read_adapter_config
+from relex_merge.weights.folder import open_folder
 from relex_merge.weights.merged import MergedSource
 from relex_merge.weights.remote import HubSource
-from relex_merge.weights.source import Source, TensorInfo, open_folder
+from relex_merge.weights.source import Source, TensorInfo
 
 if TYPE_CHECKING:
     from mergekit.architecture import ModelArchitecture

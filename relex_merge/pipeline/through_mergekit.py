@@ -24,7 +24,7 @@ from relex_merge.pipeline.merge_method import recording
 from relex_merge.recipe.load import Recipe
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
-from relex_merge.weights.source import open_folder
+from relex_merge.weights.folder import mark_files, open_folder
 from relex_merge.weights.writer import plan_shards, write_index
 
 if TYPE_CHECKING:
@@ -104,8 +104,11 @@ def run_relex(
     # A chat template without a choice of tokenizer is put into the base's, which mergekit copies.
     copied = options.copy_tokenizer and bool(recipe.config.chat_template)
     plain = options.model_copy(update={"write_model_card": False, "copy_tokenizer": copied})
+    marks = [m for snapshot in found for m in mark_files(snapshot.folder, snapshot.reference)]
     with recording() as record:
         run_merge(pinned, folder, plain)
+    for mark in marks:
+        mark.check_unchanged()
     if (folder / SINGLE).is_file():
         write_index(folder, plan_shards(open_folder(folder, "the output").tensors, 0))
     ordered = sorted((step, name) for name, step in steps.items() if name in snapshots)
