@@ -93,7 +93,7 @@ class Run:
         report: dict[str, Any] = {}
         for target, name in zip(self.options.targets, self._names(), strict=True):
             report = {}
-            with suppress(FileNotFoundError):
+            with suppress(OSError, ValueError):
                 report = json.loads((self.out / name / REPORT).read_text(encoding="utf-8"))
             step = report.get("target_step") if target is None else target
             if step is not None:

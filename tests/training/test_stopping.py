@@ -31,4 +31,4 @@ def test_a_value_that_cannot_be_met_is_named(given: dict[str, Any]) -> None:
 
 
 def test_numbers_of_other_libraries_are_numbers() -> None:
-    StopWhen(skill=np.float32(0.5), checkpoints=np.int64(2))  # type: ignore[arg-type]
+    StopWhen(skill=np.float32(0.5), checkpoints=np.int64(2))
