@@ -78,6 +78,11 @@ def _acquire(lease: SoftFileLease, file: Path, out: Path, notify: Notify) -> Non
             who = f" (process {owner.pid} on {owner.hostname})" if owner else ""
             raise RelexError(f"another run is writing {out}{who}; wait for it")
         waited = time.monotonic() - begin
+        if waited > 3 * lease.lease_duration:
+            raise RelexError(
+                f"{file} says that another run is writing {out}, and cannot be read; delete it if "
+                "there is none"
+            )
         if waited > lease.lease_duration and lease.owner is None:
             lease.force_break()  # its owner was killed before it could put its name in
         if waited > 2 * _TOUCH and not said:

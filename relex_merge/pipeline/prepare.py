@@ -142,12 +142,14 @@ def prepare(
     architecture = architecture_of(config, base.folder, sources[0].tensors, options)
     steps = np.array([c.step for c in listed], dtype=np.float64)
     observed = np.array([c.observed for c in listed], dtype=bool)
-    made = plan.make_plan(
+    planned = plan.make_plan(
         recipe, targets, sources, steps, architecture, config, observed=steps[observed]
     )
-    if not made.tensors:
+    if not planned.tensors:
         raise RelexError(f"{base.reference} has none of the tensors of its architecture")
-    return Prepared(recipe, tuple(targets), tuple(snapshots), observed, config, architecture, made)
+    return Prepared(
+        recipe, tuple(targets), tuple(snapshots), observed, config, architecture, planned
+    )
 
 
 def open_source(snapshot: locate.Snapshot, connections: Connections) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -93,8 +94,9 @@ class Run:
         folders: dict[float, Path] = {}
         report = _no_report()
         for target, name in zip(self.options.targets, self._names(), strict=True):
-            file = self.out / name / REPORT
-            report = read_report(file) if file.is_file() else _no_report()
+            report = _no_report()
+            with suppress(RelexError):
+                report = read_report(self.out / name / REPORT)
             step = report.get("target_step") if target is None else target
             if step is not None:
                 folders[step] = self.out / name
