@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 UNDEFINED = "–"
 LOWEST = -99  # a skill below this needs no digits
@@ -67,3 +67,9 @@ def read_size(text: str) -> int | None:
     """
     match = _SIZE.fullmatch(text)
     return int(float(match[1]) * 1024 ** _POWERS[match[2].upper()]) if match else None
+
+
+def some(names: Sequence[str], count: int = 8, separator: str = ", ") -> str:
+    """Write the first of several names, and how many there are besides."""
+    more = f"{separator}and {len(names) - count} more" if len(names) > count else ""
+    return separator.join(names[:count]) + more if names else "nothing"

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import click
 
 from relex_merge.errors import RelexError
+from relex_merge.report.contents import Report
 from relex_merge.report.table import chosen
-
-if TYPE_CHECKING:
-    from relex_merge.report.contents import Report
 
 REFUSAL = "do not extrapolate"
 
@@ -24,9 +21,14 @@ class RefusedError(RelexError):
 
 
 def ask(*, strict: bool, yes: bool) -> Callable[[Report], None]:
-    """Print the verdict; when it is bad ask (on a terminal), refuse (strict) or warn.
+    """Return a function that prints a verdict, and asks, refuses or warns when it is bad.
 
-    The function returned raises RefusedError when nothing is to be written.
+    It asks on a terminal, refuses with ``strict``, and warns otherwise. It raises RefusedError when
+    nothing is to be written.
+
+    Args:
+        strict: refuse without asking.
+        yes: go on without asking.
     """
 
     def accept(report: Report) -> None:

@@ -18,7 +18,7 @@ class Size(click.ParamType[int]):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes, with K, M, G and T as powers of 1024."""
+        """Return the bytes; K, M, G and T are powers of 1024."""
         if isinstance(value, int):
             return value
         nbytes = read_size(str(value))
@@ -31,7 +31,7 @@ SIZE = Size()
 
 
 def publishing_options(command: F) -> F:
-    """Where and how to publish; the same for ``run --push-to`` and ``push``."""
+    """Add the options of ``run --push-to`` and ``push``: where and how to publish."""
     for option in (
         click.option("--create-pr", is_flag=True, help="Open a pull request instead."),
         click.option("--private", is_flag=True, help="Make the repo private if it is created."),

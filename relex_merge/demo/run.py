@@ -14,7 +14,7 @@ from relex_merge.demo.trl_trainer import require_trl
 from relex_merge.errors import RelexError
 
 
-def run_demo(
+def run_demo(  # noqa: PLR0913  # a public function: each option is a keyword of its own
     out: str | Path,
     *,
     task: str = "addition",

@@ -111,7 +111,7 @@ class Settings:
         return random.Random(f"{purpose} {self.seed}").getrandbits(62)
 
 
-def make_settings(
+def make_settings(  # noqa: PLR0913  # the options of run_demo
     *,
     task: str,
     seed: int,

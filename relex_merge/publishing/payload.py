@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from relex_merge.checkpoints.complete import Finished, names_of, weights_of
-from relex_merge.checkpoints.configs import read_json
 from relex_merge.checkpoints.files import ADAPTER_CONFIG, CARD, RECIPE, REPORT
+from relex_merge.checkpoints.json_files import read_json
 from relex_merge.errors import RelexError
 from relex_merge.hub.references import hub_id, is_local_path
 from relex_merge.report.contents import Report, as_report

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from relex_merge.checkpoints import configs
 from relex_merge.checkpoints.base_model import check
-from relex_merge.checkpoints.details import detail_of, json_of, look_into
+from relex_merge.checkpoints.configs import MisfitError, read_config
 from relex_merge.checkpoints.files import CONFIG
+from relex_merge.checkpoints.hub_details import config_of, detail_of, look_into
+from relex_merge.checkpoints.json_files import Json
+from relex_merge.checkpoints.locate import local_folder
 from relex_merge.checkpoints.observe import select
 from relex_merge.checkpoints.series import Base, Checkpoint, Series
 from relex_merge.errors import RelexError
@@ -60,8 +62,8 @@ def draft(
 
 def _base(series: Series, given: str | None) -> Base:
     if given is not None:
-        folder = Path(given).expanduser()
-        return Base(str(folder.resolve()) if folder.is_dir() else given)
+        folder = local_folder(given)
+        return Base(str(folder.resolve()) if folder else given)
     if series.base is None:
         raise RelexError(
             f"{series.source} does not say which model the run started from (looked at the model "
@@ -79,14 +81,14 @@ def _check_base(
     series: Series, base: Base, first: Checkpoint, cache_dir: str | None
 ) -> Sequence[str]:
     """Notes on a base that could not be looked at. Raises RelexError when it does not fit."""
-    own: configs.Json = {}
+    own: Json = {}
     if first.kind == "model" and first.sha:
-        own = json_of(detail_of(first), CONFIG, cache_dir)
+        own = config_of(detail_of(first), cache_dir)
     elif first.kind == "model":
-        own = configs.read_json(Path(first.reference) / CONFIG)
+        own = read_config(Path(first.reference) / CONFIG)
     try:
         check(base.reference, first.reference, own, cache_dir)
-    except configs.MisfitError:
+    except MisfitError:
         raise
     except RelexError as error:
         if base.found_in is None:

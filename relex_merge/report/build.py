@@ -34,14 +34,14 @@ from relex_merge.report.entries import (
     skills,
     walk_entry,
 )
+from relex_merge.trajectory.backtests.assessment import Evaluation, evaluate
 from relex_merge.trajectory.backtests.backtest import Backtests, before_cut
 from relex_merge.trajectory.backtests.entries import ModelFigures, WalkFigures, json_number
-from relex_merge.trajectory.backtests.evaluation import Evaluation, evaluate
 from relex_merge.trajectory.backtests.gaps import Gaps
 from relex_merge.trajectory.backtests.groups import members
 from relex_merge.trajectory.backtests.verdict import NOT_ENOUGH, Evidence, Verdict, decide
 from relex_merge.trajectory.gram import reconstruction_weights, spectrum, squared_error
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 # Without these parts there is no verdict; the others are for orientation.
@@ -50,7 +50,7 @@ _EVIDENCE = ("tensors.", "model", "backtests.method", "backtests.forecast")
 
 def build_report(
     statistics: SeriesStatistics,
-    predictors: Mapping[str, Predictor] | Predictor,
+    predictors: Mapping[str, Parameters] | Parameters,
     origin: Origin,
     *,
     target_step: float,
@@ -178,7 +178,7 @@ def _reconstruction(tried: Evaluation) -> ReconstructionEntry | None:
         squared_error(
             G, reconstruction_weights(spectrum(G), tried.steps, tried.target, rank=p.rank), j
         )
-        for G, p in zip(tried.grams, tried.predictors, strict=True)
+        for G, p in zip(tried.grams, tried.parameters, strict=True)
     )
     update = float(tried.grams[:, j, j].sum())
     return {
@@ -227,7 +227,7 @@ def _predictor(tried: Evaluation) -> str:
     """The predictor that the verdict is about: ``stay`` only where all tensors stay."""
     if tried.common.mode != "extrapolate":
         return "linear"
-    moving = [p.predictor for p in tried.predictors if p.predictor != "stay"]
+    moving = [p.predictor for p in tried.parameters if p.predictor != "stay"]
     return Counter(moving).most_common(1)[0][0] if moving else "stay"
 
 

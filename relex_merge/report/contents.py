@@ -165,6 +165,20 @@ class AdapterEntry(TypedDict):
     modules: dict[str, float]
 
 
+class ParametersEntry(TypedDict):
+    """Parameters of the method, and the tensors that have them."""
+
+    tensors: list[str]
+    target_step: float
+    rank: int
+    degree: int
+    window: int | None
+    mode: str
+    predictor: str
+    scope: str
+    auto_target: bool
+
+
 class Promised(Origin):
     """The keys that every report has had and will have."""
 
@@ -190,6 +204,7 @@ class Report(Promised, total=False):
     gaps: list[Gap]
     choice: ChoiceEntry
     adapter: AdapterEntry
+    parameters: list[ParametersEntry]
 
 
 def to_json(report: Report) -> str:

@@ -15,15 +15,15 @@ from operator import add
 import numpy as np
 
 from relex_merge.report.contents import ModelEntry, Skills, TensorEntry, WalkEntry
+from relex_merge.trajectory.backtests.assessment import Evaluation
 from relex_merge.trajectory.backtests.backtest import Backtests, backtests, plan
-from relex_merge.trajectory.backtests.continuations import method as as_continuation
+from relex_merge.trajectory.backtests.compared import method as as_continuation
 from relex_merge.trajectory.backtests.entries import json_number
-from relex_merge.trajectory.backtests.evaluation import Evaluation
 from relex_merge.trajectory.backtests.figures import RANKS, Curvature, Figures, figures, fits
 from relex_merge.trajectory.backtests.gaps import Gaps
 from relex_merge.trajectory.backtests.random_walk import random_walk_gram
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.spectra import spectra
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
@@ -42,7 +42,7 @@ class Subject:
 
     rows: list[int]
     total: TensorStatistics
-    predictor: Predictor
+    predictor: Parameters
 
 
 def numbers(x: Array) -> list[float | None]:
@@ -142,7 +142,7 @@ def _subject(names: Sequence[str], statistics: SeriesStatistics, tried: Evaluati
     """Lay the named tensors end to end."""
     rows = [tried.row[name] for name in names]
     total = reduce(add, (statistics.tensors[name] for name in names))
-    return Subject(rows, total, tried.predictors[rows[0]] if len(rows) == 1 else tried.common)
+    return Subject(rows, total, tried.parameters[rows[0]] if len(rows) == 1 else tried.common)
 
 
 def _figures(subjects: Sequence[Subject], tried: Evaluation) -> tuple[Figures, Array]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from relex_merge.hub.errors import blank_tokens
+from relex_merge.errors import blank_secrets
 from relex_merge.hub.references import _HOME, _START, is_local_path
 
 # Where one reference ends and the next begins in mergekit's "model+lora".
@@ -92,7 +92,7 @@ def _scrubbed(value: Any, names: Mapping[str, str], pattern: re.Pattern[str]) ->
         names.get(part.rstrip("/\\")) or pattern.sub(lambda match: _name(match[0], names), part)
         for part in _JOIN.split(value)
     ]
-    return blank_tokens("+".join(parts))
+    return blank_secrets("+".join(parts))
 
 
 def scrub_yaml(text: str, names: Mapping[str, str]) -> str:

@@ -39,7 +39,7 @@ PAPER = (
     f"({PAPER_URL}), arXiv 2605.21468"
 )
 
-# How each predictor continues the coefficients; `stay` and `blend` have no curve of their own.
+# How each predictor continues the coefficients; `stay` has no curve of its own.
 LAWS = {
     "sqrt": "The coefficients along it follow a·√s + b, continued to step {target}.",
     "power": "The coefficients along it follow a·s^p + b, p fitted, continued to step {target}.",
@@ -49,8 +49,6 @@ LAWS = {
     "backtests show it to overshoot.",
     "stay": "No continuation was expected to come closer to step {target} than the last observed "
     "checkpoint, so that is what is written.",
-    "blend": "Several continuations to step {target} are averaged, with the weights that did best "
-    "in backtests.",
 }
 
 _MEASURES: tuple[tuple[Measure, str], ...] = (

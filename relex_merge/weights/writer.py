@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from relex_merge.checkpoints.files import INDEX
 from relex_merge.errors import disk_errors
 from relex_merge.weights.source import DTYPE_NAMES, TensorInfo
 
@@ -81,7 +82,7 @@ def write_index(folder: Path, shards: Sequence[Shard]) -> None:
     weight_map = {name: shard.file for shard in shards for name in shard.offsets}
     total = sum(shard.size - len(shard.header) for shard in shards)
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    path = folder / "model.safetensors.index.json"
+    path = folder / INDEX
     path.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from relex_merge.report.build import build_report, gather
 from relex_merge.report.contents import Origin
-from relex_merge.trajectory.backtests.evaluation import evaluate
+from relex_merge.trajectory.backtests.assessment import evaluate
 from relex_merge.trajectory.backtests.verdict import (
     CAUTION,
     CLEAR,
@@ -34,7 +34,7 @@ from relex_merge.trajectory.backtests.verdict import (
     Evidence,
     decide,
 )
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from tests.benchmarks.real_series import load
 from tests.benchmarks.trajectories import LAWS, RATIOS, draw
@@ -80,7 +80,7 @@ def first(statistics: SeriesStatistics, T: int) -> SeriesStatistics:
 def judge(family: str, whole: SeriesStatistics, T: int, dtype: str) -> Iterator[Case]:
     """Cases for the first T checkpoints of ``whole`` and every later one as a target."""
     observed = first(whole, T)
-    predictor = Predictor(float(whole.steps[-1]))
+    predictor = Parameters(float(whole.steps[-1]))
     later = evaluate(observed, predictor, predictor.target_step, whole).held_out
     if later is None:
         return

@@ -269,12 +269,20 @@ def test_an_unknown_predictor_is_refused_with_the_known_ones(
     assert "scope is 'layer'" in refuse(straight.recipe(60, scope="layer"))
 
 
+def test_a_recipe_that_names_blend_is_told_what_to_use_instead(
+    refuse: Refuse, straight: Series
+) -> None:
+    message = refuse(straight.recipe(60, predictor="blend"))
+    assert "blend was removed; use auto" in message
+    assert "or name one of linear, sqrt" in message
+
+
 def test_a_predictor_that_needs_more_checkpoints_is_refused(
     refuse: Refuse, straight: Series
 ) -> None:
-    recipe = straight.recipe(60, predictor="blend")
+    recipe = straight.recipe(60, predictor="damped")
     recipe["models"] = recipe["models"][:3]
-    assert "blend needs at least 4 checkpoints, there are 3" in refuse(recipe)
+    assert "damped needs at least 4 checkpoints, there are 3" in refuse(recipe)
 
 
 @pytest.mark.parametrize("name", ["sqrt", "power"])

@@ -15,7 +15,7 @@ from relex_merge.report import render_table, save_html, save_plot
 from relex_merge.report.contents import Report
 from relex_merge.report.html import render_html
 from relex_merge.report.plot import draw, table_of
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from tests.support.report_cases import make, report_of
 
@@ -86,7 +86,7 @@ def test_figure_holds_every_panel_and_series(report: Report, statistics: SeriesS
 
 
 def test_a_recipe_that_is_no_baseline_gets_a_line_of_its_own(statistics: SeriesStatistics) -> None:
-    report = report_of(statistics, 120.0, Predictor(120.0, rank=2))
+    report = report_of(statistics, 120.0, Parameters(120.0, rank=2))
     tests = draw(report, statistics).subfigs[0].axes[2]
     assert "this recipe" in [line.get_label() for line in tests.lines]
 
@@ -191,6 +191,6 @@ def test_the_smallest_reports_can_be_shown(T: int, moves: bool, tmp_path: Path) 
 
 
 def test_a_reconstruction_can_be_shown(statistics: SeriesStatistics, tmp_path: Path) -> None:
-    report = report_of(statistics, 10.0, Predictor(10.0, mode="reconstruct"))
+    report = report_of(statistics, 10.0, Parameters(10.0, mode="reconstruct"))
     assert "nothing is extrapolated" in re.sub(r"\s+", " ", render_table(report))
     save_plot(report, statistics, tmp_path / "report.png")

@@ -10,7 +10,7 @@ import numpy as np
 
 from relex_merge.report import build_report
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 
@@ -83,13 +83,13 @@ def make(
 def report_of(
     statistics: SeriesStatistics,
     target: float,
-    predictors: Mapping[str, Predictor] | Predictor | None = None,
+    predictors: Mapping[str, Parameters] | Parameters | None = None,
     *,
     dtype: str = "float32",
     holdout: SeriesStatistics | None = None,
 ) -> Any:
     """The report with everything that is merely copied filled in, whatever a test reads of it."""
-    shared = predictors if isinstance(predictors, Predictor) else Predictor(target)
+    shared = predictors if isinstance(predictors, Parameters) else Parameters(target)
     return build_report(
         statistics,
         predictors or shared,

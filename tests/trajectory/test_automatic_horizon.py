@@ -14,7 +14,7 @@ from relex_merge.report.table import chosen
 from relex_merge.trajectory.backtests.automatic import choose
 from relex_merge.trajectory.backtests.entries import ChoiceEntry
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from tests.support.models import Series
 from tests.support.refusals import Refuse
@@ -65,7 +65,7 @@ def test_where_some_tensors_stay_the_choice_is_named_by_those_that_go_on() -> No
 @pytest.mark.parametrize("predictor", ["auto", "sqrt"])
 def test_reconstruction_has_no_predictor(predictor: str) -> None:
     with pytest.raises(RelexError, match="mode: extrapolate"):
-        Predictor(5, mode="reconstruct", predictor=predictor)
+        Parameters(5, mode="reconstruct", predictor=predictor)
 
 
 def test_options_of_relex_are_refused_for_other_methods(series: Series, refuse: Refuse) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from relex_merge.trajectory.backtests.continuations import Continuation
+from relex_merge.trajectory.backtests.compared import Continuation
 from relex_merge.trajectory.backtests.gaps import Attempt, insist
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.predictors.history import History

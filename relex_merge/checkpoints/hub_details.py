@@ -12,8 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from relex_merge.checkpoints import configs
-from relex_merge.checkpoints.files import weights_among
+from relex_merge.checkpoints.configs import (
+    check_same_model,
+    config_name,
+    dtype,
+    identity,
+    read_config,
+)
+from relex_merge.checkpoints.files import TRAINER_STATE, weights_among
+from relex_merge.checkpoints.json_files import Json, peek_json
+from relex_merge.checkpoints.notes import without_weights
 from relex_merge.checkpoints.series import Checkpoint, NothingFoundError, Series
 from relex_merge.hub import download
 from relex_merge.hub.errors import patiently
@@ -29,14 +37,20 @@ REQUESTS = 16  # at a time
 
 @dataclass(frozen=True)
 class Detail:
-    """A checkpoint with what its commit says. whole: it has weights; card: its model card's head;
-    sizes: file → bytes, of its own folder; content: the Hub's ids of the weight files.
+    """A checkpoint with what its commit says.
+
+    Attributes:
+        checkpoint: with what was learnt about it.
+        sizes: file → bytes, of its own folder.
+        whole: whether it has weights.
+        card: the head of its model card.
+        content: the Hub's ids of the weight files.
     """
 
     checkpoint: Checkpoint
     sizes: Mapping[str, int]
     whole: bool
-    card: configs.Json = field(default_factory=dict)
+    card: Json = field(default_factory=dict)
     content: tuple[str | None, ...] = ()
 
     @property
@@ -48,7 +62,7 @@ class Detail:
 
 
 def detail_of(checkpoint: Checkpoint, files: Sequence[RepoSibling] | None = None) -> Detail:
-    """Look into one checkpoint. files: of its commit, where they are known already."""
+    """Look into one checkpoint. files: those of its commit, where they are known already."""
     from huggingface_hub import HfApi
 
     place = hub_reference(checkpoint.reference)
@@ -69,8 +83,8 @@ def detail_of(checkpoint: Checkpoint, files: Sequence[RepoSibling] | None = None
     return replace(_detail(known, place, info.siblings or ()), card=card_of(info))
 
 
-def card_of(info: ModelInfo) -> configs.Json:
-    """What the model card of a revision says about the base."""
+def card_of(info: ModelInfo) -> Json:
+    """Return what the model card of a revision says about the base."""
     return {"base_model": info.card_data.base_model} if info.card_data else {}
 
 
@@ -90,11 +104,20 @@ def _detail(checkpoint: Checkpoint, place: HubReference, files: Sequence[RepoSib
     return Detail(known, sizes, whole=True, content=content)
 
 
-def json_of(detail: Detail, file: str, cache_dir: str | None = None) -> configs.Json:
-    """The mapping in one of a checkpoint's JSON files, empty where it has none."""
+def config_of(detail: Detail, cache_dir: str | None = None) -> Json:
+    """Read a checkpoint's configuration, empty where it has none. Raises RelexError."""
+    file = config_name(detail.checkpoint.kind)
     if file not in detail.sizes:
         return {}
-    return configs.read_json(download.download_file(detail.pin, file, cache_dir))
+    path = download.download_file(detail.pin, file, cache_dir)
+    return read_config(path, f"{file} of {detail.checkpoint.reference}")
+
+
+def trainer_state_of(detail: Detail, cache_dir: str | None = None) -> Json:
+    """Read what the trainer wrote down beside a checkpoint, empty where it did not."""
+    if TRAINER_STATE not in detail.sizes:
+        return {}
+    return peek_json(download.download_file(detail.pin, TRAINER_STATE, cache_dir))
 
 
 def look_into(
@@ -103,12 +126,19 @@ def look_into(
     cache_dir: str | None = None,
     progress: Callable[[int], Callable[[], object]] = lambda total: lambda: None,
 ) -> Series:
-    """The series with more known of the checkpoints at ``steps``; local ones are known already.
+    """Return the series with more known of some checkpoints; local ones are known already.
 
-    Of more than LOOKED_INTO steps as many are looked into, evenly spread, with both ends. Those
-    without weights, or of another kind than most, are left out and noted. progress: given how many
-    are looked into, returns what is called after each. Raises RelexError when they are of different
-    models, or when none has weights.
+    Checkpoints without weights, or of another kind than most, are left out and noted.
+
+    Args:
+        series: what was found.
+        steps: those to look into. Of more than LOOKED_INTO as many are, evenly spread, with both
+            ends.
+        cache_dir: the Hub's cache.
+        progress: given how many are looked into, returns what is called after each.
+
+    Raises:
+        RelexError: they are of different models, or none has weights.
     """
     chosen = [c for c in series.checkpoints if c.step in set(steps) and c.sha]
     if not chosen:
@@ -127,8 +157,8 @@ def look_into(
     if not any(detail.whole for detail in details):
         first = details[0]
         raise NothingFoundError(
-            f"{series.source}: no checkpoint with weights; {first.checkpoint.reference} holds "
-            f"{', '.join(sorted(first.sizes)) or 'nothing'}"
+            f"{series.source}: no checkpoint with weights; {first.checkpoint.reference}: "
+            f"{without_weights(first.sizes)}"
         )
     good, notes = _of_one_kind(details)
     notes += _same_weights(good)
@@ -146,13 +176,13 @@ def look_into(
 
 
 def _spread(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
-    """At most LOOKED_INTO of them, both ends among them."""
+    """Return at most LOOKED_INTO of them, both ends among them."""
     last, count = len(checkpoints) - 1, min(len(checkpoints), LOOKED_INTO)
     return [checkpoints[round(i * last / max(count - 1, 1))] for i in range(count)]
 
 
 def _files(checkpoint: Checkpoint) -> Sequence[RepoSibling]:
-    """All files of the one commit that holds every folder."""
+    """Return all files of the one commit that holds every folder."""
     from huggingface_hub import HfApi
 
     repo = hub_reference(checkpoint.reference).repo
@@ -164,10 +194,9 @@ def _files(checkpoint: Checkpoint) -> Sequence[RepoSibling]:
 
 
 def _of_one_kind(details: Sequence[Detail]) -> tuple[list[Detail], list[str]]:
-    """Those with weights, of the kind that most are of, and notes on the others."""
+    """Return those with weights, of the kind that most are of, and notes on the others."""
     notes = [
-        f"{d.checkpoint.reference} was left out: it has no weights (it holds "
-        f"{', '.join(sorted(d.sizes)) or 'nothing'})"
+        f"{d.checkpoint.reference} was left out: {without_weights(d.sizes)}"
         for d in details
         if not d.whole
     ]
@@ -183,7 +212,7 @@ def _of_one_kind(details: Sequence[Detail]) -> tuple[list[Detail], list[str]]:
 
 
 def _same_weights(details: Sequence[Detail]) -> list[str]:
-    """A note on steps that hold the very same weights: a save that never arrived."""
+    """Return a note on steps that hold the very same weights: a save that never arrived."""
     steps: dict[tuple[str | None, ...], list[int]] = {}
     for detail in details:
         steps.setdefault(detail.content, []).append(detail.checkpoint.step)
@@ -192,24 +221,21 @@ def _same_weights(details: Sequence[Detail]) -> list[str]:
 
 
 def _of_one_model(details: Sequence[Detail], cache_dir: str | None) -> list[Detail]:
-    """The same, after the configurations of both ends and of every other size were compared.
+    """Compare the configurations of both ends and of every other size; return the checkpoints.
 
     Raises RelexError when they differ. A dtype that the Hub does not know is taken from them.
     """
     samples = {d.checkpoint.size: d for d in (*reversed(details), details[-1], details[0])}
     looked = {id(d): d for d in (details[0], details[-1], *samples.values())}
-    said = {
-        key: json_of(d, configs.config_name(d.checkpoint.kind), cache_dir)
-        for key, d in looked.items()
-    }
-    configs.check_same_model(
+    said = {key: config_of(d, cache_dir) for key, d in looked.items()}
+    check_same_model(
         [
-            (d.checkpoint.reference, configs.identity(said[key], d.checkpoint.kind))
+            (d.checkpoint.reference, identity(said[key], d.checkpoint.kind))
             for key, d in looked.items()
         ],
         "a series is of one run; choose its checkpoints with --pattern or --observe",
     )
-    dtypes = {d.checkpoint.size: configs.dtype(said[key]) for key, d in looked.items()}
+    dtypes = {d.checkpoint.size: dtype(said[key]) for key, d in looked.items()}
     return [
         replace(
             d,
@@ -220,7 +246,7 @@ def _of_one_model(details: Sequence[Detail], cache_dir: str | None) -> list[Deta
 
 
 def _dated(details: Sequence[Detail]) -> list[Detail]:
-    """Folders of one commit with the dates of the commits that changed them last."""
+    """Return folders of one commit with the dates of the commits that changed them last."""
     from huggingface_hub import HfApi
 
     place = hub_reference(details[0].checkpoint.reference)
@@ -248,7 +274,7 @@ def _dated(details: Sequence[Detail]) -> list[Detail]:
 
 
 def _shared_parent(folders: Sequence[str]) -> str:
-    """The folder that all of them lie in."""
+    """Return the folder that all of them lie in."""
     parts = [folder.split("/")[:-1] for folder in folders]
     shared = []
     for level in zip(*parts, strict=False):

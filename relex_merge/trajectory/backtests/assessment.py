@@ -18,11 +18,11 @@ from relex_merge.trajectory.backtests.backtest import (
     before_cut,
     plan,
 )
-from relex_merge.trajectory.backtests.continuations import Continuation, baselines, method, others
+from relex_merge.trajectory.backtests.compared import Continuation, baselines, method, others
 from relex_merge.trajectory.backtests.error_law import Forecast, forecast
 from relex_merge.trajectory.backtests.gaps import Attempt, insist
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 
@@ -30,7 +30,7 @@ from relex_merge.trajectory.statistics import SeriesStatistics
 class Evaluation:
     """One series of N tensors and T observed checkpoints, tried out.
 
-    predictors: one per tensor; common: the most frequent, used for sums over tensors.
+    parameters: one per tensor; common: the most frequent, used for sums over tensors.
     target: step asked for; ratio: target / s_T, None where nothing is extrapolated.
     tests: backtests on the observed checkpoints. same_ratio: which of them is cut at the user's own
     ratio and predicts the last checkpoint, None where too few checkpoints lie before that cut.
@@ -40,8 +40,8 @@ class Evaluation:
     names: list[str]
     steps: Array
     grams: Array
-    predictors: list[Predictor]
-    common: Predictor
+    parameters: list[Parameters]
+    common: Parameters
     target: float
     ratio: float | None
     continuations: tuple[Continuation, ...]
@@ -65,7 +65,7 @@ def stacked(statistics: SeriesStatistics) -> Array:
 
 def evaluate(
     statistics: SeriesStatistics,
-    predictors: Mapping[str, Predictor] | Predictor,
+    parameters: Mapping[str, Parameters] | Parameters,
     target: float,
     holdout: SeriesStatistics | None,
     attempt: Attempt = insist,
@@ -86,7 +86,7 @@ def evaluate(
     names, steps = list(statistics.tensors), statistics.steps
     if not names:
         raise RelexError("the recipe extrapolates no tensor, so there is nothing to report on")
-    own = [predictors if isinstance(predictors, Predictor) else predictors[n] for n in names]
+    own = [parameters if isinstance(parameters, Parameters) else parameters[n] for n in names]
     common = Counter(own).most_common(1)[0][0]
     beyond = common.mode == "extrapolate" and target > steps[-1] > 0
     ratio = float(target / steps[-1]) if beyond else None
@@ -99,7 +99,7 @@ def evaluate(
         names=names,
         steps=steps,
         grams=grams,
-        predictors=own,
+        parameters=own,
         common=common,
         target=target,
         ratio=ratio,
