@@ -111,7 +111,7 @@ def scrub_yaml(text: str, names: Mapping[str, str]) -> str:
 
 
 def _strings(value: Any, sentence: bool = True) -> Iterator[tuple[str, bool]]:
-    """Every string in ``value``, and whether it is prose rather than a single value.
+    """Give every string in ``value``, and whether it is prose rather than a single value.
 
     A string that is handed over bare is a whole text (a card, a file), so prose too.
     """
@@ -127,27 +127,27 @@ def _strings(value: Any, sentence: bool = True) -> Iterator[tuple[str, bool]]:
 
 
 def _name(match: str, names: Mapping[str, str]) -> str:
-    """Name of one matched path; the punctuation that closes a sentence is put back."""
+    """Name one matched path; the punctuation that closes a sentence is put back."""
     path = match.rstrip(".:/\\")
     tail = match[len(path) :].strip("/\\")
     return (names.get(path) or "/".join(_parts(path)[-1:]) or "local") + tail
 
 
 def _pattern(paths: Iterable[str], *more: str) -> re.Pattern[str] | None:
-    """One expression for all ``paths``, longest first so that none gives way to its own prefix."""
+    """Match all ``paths``, longest first so that none gives way to its own prefix."""
     known = [rf"{_BEFORE}{re.escape(p)}" for p in sorted(paths, key=len, reverse=True) if p]
     return re.compile("|".join([*known, *more])) if known or more else None
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    """Parts of a path without its anchor; a home is expanded so that both spellings are one."""
+    """Split a path without its anchor; a home is expanded so that both spellings are one."""
     expanded = os.path.expanduser(path)  # noqa: PTH111 - Path would swallow foreign separators
     bare = re.sub(rf"^(?:file:|[A-Za-z]:|{_HOME})", "", expanded)
     return tuple(part for part in re.split(r"[\\/]+", bare) if part not in ("", ".", ".."))
 
 
 def _shortest_names(paths: Iterable[str]) -> dict[str, str]:
-    """For each path the shortest run of trailing parts that no other folder shares."""
+    """Find for each path the shortest run of trailing parts that no other folder shares."""
     parts = {path: _parts(path) for path in paths}
     folders = set(parts.values())
     names = {}
