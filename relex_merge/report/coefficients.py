@@ -147,7 +147,7 @@ def save_coefficients_plot(
             )
         if found.fitted < len(found.steps):
             axes.axvline(found.steps[found.fitted - 1], color="0.6", lw=0.8, ls=":")
-        axes.set_title(name, fontsize=8)
+        axes.set_title(name, fontsize=8, parse_math=False)
         axes.set_xlabel("step")
         axes.set_ylabel("coefficient")
         axes.legend(fontsize=7, frameon=False)

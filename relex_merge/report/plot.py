@@ -262,8 +262,9 @@ def _draw_map(
     )
     every = -(-len(layers) // 18)
     ticks = list(range(len(layers)))[::every]
-    axes.set_xticks(ticks, [layers[i] for i in ticks], fontsize=8)
-    axes.set_yticks(range(len(kinds)), kinds, fontsize=8)
+    # a dollar in a name is a dollar
+    axes.set_xticks(ticks, [layers[i] for i in ticks], fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(kinds)), kinds, fontsize=8, parse_math=False)
     axes.set_xlabel("layer")
     axes.set_facecolor("0.93")
     bar = axes.figure.colorbar(image, ax=axes, pad=0.01, extend="min")
