@@ -23,6 +23,7 @@ from relex_merge.engine.factors import (
     read_stack,
     split,
 )
+from relex_merge.engine.memory_limits import memory_errors
 from relex_merge.engine.threads import single_threaded
 from relex_merge.engine.truncated_svd import truncate_product
 from relex_merge.errors import RelexError
@@ -60,6 +61,7 @@ class _Run:
     resources: Resources
     output: AdapterOutput | None
 
+    @memory_errors()
     def go(self, progress: Progress, known: SeriesStatistics | None) -> SeriesStatistics:
         """The statistics of all adapted weights, in the model's order."""
         plan = self.prepared.plan
