@@ -78,6 +78,7 @@ def command(
     would have reached at target_step.
     """
     from relex_merge.api import extrapolate, forecast
+    from relex_merge.engine.resources import check_threads
 
     publishing = {name: options.pop(name) for name in ("revision", "private", "create_pr")}
     if push_to and len(target_steps) > 1:
@@ -86,6 +87,7 @@ def command(
         raise click.UsageError("--revision, --private and --create-pr are for --push-to REPO")
     if publishing["revision"] and publishing["create_pr"]:
         raise click.UsageError("a pull request goes to main: give either --create-pr or --revision")
+    check_threads(merge_options)
     merge_options.apply_global_options()
     options |= {"target_step": target_steps or None, "options": merge_options}
     if dry_run:
