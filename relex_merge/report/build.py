@@ -7,7 +7,7 @@ whatever else can be told is told.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from relex_merge.report.contents import (
     missing,
 )
 from relex_merge.report.entries import (
+    LARGEST,
     at_rest_where_broken,
     group_entries,
     model_entry,
@@ -77,12 +78,12 @@ def build_report(
         holdout, later = at_rest_where_broken(holdout)
         broken = list(dict.fromkeys([*broken, *later]))
     if broken:
-        more = f", as in {len(broken) - 1} other tensors" if len(broken) > 1 else ""
-        reason = f"its Gram matrix holds NaN or infinity{more}; all figures are without it"
+        more = f", as do those of {len(broken) - 1} other tensors" if len(broken) > 1 else ""
+        reason = f"its Gram matrix holds NaN, infinity or numbers beyond {LARGEST:g}{more}"
         gaps.note(f"tensors.{broken[0]}", reason)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # undefined figures: None
         tried = evaluate(statistics, predictors, target_step, holdout, gaps.attempt)
-        return _report(statistics, tried, origin, target_step, dtype, gaps, broken)
+        return _report(statistics, tried, origin, target_step, dtype, gaps)
 
 
 def _report(
@@ -92,13 +93,10 @@ def _report(
     target_step: float,
     dtype: str,
     gaps: Gaps,
-    broken: Sequence[str],
 ) -> Report:
     layers, kinds = members(tried.names)
     alone = {name: [name] for name in tried.names}
     tensors = group_entries("tensors", alone, statistics, tried, gaps)
-    for name in broken:
-        tensors[name]["relative_update"] = None
     whole = model_entry(statistics, tried, gaps)
     walk = walk_entry(tried, gaps)
     return {
@@ -221,7 +219,7 @@ def _verdict(
     return {
         "verdict": found.verdict,
         "reasons": found.reasons or [f"{missing(gaps.found[-1])}."],
-        "supported_target": found.supported_target,
+        "supported_target": json_number(found.supported_target),
     }
 
 

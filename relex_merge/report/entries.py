@@ -27,6 +27,8 @@ from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.spectra import spectra
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
+LARGEST = 1e140  # of a G, in weight²: float32 files do not come near it
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -49,17 +51,18 @@ def numbers(x: Array) -> list[float | None]:
 
 
 def at_rest_where_broken(statistics: SeriesStatistics) -> tuple[SeriesStatistics, list[str]]:
-    """Put tensors whose G is not finite at rest, so that they disturb no figure of the others.
+    """Put tensors that cannot be described at rest, so that they disturb no figure of the others.
 
     Returns:
-        The statistics, with G = 0 for those tensors, and their names.
+        The statistics, with G = 0 and an unknown norm for tensors whose G is not finite, or so
+        large that products overflow; and the names of those tensors.
     """
-    broken = [n for n, t in statistics.tensors.items() if not np.isfinite(t.gram).all()]
-    at_rest = {
-        name: replace(statistics.tensors[name], gram=np.zeros_like(statistics.tensors[name].gram))
-        for name in broken
+    broken = {
+        name: replace(t, gram=np.zeros_like(t.gram), base_squared_norm=float("nan"))
+        for name, t in statistics.tensors.items()
+        if not np.all(np.abs(t.gram) < LARGEST)
     }
-    return replace(statistics, tensors={**statistics.tensors, **at_rest}), broken
+    return replace(statistics, tensors={**statistics.tensors, **broken}), list(broken)
 
 
 def group_entries(
@@ -96,7 +99,7 @@ def model_entry(statistics: SeriesStatistics, tried: Evaluation, gaps: Gaps) -> 
     total, p, T = _subject(tried.names, statistics, tried).total, tried.common, len(tried.steps)
 
     def coefficients() -> tuple[Array, Array, float]:
-        c = spectra(_grams([total])).coefficients()
+        c = spectra(total.gram[np.newaxis]).coefficients()
         fit = fits(c, tried.steps, tried.target, degree=p.degree, window=p.window)
         predicted = fit.predicted[0]
         if p.mode == "extrapolate" and p.predictor != "linear":
@@ -142,17 +145,9 @@ def _subject(names: Sequence[str], statistics: SeriesStatistics, tried: Evaluati
     return Subject(rows, total, tried.parameters[rows[0]] if len(rows) == 1 else tried.common)
 
 
-def _grams(totals: Sequence[TensorStatistics]) -> Array:
-    """(N, T, T): the G of every sum. Raises OverflowError where one is not finite."""
-    grams = np.stack([total.gram for total in totals])
-    if not np.isfinite(grams).all():
-        raise OverflowError("the sum of the Gram matrices exceeds the largest float64")
-    return grams
-
-
 def _figures(subjects: Sequence[Subject], tried: Evaluation) -> tuple[Figures, Array]:
     """The figures of N subjects, and R² (N,) of the fit that each one's predictor makes."""
-    found = figures(_grams([subject.total for subject in subjects]), tried.steps)
+    found = figures(np.stack([subject.total.gram for subject in subjects]), tried.steps)
     shapes = {(subject.predictor.degree, subject.predictor.window) for subject in subjects}
     r2 = {
         (degree, window): fits(

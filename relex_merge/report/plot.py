@@ -144,10 +144,11 @@ def _draw_observed(
     axes: Axes, report: Report, steps: Array, c: Array, band: tuple[Array, Array]
 ) -> None:
     degree, window = report["method"]["degree"], report["method"]["window"]
-    ends = np.linspace(0, max(float(report["target_step"]), steps[-1]), 100)
-    line = least_squares_rows(steps, ends, degree=degree, window=window) @ np.nan_to_num(c)
     axes.fill_between(steps, *band, color=COLOURS[0], alpha=0.2, lw=0, label="80 % of tensors")
-    axes.plot(ends, line, "-", color=COLOURS[1], lw=1.2, label="fit")
+    if None not in report["model"]["fitted"]:
+        ends = np.linspace(0, max(float(report["target_step"]), steps[-1]), 100)
+        line = least_squares_rows(steps, ends, degree=degree, window=window) @ c
+        axes.plot(ends, line, "-", color=COLOURS[1], lw=1.2, label="fit")
     inside = in_window(steps, window)
     axes.plot(steps[inside], c[inside], "o", ms=3, color=COLOURS[0], label="observed")
     axes.plot(steps[~inside], c[~inside], "o", ms=3, mfc="none", color=COLOURS[0])
