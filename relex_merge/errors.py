@@ -1,20 +1,48 @@
-"""The one exception that reaches a user."""
+"""The one exception that reaches a user, words for others, and what no message may show."""
 
 from __future__ import annotations
 
+import errno
+import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9_])(?:hf_oauth_[\w.\-]{16,}|(?:hf|api_org)_[A-Za-z0-9]{16,})", re.ASCII
+)
+# What makes a signed URL the key to a file: AWS, CloudFront, Google, Azure, the Hub's own.
+_SIGNED = re.compile(
+    r"(?i)(?<=[?&;])((?:x-(?:amz|goog|xet)-[\w\-]*|signature|sig|policy|key-pair-id|"
+    r"awsaccesskeyid|googleaccessid|(?:[a-z]+_)?token|api_?key)=)[^&\s\"'<>()\[\]{}]+"
+)
+
+
+def blank_secrets(text: str, *known: str | None) -> str:
+    """Return ``text`` without access tokens of the Hub and without the signatures of URLs.
+
+    Args:
+        text: what is to be shown, logged or published.
+        known: further secrets, such as a token of an unusual form; None and "" are passed over.
+    """
+    for secret in filter(None, known):
+        text = text.replace(secret, "***")
+    return _SIGNED.sub(r"\1***", _TOKEN.sub("hf_***", text))
 
 
 class RelexError(Exception):
     """A fault that the user can act on.
 
-    The message names the culprit (file, checkpoint, tensor or parameter) and the remedy. The
-    command line prints it alone and exits with ``exit_code``; a traceback is shown with ``-v``.
+    The message names the culprit (file, checkpoint, tensor or parameter) and the remedy, and never
+    shows a token or a signed URL. The command line prints it alone and exits with ``exit_code``; a
+    traceback is shown with ``-v``.
     """
 
     exit_code = 1
+
+    def __init__(self, message: object) -> None:
+        super().__init__(blank_secrets(str(message)))
 
 
 @contextmanager
@@ -24,6 +52,29 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RelexError(
-            f"cannot write {path}: {error.strerror or error}; free some room or choose another "
-            "place for OUT"
+            f"cannot write {path}: {error.strerror or error}; {_remedy(error)}"
         ) from error
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a disk, a quota or a limit that leaves no room."""
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in FULL:
+        return "free some room or choose another place for OUT"
+    if error.errno == errno.ENAMETOOLONG:
+        return "choose a shorter name"
+    return "choose another place for it, or make this one writable"
+
+
+def where_it_happened(error: BaseException) -> str:
+    """Return kind and text of an unexpected error, and the line of this package it came from."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    root = Path(__file__).resolve().parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if file.is_relative_to(root):
+            place = file.relative_to(root.parent).as_posix()
+            return f"{text}, at {place}:{frame.lineno} in {frame.name}"
+    return text

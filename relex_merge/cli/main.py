@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
 import threading
+import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from relex_merge.errors import RelexError
+from relex_merge.errors import RelexError, blank_secrets, where_it_happened
 
 # name: (module that defines click command ``command``, one line of help)
 _COMMANDS = {
@@ -59,29 +63,66 @@ def group() -> None:
     """Extrapolate an RLVR run from its first checkpoints, along its rank-1 weight trajectory."""
 
 
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code after SIGTERM, as shells have it."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, handled like Ctrl-C: what is half done is cleaned up."""
+
+
 def main(args: list[str] | None = None) -> None:
-    """Entry point: exit code 0, 1 for a fault the user can act on, 2 for wrong usage."""
+    """Entry point of the command.
+
+    It exits with 0, with 1 for a fault that the user can act on, 2 for wrong usage, 3 when a bad
+    verdict was refused, and 143 after SIGTERM.
+    """
     arguments = sys.argv[1:] if args is None else args
     try:
-        code: Any = group.main(arguments, prog_name="relex-merge", standalone_mode=False)
+        with _terminable():
+            code: Any = group.main(arguments, prog_name="relex-merge", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; nothing half done is left at OUT", err=True)
-        _leave(1)
+    except (click.Abort, KeyboardInterrupt) as error:
+        what = "terminated" if _was_terminated(error) else "interrupted"
+        click.echo(f"{what}; nothing half done is left at OUT", err=True)
+        _leave(TERMINATED if _was_terminated(error) else 1)
     except RelexError as error:
-        if _verbose(arguments):
-            raise
+        _trace(arguments)
         click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        sys.exit(TERMINATED if _was_terminated(error) else error.exit_code)
     except Exception as error:
-        if _verbose(arguments):
-            raise
-        text = " ".join(str(error).split())
-        click.echo(f"error: {type(error).__name__}: {text} (-v shows where)", err=True)
+        _trace(arguments)
+        click.echo(f"error: {where_it_happened(error)} (-v shows more)", err=True)
         sys.exit(1)
     sys.exit(code or 0)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise Terminated at SIGTERM; a second one ends the process at once, as ever."""
+
+    def terminate(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    default = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if not default or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _was_terminated(error: BaseException | None) -> bool:
+    """Tell whether SIGTERM is what an error came from."""
+    while error is not None and not isinstance(error, Terminated):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _leave(code: int) -> None:
@@ -93,5 +134,7 @@ def _leave(code: int) -> None:
     sys.exit(code)
 
 
-def _verbose(arguments: list[str]) -> bool:
-    return any(a == "--verbose" or (a[:1] == "-" and set(a[1:]) == {"v"}) for a in arguments)
+def _trace(arguments: list[str]) -> None:
+    """Show the traceback of the error being handled, if ``-v`` was given."""
+    if any(a == "--verbose" or (a[:1] == "-" and set(a[1:]) == {"v"}) for a in arguments):
+        click.echo(blank_secrets(traceback.format_exc()), err=True)

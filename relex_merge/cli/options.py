@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
+from relex_merge.formatting import read_size
 
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Size(click.ParamType[int]):
@@ -19,20 +18,20 @@ class Size(click.ParamType[int]):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes, with K, M, G and T as powers of 1024."""
+        """Return the bytes; K, M, G and T are powers of 1024."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE)
-        if not match:
+        nbytes = read_size(str(value))
+        if nbytes is None:
             self.fail(f"{value!r} is not a size; write for example 500M or 2G", param, ctx)
-        return int(float(match[1]) * _UNITS[match[2].upper()])
+        return nbytes
 
 
 SIZE = Size()
 
 
 def publishing_options(command: F) -> F:
-    """Where and how to publish; the same for ``run --push-to`` and ``push``."""
+    """Add the options of ``run --push-to`` and ``push``: where and how to publish."""
     for option in (
         click.option("--create-pr", is_flag=True, help="Open a pull request instead."),
         click.option("--private", is_flag=True, help="Make the repo private if it is created."),

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from mergekit.options import PrettyPrintHelp, add_merge_options
 
-from relex_merge.cli.confirm import ask
+from relex_merge.cli.confirm import RefusedError, ask
 from relex_merge.cli.options import SIZE, publishing_options
+from relex_merge.formatting import size
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -88,6 +89,7 @@ def command(
     merge_options.apply_global_options()
     options |= {"target_step": target_steps or None, "options": merge_options}
     if dry_run:
+        del options["figure"]  # no part of what is read
         click.echo(forecast(recipe, out, **options))
         return
     result = extrapolate(
@@ -101,11 +103,13 @@ def command(
     )
     for folder in result.outputs.values() or [result.out]:
         click.echo(f"wrote {folder}")
+    if strict and result.outputs and not result.report:
+        raise RefusedError("the model is written, but there is no verdict, and --strict was given")
     adapter = result.report.get("adapter")
     if adapter and len(result.outputs) == 1:
         click.echo(
             f"an adapter of rank {adapter['rank']} on {len(adapter['modules'])} modules, "
-            f"{adapter['bytes'] / 1e6:.3g} MB, with {1 - adapter['discarded']:.2%} of the update's "
+            f"{size(adapter['bytes'])}, with {1 - adapter['discarded']:.2%} of the update's "
             "energy"
         )
     if push_to:

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from relex_merge.checkpoints.series import Base, Checkpoint, Series
+from relex_merge.formatting import size
 
 _ROWS = 40  # of a longer table the ends are shown
 _HEAD = ("step", "reference", "sha", "size", "dtype", "date")
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def render(series: Series, chosen: Sequence[Checkpoint], base: Base) -> str:
@@ -50,14 +50,6 @@ def _row(checkpoint: Checkpoint) -> tuple[str, ...]:
         checkpoint.dtype or "–",
         checkpoint.date[:16].replace("T", " ") if checkpoint.date else "–",
     )
-
-
-def size(count: int) -> str:
-    """A number of bytes with three digits: 3.09 GB."""
-    value, unit = float(count), 0
-    while value >= 1000 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{value:.3g} {_UNITS[unit]}"
 
 
 def as_json(

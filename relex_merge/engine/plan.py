@@ -17,7 +17,7 @@ import torch
 from relex_merge.errors import RelexError
 from relex_merge.recipe.load import Recipe
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.weights.source import EXTRAPOLATED, Source, TensorInfo
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ class TensorPlan:
 
     stored: its name in the base and in each checkpoint (T + 1); work: the dtype of mergekit's
     rules in which inputs count and the result is first rounded; out: dtype and shape in the file;
-    predictors: one for each target, None for integer buffers, which are copied when all agree.
+    parameters: one for each target, None for integer buffers, which are copied when all agree.
     """
 
     name: str
     stored: tuple[str, ...]
     work: torch.dtype
     out: TensorInfo
-    predictors: tuple[Predictor, ...] | None
+    parameters: tuple[Parameters, ...] | None
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _plan_tensor(
         work = _widest([info.dtype for info in infos])
     shape = infos[0].shape
     return TensorPlan(
-        weight.name, stored, work, TensorInfo(out, shape), settings.predictors(weight.name, t)
+        weight.name, stored, work, TensorInfo(out, shape), settings.parameters(weight.name, t)
     )
 
 
@@ -233,9 +233,9 @@ class Settings:
         self.recipe = recipe
         self._targets = targets
         self._steps = steps
-        self._checked: dict[tuple[Any, ...], Predictor] = {}
+        self._checked: dict[tuple[Any, ...], Parameters] = {}
 
-    def predictors(self, tensor: str, t: float) -> tuple[Predictor, ...]:
+    def parameters(self, tensor: str, t: float) -> tuple[Parameters, ...]:
         """One for each target. Raises RelexError when a parameter does not fit the series."""
         from mergekit import merge_methods
         from mergekit.parameter_resolver import resolve_parameter
@@ -258,16 +258,16 @@ class Settings:
                     f"{self.recipe.name}: no {parameter.name} for {tensor}; its filters leave this "
                     "tensor out: end the list with an entry that has no filter"
                 ) from error
-        return tuple(self._predictor(target, values) for target in self._targets)
+        return tuple(self._checked_parameters(target, values) for target in self._targets)
 
-    def _predictor(self, target: float | None, values: dict[str, Any]) -> Predictor:
+    def _checked_parameters(self, target: float | None, values: dict[str, Any]) -> Parameters:
         if target is not None:
             values = {**values, "target_step": target}
         key = tuple(sorted(values.items()))
         if key not in self._checked:
             if values["target_step"] == "auto":
                 values = {**values, "target_step": float(self._steps[-1]), "auto_target": True}
-            predictor = Predictor(**values)
-            predictor.check(self._steps)
-            self._checked[key] = predictor
+            parameters = Parameters(**values)
+            parameters.check(self._steps)
+            self._checked[key] = parameters
         return self._checked[key]

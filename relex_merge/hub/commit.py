@@ -1,18 +1,20 @@
 """One commit that makes a revision hold exactly an output, and what to do when it fails.
 
-The commit names the one it expects below it, so that whatever somebody else did in the meantime is
-refused by the Hub instead of overwritten; and a commit whose answer got lost is found again instead
-of made twice.
+The commit names the one it expects below it, so that the Hub refuses it when the branch has changed
+in the meantime, instead of overwriting that; and a commit whose answer got lost is found again
+instead of made twice.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from relex_merge.errors import RelexError
 from relex_merge.hub.errors import BUSY, patiently, status_of
+from relex_merge.hub.repo import MAIN, heads
 
 if TYPE_CHECKING:
     from huggingface_hub import (
@@ -21,10 +23,9 @@ if TYPE_CHECKING:
         CommitOperationCopy,
         CommitOperationDelete,
         HfApi,
+        RepoFile,
     )
-    from huggingface_hub.hf_api import RepoFile
 
-MAIN = "main"
 # What decides about large file storage on the Hub; every other file of a revision is replaced.
 _KEPT = ".gitattributes"
 # Answers after which nothing was committed for sure.
@@ -33,9 +34,12 @@ _REFUSALS = frozenset(range(400, 500)) - {408, 412}
 
 @dataclass(frozen=True)
 class Target:
-    """Where the commit goes: ``branch`` is made from ``start``, or is ``start`` itself.
+    """Where a commit goes.
 
-    ``parent`` is the sha that ``start`` pointed at when the push began.
+    Attributes:
+        branch: the branch that is committed on.
+        start: the branch that it is made from; itself, when it is there already.
+        parent: the sha that ``start`` pointed at when the push began.
     """
 
     branch: str
@@ -44,13 +48,8 @@ class Target:
 
     @property
     def is_new(self) -> bool:
+        """Whether the branch is still to be made."""
         return self.branch != self.start
-
-
-def heads(api: HfApi, repo: str) -> tuple[dict[str, str], set[str]]:
-    """Branches of ``repo`` with the sha each points at, and its tags."""
-    refs = patiently(lambda: api.list_repo_refs(repo))
-    return {b.name: b.target_commit for b in refs.branches}, {tag.name for tag in refs.tags}
 
 
 def commit_on_branch(
@@ -60,9 +59,19 @@ def commit_on_branch(
     additions: Sequence[CommitOperationAdd],
     message: str,
 ) -> str:
-    """Makes the branch, if it is new, and the one commit on it; returns the commit's sha.
+    """Make the branch, if it is new, and the one commit on it.
 
     Whatever stops it, a branch that it made and that nothing was committed on is gone after.
+
+    Args:
+        api: the client, with a token.
+        repo: repo id.
+        target: where the commit goes.
+        additions: the output, its large files uploaded.
+        message: title of the commit.
+
+    Returns:
+        The sha of the commit.
     """
     operations = _operations(api, repo, target, additions)
 
@@ -97,7 +106,7 @@ def commit_on_branch(
 
 
 def _create_branch(api: HfApi, repo: str, target: Target) -> None:
-    """Creates the branch; that it is there already is fine where an earlier answer was lost."""
+    """Create the branch; that it is there already is fine where an earlier answer was lost."""
     try:
         api.create_branch(repo, branch=target.branch, revision=target.parent)
     except Exception:
@@ -106,26 +115,33 @@ def _create_branch(api: HfApi, repo: str, target: Target) -> None:
 
 
 def _withdraw(api: HfApi, repo: str, target: Target) -> None:
-    """Deletes the branch again, as long as nothing was committed on it; failures are let pass,
-    since the failure that led here is the one to report."""
-    try:
-        if heads(api, repo)[0].get(target.branch) == target.parent:
-            patiently(lambda: api.delete_branch(repo, branch=target.branch))
-    except Exception:
-        return
+    """Delete the branch again, as long as nothing was committed on it.
+
+    Tried once, and a failure passed over: the one that led here is to be reported, without delay,
+    and the next push takes over what is left.
+    """
+    with contextlib.suppress(Exception):
+        branches = {b.name: b.target_commit for b in api.list_repo_refs(repo).branches}
+        if branches.get(target.branch) == target.parent:
+            api.delete_branch(repo, branch=target.branch)
 
 
 def holds(api: HfApi, repo: str, commit: str, additions: Sequence[CommitOperationAdd]) -> bool:
-    """Whether ``commit`` holds exactly the output, by names, sizes and hashes.
+    """Tell whether a commit holds exactly the output, by names, sizes and hashes.
 
     The hash is the sha256 for what is in large file storage, git's own for the rest.
-    """
-    from huggingface_hub.hf_api import RepoFile
 
+    Args:
+        api: the client.
+        repo: repo id.
+        commit: sha.
+        additions: the output.
+    """
+    from huggingface_hub import RepoFile
+
+    tree = patiently(lambda: list(api.list_repo_tree(repo, recursive=True, revision=commit)))
     there = {
-        entry.path: entry
-        for entry in api.list_repo_tree(repo, recursive=True, revision=commit)
-        if isinstance(entry, RepoFile) and entry.path != _KEPT
+        entry.path: entry for entry in tree if isinstance(entry, RepoFile) and entry.path != _KEPT
     }
     return there.keys() == {addition.path_in_repo for addition in additions} and all(
         _same(there[addition.path_in_repo], addition) for addition in additions
@@ -150,7 +166,17 @@ def propose(
     additions: Sequence[CommitOperationAdd],
     message: str,
 ) -> CommitInfo:
-    """Opens a pull request against the branch with the one commit.
+    """Open a pull request against the branch with the one commit.
+
+    Args:
+        api: the client, with a token.
+        repo: repo id.
+        target: where the commit would go.
+        additions: the output, its large files uploaded.
+        message: title of the pull request.
+
+    Returns:
+        What the client knows of it: its address, its revision, and the sha of the commit.
 
     Raises:
         RelexError: the branch holds exactly the output already.
@@ -176,7 +202,7 @@ def propose(
 def _operations(
     api: HfApi, repo: str, target: Target, additions: Sequence[CommitOperationAdd]
 ) -> list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete]:
-    """The commit's operations: everything at ``target`` that is no part of the output goes."""
+    """Return the commit's operations: everything at ``target`` that is no part of it goes."""
     from huggingface_hub import CommitOperationDelete
 
     kept = {_KEPT, *(addition.path_in_repo for addition in additions)}
@@ -189,34 +215,6 @@ def _operations(
 _IGNORE_NOTHING = "# every file of the output is part of the model\n"
 
 
-def ensure_repo(api: HfApi, repo: str, private: bool) -> None:
-    """Creates ``repo`` if there is none.
-
-    Raises:
-        RelexError: it has no namespace, or is public although ``private`` is asked for.
-    """
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        RepositoryNotFoundError,
-    )
-
-    if "/" not in repo:
-        raise RelexError(f"{repo!r} lacks the user or organization; write namespace/{repo}")
-    try:
-        info = patiently(lambda: api.model_info(repo))
-    except GatedRepoError:
-        raise
-    except RepositoryNotFoundError:
-        # None leaves it to the namespace's own default, which may be private as well
-        patiently(lambda: api.create_repo(repo, private=private or None, exist_ok=True))
-        return
-    if private and not info.private:
-        raise RelexError(
-            f"{repo} is a public repo, so a private push to it is not possible; make it private "
-            "in its settings, or choose another repo"
-        )
-
-
 def upload(
     api: HfApi,
     repo: str,
@@ -224,23 +222,32 @@ def upload(
     additions: Sequence[CommitOperationAdd],
     create_pr: bool = False,
 ) -> None:
-    """Uploads the large files among ``additions``; none of them twice.
+    """Upload the large files among ``additions``; none of them twice.
+
+    Args:
+        api: the client, with a token.
+        repo: repo id.
+        target: where the commit will go.
+        additions: the output.
+        create_pr: whether the commit will be a pull request.
 
     Raises:
         RelexError: the revision that they go to has changed meanwhile.
     """
     # The answers say which files the revision holds already, and the commit leaves those out: so
     # they must be about the branch that the commit is made on, and still be true by then.
-    api.preupload_lfs_files(
-        repo,
-        additions,
-        revision=target.start,
-        create_pr=create_pr,
-        free_memory=False,
-        gitignore_content=_IGNORE_NOTHING,
+    patiently(
+        lambda: api.preupload_lfs_files(
+            repo,
+            additions,
+            revision=target.start,
+            create_pr=create_pr,
+            free_memory=False,
+            gitignore_content=_IGNORE_NOTHING,
+        )
     )
     if heads(api, repo)[0].get(target.start) != target.parent:
         raise RelexError(
-            f"{repo}: {target.start} was changed by somebody else during the upload; repeat the "
-            "command, files that were uploaded are not sent again"
+            f"{repo}: {target.start} has changed during the upload; repeat the command, files that "
+            "were uploaded are not sent again"
         )

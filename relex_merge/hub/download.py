@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import glob
 import re
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,15 +17,19 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from relex_merge.errors import RelexError
-from relex_merge.hub.errors import TOKEN_HELP, hub_errors, patiently
+from relex_merge.hub.contact import reach
+from relex_merge.hub.errors import TOKEN_HELP, http_error, hub_errors, patiently, request_error
 
 
 @dataclass(frozen=True)
 class Pin:
     """A Hub reference nailed to one commit.
 
-    sha: 40 hex digits; files: the names in the model's folder, empty when offline (the cache
-    decides); folder: where in the repo the model lies, "" for its top.
+    Attributes:
+        repo: repo id.
+        sha: 40 hex digits.
+        files: names in the model's folder; empty when offline, where the cache decides.
+        folder: where in the repo the model lies, "" for its top.
     """
 
     repo: str
@@ -34,28 +39,34 @@ class Pin:
 
     @property
     def mark(self) -> list[str]:
-        """The same for the same files."""
+        """Return what is the same for the same files."""
         return [self.repo, self.sha, *([self.folder] if self.folder else [])]
 
     def path(self, file: str) -> str:
-        """Path in the repo of one of the model's files."""
+        """Return the path in the repo of one of the model's files."""
         return f"{self.folder}/{file}" if self.folder else file
 
     def matching(self, patterns: Sequence[str]) -> list[str]:
-        """The model's files that fit any of the glob patterns."""
+        """Return the model's files that fit any of the glob patterns."""
         return [f for f in self.files if any(fnmatch(f, pattern) for pattern in patterns)]
 
 
 @dataclass(frozen=True)
 class Commit:
-    """One commit of a repo. paths: of all its files, None when offline."""
+    """One commit of a repo.
+
+    Attributes:
+        repo: repo id.
+        sha: 40 hex digits.
+        paths: of all its files, None when offline.
+    """
 
     repo: str
     sha: str
     paths: tuple[str, ...] | None
 
     def at(self, folder: str = "") -> Pin:
-        """The model in a folder of the commit. Raises RelexError when there is no such folder."""
+        """Return the model in a folder of the commit. Raises RelexError where there is none."""
         if self.paths is None:
             return Pin(self.repo, self.sha, (), folder)
         start = f"{folder}/" if folder else ""
@@ -76,11 +87,20 @@ class Commit:
 
 @contextmanager
 def reading(repo: str, revision: str | None = None) -> Iterator[None]:
-    """Turn what the client raises inside into one RelexError with the remedy, never a token."""
+    """Read from a repo: a Hub that is away is told at once, and every fault as one RelexError.
+
+    Args:
+        repo: repo id.
+        revision: branch, tag or sha, for the message.
+
+    Raises:
+        RelexError: one message with the cause and the remedy.
+    """
     from huggingface_hub import errors
 
     with hub_errors(repo, token=None):
         try:
+            reach(repo)
             yield
         except errors.RevisionNotFoundError as error:
             raise RelexError(_no_such_revision(repo, revision)) from error
@@ -92,6 +112,9 @@ def reading(repo: str, revision: str | None = None) -> Iterator[None]:
                 f"name, or {TOKEN_HELP}"
             ) from error
         except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
+            behind = request_error(error)
+            if isinstance(behind, http_error()):
+                raise behind from None
             at = f"@{revision}" if revision else ""
             raise RelexError(
                 f"{repo}{at} is not in the cache and the Hub cannot be reached: go online once "
@@ -102,14 +125,14 @@ def reading(repo: str, revision: str | None = None) -> Iterator[None]:
 def _no_such_revision(repo: str, revision: str | None) -> str:
     from huggingface_hub import HfApi
 
-    refs = HfApi().list_repo_refs(repo)
+    refs = patiently(lambda: HfApi().list_repo_refs(repo))
     names = [ref.name for ref in [*refs.branches, *refs.tags]]
     near = nearest(str(revision), names)
     return f"{repo} has no revision {revision}; the nearest that exist: {', '.join(near) or 'none'}"
 
 
 def nearest(wanted: str, names: Sequence[str], count: int = 5) -> list[str]:
-    """The names most like ``wanted``; among names with numbers those with the nearest number."""
+    """Return the names most like ``wanted``, by spelling, then by the last number in them."""
     digits = re.findall(r"\d+", wanted)
 
     def distance(name: str) -> tuple[float, float]:
@@ -124,9 +147,15 @@ def nearest(wanted: str, names: Sequence[str], count: int = 5) -> list[str]:
 
 
 def pin(repo: str, revision: str | None, cache_dir: str | None = None) -> Commit:
-    """The commit that ``revision`` (branch, tag, sha; None: the default branch) points to now.
+    """Return the commit that a revision points to now, by one request; offline the cache answers.
 
-    One request. In offline mode the cache answers. Raises RelexError.
+    Args:
+        repo: repo id.
+        revision: branch, tag or sha; None for the default branch.
+        cache_dir: the client's cache; None for its default.
+
+    Raises:
+        RelexError: there is no such repo or revision, or the Hub refuses.
     """
     from huggingface_hub import HfApi, constants
 
@@ -134,20 +163,31 @@ def pin(repo: str, revision: str | None, cache_dir: str | None = None) -> Commit
         if constants.HF_HUB_OFFLINE:
             folder = _snapshot(repo, revision, [], cache_dir, offline=True)
             return Commit(repo, folder.name, None)
-        info = patiently(lambda: HfApi().model_info(repo, revision=revision))
+        timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # by default a request has none
+        info = patiently(lambda: HfApi().model_info(repo, revision=revision, timeout=timeout))
         paths = tuple(sibling.rfilename for sibling in info.siblings or ())
         return Commit(repo, str(info.sha), paths)
 
 
 def download(pinned: Pin, patterns: Sequence[str], cache_dir: str | None = None) -> Path:
-    """The cache's folder of a model with the files that match; downloaded as far as missing."""
+    """Bring a model's files to the cache, as far as they are missing, and return their folder.
+
+    Args:
+        pinned: the model.
+        patterns: glob patterns of the files.
+        cache_dir: the client's cache; None for its default.
+
+    Raises:
+        RelexError: the Hub refuses, or offline they are not in the cache.
+    """
     # The client's patterns match in folders below too, so it is given names where they are known.
     offline = not pinned.files
     names = patterns if offline else [glob.escape(file) for file in pinned.matching(patterns)]
     wanted = [pinned.path(name) for name in names]
-    _snapshot(pinned.repo, pinned.sha, wanted, cache_dir, offline=offline, but=pinned.path("*/*"))
-    folder = folder_of(pinned, cache_dir)
-    if not pinned.files and not folder.is_dir():
+    below = pinned.path("*/*")
+    root = _snapshot(pinned.repo, pinned.sha, wanted, cache_dir, offline=offline, but=below)
+    folder = root / pinned.folder
+    if offline and not folder.is_dir():
         raise RelexError(
             f"folder {pinned.folder} of {pinned.repo} is not in the cache and the Hub cannot be "
             "reached: go online once (unset HF_HUB_OFFLINE), or download it first"
@@ -181,16 +221,8 @@ def _snapshot(
         )
 
 
-def remember(pinned: Pin, revision: str | None, cache_dir: str | None = None) -> None:
-    """Note in the cache, as the client does, what a branch or tag pointed to: for offline mode."""
-    if revision != pinned.sha:
-        ref = _cache_of(pinned, cache_dir) / "refs" / (revision or "main")
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        ref.write_text(pinned.sha, encoding="utf-8")
-
-
 def download_file(pinned: Pin, file: str, cache_dir: str | None = None) -> Path:
-    """One file of a commit, from the cache or brought there."""
+    """Return one file of a commit, from the cache or brought there. Raises RelexError."""
     from huggingface_hub import hf_hub_download
 
     with reading(pinned.repo, pinned.sha):
@@ -203,21 +235,8 @@ def download_file(pinned: Pin, file: str, cache_dir: str | None = None) -> Path:
         )
 
 
-def folder_of(pinned: Pin, cache_dir: str | None = None) -> Path:
-    """Where the cache keeps a model's files; it is there once one was downloaded."""
-    return _cache_of(pinned, cache_dir) / "snapshots" / pinned.sha / pinned.folder
-
-
-def _cache_of(pinned: Pin, cache_dir: str | None) -> Path:
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    root = Path(cache_dir or constants.HF_HUB_CACHE)
-    return root / repo_folder_name(repo_id=pinned.repo, repo_type="model")
-
-
 def cached(pinned: Pin, files: Sequence[str], cache_dir: str | None = None) -> bool:
-    """Whether all of these files of the model lie in the cache already."""
+    """Tell whether all of these files of the model lie in the cache already."""
     from huggingface_hub import try_to_load_from_cache
 
     return all(
@@ -228,9 +247,44 @@ def cached(pinned: Pin, files: Sequence[str], cache_dir: str | None = None) -> b
     )
 
 
+# The client has no function for the two that follow: where a commit that it may not know yet is
+# kept, and what a branch pointed to when it was pinned. They are as its documentation describes
+# the cache ("Manage huggingface_hub cache-system"); tests hold them against the client itself.
+
+
+def folder_of(pinned: Pin, cache_dir: str | None = None) -> Path:
+    """Return where the cache keeps a model's files; it is there once one was downloaded."""
+    return _cache_of(pinned, cache_dir) / "snapshots" / pinned.sha / pinned.folder
+
+
+def remember(pinned: Pin, revision: str | None, cache_dir: str | None = None) -> None:
+    """Note in the cache what a branch or tag pointed to, for offline mode.
+
+    Args:
+        pinned: the commit that it pointed to.
+        revision: branch or tag, None for the default branch; a sha needs no note.
+        cache_dir: the client's cache; None for its default.
+    """
+    if revision == pinned.sha:
+        return
+    ref = _cache_of(pinned, cache_dir) / "refs" / (revision or "main")
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    note = ref.with_name(f"{ref.name}.{uuid.uuid4().hex[:8]}.tmp")
+    note.write_text(pinned.sha, encoding="utf-8")
+    note.replace(ref)  # at once, so that no reader sees half a sha
+
+
+def _cache_of(pinned: Pin, cache_dir: str | None) -> Path:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    root = Path(cache_dir or constants.HF_HUB_CACHE)
+    return root / repo_folder_name(repo_id=pinned.repo, repo_type="model")
+
+
 @contextmanager
 def progress_bars(shown: bool) -> Iterator[None]:
-    """``huggingface_hub``'s progress bars off where they are not wanted, and as they were after."""
+    """Show ``huggingface_hub``'s progress bars or not, and leave them as they were."""
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,

@@ -1,71 +1,118 @@
 """Requests to the Hub that fail: which are worth repeating, and what a person is told.
 
-``huggingface_hub`` repeats uploads, listings and the preupload request by itself. Creating a repo
-or a branch, listing refs and committing it tries once; ``patiently`` repeats those, and waits as
-long as the Hub asks for.
+``huggingface_hub`` repeats uploads, listings and the preupload request by itself, for half a minute
+at most. Everything else it tries once. ``patiently`` repeats whatever it is given for two minutes,
+so that a Hub that goes away for one costs no run, and waits as long as the Hub asks for.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
-from relex_merge.errors import RelexError
+from relex_merge.errors import RelexError, blank_secrets
 
 T = TypeVar("T")
 
 TOKEN_HELP = "log in with `hf auth login` or set HF_TOKEN"
 BUSY = 429
 TRANSIENT = frozenset({408, BUSY, 500, 502, 503, 504})
-_ATTEMPTS = 4
-_FIRST_WAIT = 1.0  # seconds; doubled each time
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 32.0, 32.0)  # seconds between attempts, two minutes in all
 _LONGEST_WAIT = 310.0  # seconds; the Hub counts requests over windows of five minutes
+_WORTH_A_WORD = 4.0  # seconds; of a shorter pause nobody needs to know
 
 _LOG = logging.getLogger(__name__)
+_within: ContextVar[bool] = ContextVar("within patiently", default=False)
 
 
 def patiently(
     call: Callable[[], T],
     transient: frozenset[int] = TRANSIENT,
     *,
-    attempts: int = _ATTEMPTS,
     pause: Callable[[float], object] | None = None,
 ) -> T:
-    """Result of ``call``, repeated while the Hub answers with a ``transient`` status.
+    """Return the result of ``call``, repeated while the Hub does not serve it for the moment.
 
-    A request that got no answer is repeated as well where ``transient`` has server errors in it,
-    so ``call`` must be safe to repeat then. Waits what ``Retry-After`` or ``RateLimit`` says, else
-    1, 2, 4, … seconds. ``pause`` is what waits, by default ``time.sleep``; it may raise.
+    The pauses are those that ``Retry-After`` or ``RateLimit`` ask for, else WAITS. Inside another
+    ``patiently`` it tries once: the outer one repeats the whole.
+
+    Args:
+        call: one request or several, safe to repeat.
+        transient: statuses after which it is repeated. A request that got no answer is repeated as
+            well where server errors are among them.
+        pause: what waits so many seconds, by default ``time.sleep``; it may raise.
 
     Raises:
-        HTTPError: of the last attempt, or of the first one that is not worth repeating.
+        HTTPError: of the last attempt, or of the first one that is not worth repeating; or what the
+            client wraps around it.
     """
-    wait = _FIRST_WAIT
-    for _ in range(attempts - 1):
+    if _within.get():
+        return call()
+    within = _within.set(True)
+    try:
+        return _repeated(call, transient, pause or time.sleep)
+    finally:
+        _within.reset(within)
+
+
+def _repeated(
+    call: Callable[[], T], transient: frozenset[int], pause: Callable[[float], object]
+) -> T:
+    for wait in WAITS:
         try:
             return call()
-        except http_error() as error:
-            status = status_of(error)
-            asked = _asked_wait(error)
-            if not (status in transient if status else transient > {BUSY}) or (
-                asked is not None and asked > _LONGEST_WAIT
-            ):
+        except (http_error(), OSError, RuntimeError) as error:
+            seconds = _worth_waiting(error, transient, wait)
+            if seconds is None:
                 raise
-            seconds = wait if asked is None else asked
-            _LOG.warning(
-                "The Hub did not serve a request (%s); trying again in %g s", status, seconds
+            _LOG.log(
+                logging.WARNING if seconds >= _WORTH_A_WORD else logging.INFO,
+                "The Hub did not serve a request (%s); trying again in %g s",
+                status_of(request_error(error)) or "no answer",
+                seconds,
             )
-            (pause or time.sleep)(seconds)
-            wait *= 2
+        pause(seconds)
     return call()
 
 
+def _worth_waiting(error: Exception, transient: frozenset[int], wait: float) -> float | None:
+    """Return the seconds until the next attempt, None where another one would not help."""
+    error = request_error(error)
+    if not is_of_request(error):
+        return None
+    status = status_of(error)
+    if not (status in transient if status else transient > {BUSY}):
+        return None
+    asked = _asked_wait(error)
+    if asked is None:
+        return wait
+    return asked if asked <= _LONGEST_WAIT else None
+
+
+def request_error(error: Exception) -> Exception:
+    """Return the error of the request itself, where the client has wrapped another around it."""
+    cause = error
+    while not isinstance(cause, http_error()) and isinstance(cause.__cause__, Exception):
+        cause = cause.__cause__
+    return cause
+
+
+def is_of_request(error: Exception) -> bool:
+    """Tell whether an error is of a request, and not of what was done with the answer.
+
+    ``huggingface_hub`` closes the client that all threads share when a connection is refused, and
+    makes a new one afterwards; requests of other threads then find theirs closed.
+    """
+    closed = isinstance(error, RuntimeError) and "client has been closed" in str(error)
+    return closed or isinstance(error, http_error())
+
+
 def status_of(error: BaseException) -> int | None:
-    """HTTP status that the Hub answered with, or None where there was no answer."""
+    """Return the HTTP status that the Hub answered with, None where there was no answer."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return error.response.status_code if isinstance(error, HfHubHTTPError) else None
@@ -73,7 +120,11 @@ def status_of(error: BaseException) -> int | None:
 
 @contextmanager
 def hub_errors(repo: str, token: str | None) -> Iterator[None]:
-    """Turns what ``huggingface_hub`` raises about ``repo`` into RelexError, tokens blanked.
+    """Turn what ``huggingface_hub`` raises about ``repo`` into a RelexError without any token.
+
+    Args:
+        repo: repo id, for the message.
+        token: the token in use, which may be of an unusual form.
 
     Raises:
         RelexError: one message with the cause and the remedy.
@@ -81,12 +132,11 @@ def hub_errors(repo: str, token: str | None) -> Iterator[None]:
     try:
         yield
     except (http_error(), OSError, ValueError, RuntimeError) as error:
-        message = blank_tokens(_explain(error, repo))
-        raise RelexError(message.replace(token, "***") if token else message) from error
+        raise RelexError(blank_secrets(_explain(error, repo), token)) from error
 
 
 def http_error() -> type[Exception]:
-    """Base of every error of the HTTP client that ``huggingface_hub`` is built on."""
+    """Return the base of every error of the HTTP client that ``huggingface_hub`` is built on."""
     from huggingface_hub.errors import HfHubHTTPError
 
     # The client's package has changed its name before; the class above its error has not.
@@ -95,20 +145,30 @@ def http_error() -> type[Exception]:
 
 
 def _asked_wait(error: Exception) -> float | None:
-    """Seconds that the answer asks to wait: ``Retry-After: 7`` or ``RateLimit: "api";r=0;t=7``."""
+    """Return the seconds that the answer asks to wait: ``Retry-After`` before ``RateLimit``."""
     from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
 
     if not isinstance(error, HfHubHTTPError):
         return None
     headers = error.response.headers
-    found = re.fullmatch(r"\s*(\d+)\s*", headers.get("retry-after", ""))
-    if found is None and status_of(error) == BUSY:
-        found = re.search(r"\bt\s*=\s*(\d+)", headers.get("ratelimit", ""))
-    return float(found[1]) if found else None
+    after = headers.get("retry-after", "").strip()
+    if after.isdecimal():
+        return float(after)
+    limit = parse_ratelimit_headers(headers) if status_of(error) == BUSY else None
+    return float(limit.reset_in_seconds) if limit else None
+
+
+def no_connection(error: BaseException) -> str:
+    """Return what to say of a request without an answer: why, and what to do."""
+    return (
+        f"no connection to the Hub ({_first_line(error) or type(error).__name__}); check the "
+        "network and HF_ENDPOINT, then repeat the command"
+    )
 
 
 def _explain(error: BaseException, repo: str) -> str:
-    """One sentence of cause and one of remedy."""
+    """Return one sentence of cause and one of remedy."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -127,18 +187,15 @@ def _explain(error: BaseException, repo: str) -> str:
         reason = f"the repo is gated; ask for access on its page, then {TOKEN_HELP}"
     elif status_of(error) is not None:
         reason = _explain_status(error, isinstance(error, RepositoryNotFoundError))
-    elif isinstance(error, http_error()):
-        reason = (
-            f"no connection to the Hub ({_first_line(error) or type(error).__name__}); check the "
-            "network and HF_ENDPOINT, then repeat the command"
-        )
+    elif isinstance(error, Exception) and is_of_request(error):
+        reason = no_connection(error)
     else:
         reason = str(error).strip() or type(error).__name__
     return f"{repo}: {reason}"
 
 
 def _explain_status(error: BaseException, not_found: bool) -> str:
-    """What an HTTP status means to somebody who pushes or pulls a model."""
+    """Return what an HTTP status means to a person who pushes or pulls a model."""
     status = status_of(error)
     said = getattr(error, "server_message", None)
     said = f" ({' '.join(said.split())})" if said else ""
@@ -154,7 +211,7 @@ def _explain_status(error: BaseException, not_found: bool) -> str:
         return f"no such repo, or no access with this token{said}; check the name, or {TOKEN_HELP}"
     known = {
         409: f"the Hub reports a conflict{said}; choose another revision or repeat the command",
-        412: f"the revision was changed by somebody else meanwhile{said}; repeat the command",
+        412: f"the revision has changed meanwhile{said}; repeat the command",
         413: f"the Hub refuses the size of the upload{said}; use smaller shards",
         BUSY: f"the Hub limits the rate of requests{said}; repeat the command in a few minutes",
     }
@@ -168,11 +225,3 @@ def _explain_status(error: BaseException, not_found: bool) -> str:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
-
-
-_TOKEN = re.compile(r"(?<![A-Za-z0-9_])(?:hf|api_org)_[A-Za-z0-9]{16,}")
-
-
-def blank_tokens(text: str) -> str:
-    """``text`` without access tokens of the Hub."""
-    return _TOKEN.sub("hf_***", text)

@@ -8,66 +8,51 @@ Network failure is the normal case: requests that fail are repeated as ``patient
 that breaks off goes on from the byte where it broke. Only a request that gets nowhere gives up.
 
 Requests go through the client's own session, so that proxies, certificates, offline mode and
-whatever else its users set hold here too. That session takes a body apart in Python, 64 kB and
-three copies at a time; so, once it has read the head of an answer with a large body, the rest is
-received from the connection's socket right into the buffers, at a quarter of the processor time.
+whatever else its users set hold here too.
 """
 
 from __future__ import annotations
 
-import ssl
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from relex_merge.errors import RelexError
+from relex_merge.hub.body import Span, receive_body
 from relex_merge.hub.download import Pin
-from relex_merge.hub.errors import TOKEN_HELP, blank_tokens, http_error, patiently, status_of
+from relex_merge.hub.errors import (
+    TOKEN_HELP,
+    http_error,
+    is_of_request,
+    patiently,
+    request_error,
+    status_of,
+)
+
+__all__ = ["REQUESTS", "Address", "Connections", "RemoteFile", "Span"]
 
 T = TypeVar("T")
 
 REQUESTS = 16  # at a time, of all files together
-ATTEMPTS = 6  # without a byte of progress: half a minute, or as long as the Hub asks for
-LONGEST_NAP = 0.5  # seconds; so soon everybody who waits notices that the run is over
-DIRECT = 2**20  # bytes; a body at least as long is worth a connection of its own
+LONGEST_NAP = 0.5  # seconds; so soon everything that waits notices that the run is over
 EXPIRED = frozenset({400, 401, 403})  # what a signed URL answers when its time is over
-
-
-@dataclass
-class Span:
-    """Bytes [start, stop) of a file and the buffers that they fill, front to back.
-
-    start moves on as bytes come in.
-    """
-
-    start: int
-    stop: int
-    views: deque[memoryview]
-
-    def fill(self, receive: Callable[[memoryview], int]) -> None:
-        """Fill the buffers; ``receive`` puts some bytes in front and says how many.
-
-        Raises ConnectionError when it has none left.
-        """
-        while self.views:
-            got = receive(self.views[0])
-            if not got:
-                raise ConnectionError("the connection was cut")
-            self.start += got
-            self.views[0] = self.views[0][got:]
-            if not self.views[0]:
-                self.views.popleft()
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a file can be read for a while. size: bytes of the file."""
+    """Where a file can be read for a while.
+
+    Attributes:
+        url: where its bytes are.
+        headers: to be sent with each request.
+        size: bytes of the file.
+    """
 
     url: str
     headers: Mapping[str, str]
@@ -85,14 +70,19 @@ class RemoteFile:
         self._address: Address | None = None
 
     def address(self) -> Address:
-        """The file's address; the Hub is asked when none is known. Raises the client's errors."""
+        """Return the file's address; the Hub is asked when none is known.
+
+        Raises:
+            HTTPError: the client's errors.
+            RelexError: the Hub does not say how long the file is.
+        """
         with self._lock:
             if self._address is None:
                 self._address = self._resolve()
             return self._address
 
     def forget(self, expired: Address) -> None:
-        """Ask for a new address next time, unless somebody has done so already."""
+        """Ask for a new address next time, unless another thread has done so already."""
         with self._lock:
             if self._address is expired:
                 self._address = None
@@ -120,20 +110,14 @@ class RemoteFile:
 class Connections:
     """The requests of one run: so many at a time, and none any more once one has failed for good.
 
-    Any thread may use it. In a ``with`` block an exception stops all requests.
+    All sources of a run share one, and any thread may use it. A call returns when all that it has
+    begun is over, so there is nothing to close.
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(REQUESTS, "relex-http")
+        self._free = threading.Semaphore(REQUESTS)
         self._stopped = threading.Event()
         self._reason = RelexError("the run was stopped")
-
-    def __enter__(self) -> Connections:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is not None:
-            self.stop()
 
     def stop(self, reason: RelexError | None = None) -> RelexError:
         """Let all requests end soon, with ``reason``; the first reason counts and is returned."""
@@ -142,19 +126,38 @@ class Connections:
             self._stopped.set()
         return self._reason
 
+    @contextmanager
+    def stopped_by_errors(self) -> Iterator[None]:
+        """Stop all requests, of other threads too, when an exception ends the block."""
+        try:
+            yield
+        except BaseException:
+            self.stop()
+            raise
+
     def size(self, file: RemoteFile) -> int:
-        """Bytes of a file, as the Hub says. Raises RelexError naming it."""
-        return self._pool.submit(self._patiently, file, file.address).result().size
+        """Return the bytes of a file, as the Hub says. Raises RelexError naming it."""
+        return self._patiently(file, partial(self._address, file)).size
 
     def read(self, file: RemoteFile, spans: Iterable[Span]) -> None:
         """Fill all spans of a file; returns when no buffer is being written to any more.
 
-        Raises RelexError naming the file when the Hub cannot or will not serve them.
+        Raises:
+            RelexError: the Hub cannot or will not serve the file, which is named.
         """
-        running = [self._pool.submit(self._read, file, span) for span in spans]
-        wait(running)
+        spans = list(spans)
+        if len(spans) < 2:
+            for span in spans:
+                self._read(file, span)
+            return
+        with ThreadPoolExecutor(min(len(spans), REQUESTS), "relex-http") as pool:
+            running = [pool.submit(self._read, file, span) for span in spans]
         for done in running:
             done.result()
+
+    def _address(self, file: RemoteFile) -> Address:
+        with self._free:
+            return file.address()
 
     def _read(self, file: RemoteFile, span: Span) -> None:
         self._patiently(file, partial(self._request, file, span), lambda: span.start)
@@ -162,12 +165,14 @@ class Connections:
     def _patiently(
         self, file: RemoteFile, call: Callable[[], T], reached: Callable[[], int] = int
     ) -> T:
-        """Result of ``call``, repeated as long as ``reached`` moves on, and then a while."""
+        """Return the result of ``call``, repeated as long as ``reached`` moves on, and a while."""
         while True:
             before = reached()
             try:
-                return patiently(call, attempts=ATTEMPTS, pause=self._pause)
-            except http_error() as error:
+                return patiently(call, pause=self._pause)
+            except (http_error(), RuntimeError) as error:
+                if not is_of_request(request_error(error)):
+                    raise
                 if reached() == before:
                     raise self.stop(_failure(file, error)) from error
             except RelexError as error:
@@ -184,79 +189,38 @@ class Connections:
             raise self._reason
 
     def _request(self, file: RemoteFile, span: Span) -> None:
-        """One request for what is missing of a span, a second one if the address had expired."""
+        """Make one request for what is missing of a span, a second if the address had expired."""
         from huggingface_hub import constants, get_session, hf_raise_for_status
 
         for last in (False, True):
-            self._check()
-            address = file.address()
-            headers = {
-                **address.headers,
-                "Range": f"bytes={span.start}-{span.stop - 1}",
-                "Accept-Encoding": "identity",
-            }
-            timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-            with get_session().stream(
-                "GET", address.url, headers=headers, timeout=timeout
-            ) as response:
-                if response.status_code in EXPIRED and not last:
-                    file.forget(address)
-                    continue
-                hf_raise_for_status(response)
-                _check_range(response, file, span, address.size)
-                try:
-                    span.fill(_Body(response, self._check).receive)
-                except http_error():
-                    raise
-                except OSError as error:
-                    raise http_error()(str(error)) from error
-                return
-
-
-class _Body:
-    """The body of an answer, received bit by bit."""
-
-    def __init__(self, response: Any, check: Callable[[], None]) -> None:
-        self._response = response
-        self._check = check
-        self._chunks = response.iter_raw()
-        self._chunk = memoryview(b"")
-        self._socket: Any = None
-
-    def receive(self, into: memoryview) -> int:
-        """Put the next bytes in front of ``into``; returns how many, 0 at the end."""
-        self._check()
-        if not self._chunk:
-            if self._socket is not None:
-                return int(self._socket.recv_into(into))
-            self._chunk = memoryview(next(self._chunks, b""))
-            self._socket = _socket_of(self._response)
-        count = min(len(into), len(self._chunk))
-        into[:count] = self._chunk[:count]
-        self._chunk = self._chunk[count:]
-        return count
-
-
-def _socket_of(response: Any) -> Any:
-    """The socket from which the rest of a body can be received as it is, or None.
-
-    The first chunk of the body must have been taken: with it the client hands over all that it has
-    read beyond the head. The connection cannot be used again afterwards, which a short body is not
-    worth.
-    """
-    stream = response.extensions.get("network_stream")
-    if (
-        stream is None
-        or response.http_version != "HTTP/1.1"
-        or int(response.headers.get("content-length", 0)) < DIRECT
-        or isinstance(stream.get_extra_info("ssl_object"), ssl.SSLObject)  # TLS within TLS
-    ):
-        return None
-    return stream.get_extra_info("socket")
+            with self._free:
+                self._check()
+                address = file.address()
+                headers = {
+                    **address.headers,
+                    "Range": f"bytes={span.start}-{span.stop - 1}",
+                    "Accept-Encoding": "identity",
+                }
+                timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+                with get_session().stream(
+                    "GET", address.url, headers=headers, timeout=timeout
+                ) as response:
+                    if response.status_code in EXPIRED and not last:
+                        file.forget(address)
+                        continue
+                    hf_raise_for_status(response)
+                    _check_range(response, file, span, address.size)
+                    try:
+                        receive_body(response, span, self._check)
+                    except http_error():
+                        raise
+                    except OSError as error:
+                        raise http_error()(str(error)) from error
+                    return
 
 
 def _check_range(response: Any, file: RemoteFile, span: Span, size: int) -> None:
-    """The answer holds the bytes that were asked for, of a file as long as the Hub has said."""
+    """Raise RelexError unless the answer holds what was asked for, of a file as long as known."""
     if response.status_code != 206:
         raise RelexError(
             f"{file.name}: {urlsplit(str(response.url)).hostname} does not serve byte ranges "
@@ -273,7 +237,8 @@ def _check_range(response: Any, file: RemoteFile, span: Span, size: int) -> None
 
 
 def _failure(file: RemoteFile, error: Exception) -> RelexError:
-    """What to tell a person; the error's own text may hold a signed URL and is left out."""
+    """Return what to tell a person."""
+    error = request_error(error)
     status = status_of(error)
     if status is None:
         said = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -285,8 +250,6 @@ def _failure(file: RemoteFile, error: Exception) -> RelexError:
     else:
         reason = f"status {status}; wait a while"
     return RelexError(
-        blank_tokens(
-            f"{file.name} could not be read from the Hub: {reason}; then repeat the command, "
-            "which keeps what is finished"
-        )
+        f"{file.name} could not be read from the Hub: {reason}; then repeat the command, which "
+        "keeps what is finished"
     )

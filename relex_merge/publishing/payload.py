@@ -18,11 +18,21 @@ from relex_merge.checkpoints.files import ADAPTER_CONFIG, CARD, RECIPE, REPORT
 from relex_merge.checkpoints.json_files import read_json
 from relex_merge.errors import RelexError
 from relex_merge.hub.references import hub_id, is_local_path
+from relex_merge.report.contents import Report, as_report
 from relex_merge.report.local_paths import local_names, scrub, scrub_yaml
-from relex_merge.report.model_card import fill_snippet
+from relex_merge.report.snippet import fill_snippet
 
 _CONFIGS = ("config.json", "generation_config.json", "tokenizer_config.json", "adapter_config.json")
 _PATH_KEYS = ("name_or_path", "_file")
+
+
+def report_of(output: Finished) -> Report | None:
+    """Return the report of an output; None where another merge method made it.
+
+    Raises:
+        RelexError: the file holds something else.
+    """
+    return None if output.report is None else as_report(output.report, output.folder / REPORT)
 
 
 def publishable(output: Finished, repo: str, revision: str | None) -> dict[str, Path | bytes]:
@@ -34,9 +44,9 @@ def publishable(output: Finished, repo: str, revision: str | None) -> dict[str, 
         revision: branch, for the same; None for ``main``.
 
     Raises:
-        RelexError: the recipe of the output is not YAML.
+        RelexError: the recipe of the output is not YAML, or its report is none.
     """
-    folder, report = output.folder, output.report
+    folder, report = output.folder, report_of(output)
     files: dict[str, Path | bytes] = {name: folder / name for name in output.files}
     texts = {name: (folder / name).read_text("utf-8") for name in (CARD, RECIPE) if name in files}
     try:
@@ -51,8 +61,8 @@ def publishable(output: Finished, repo: str, revision: str | None) -> dict[str, 
     if CARD in texts:
         card = scrub(texts[CARD], names)
         files[CARD] = (fill_snippet(card, report, repo, revision) if report else card).encode()
-    if (clean := scrub(report, names)) != report:
-        files[REPORT] = _json_bytes(clean)
+    if report is not None and (without := scrub(report, names)) != report:
+        files[REPORT] = _json_bytes(without)
     for name in _CONFIGS:
         if name in files:
             config = json.loads((folder / name).read_text("utf-8"))

@@ -1,17 +1,18 @@
-"""``publish_series``: what the command does, as a function."""
+"""The checkpoints of a local run as revisions of a Hub repo: all at once, or while it trains."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from relex_merge.checkpoints.base_model import config_of
 from relex_merge.checkpoints.configs import check_base, config_name, read_config
 from relex_merge.checkpoints.series import Checkpoint, Series
 from relex_merge.errors import RelexError
-from relex_merge.publishing.publisher import SeriesPublisher, check_whole, publish_all
+from relex_merge.publishing.publisher import RunFacts, SeriesPublisher, check_whole, publish_all
 from relex_merge.publishing.revision_names import DEFAULT_FORMAT, RevisionFormat
 from relex_merge.publishing.wanted import Wanted
 from relex_merge.publishing.watch import Watch
@@ -24,8 +25,11 @@ POLL = 5.0  # seconds
 class SeriesResult:
     """What was done.
 
-    url: page of the repo. published: steps whose revision was made; before: steps whose revision
-    was complete already; waiting: step → why it was not published, only after watching.
+    Attributes:
+        url: page of the repo.
+        published: steps whose revision was made.
+        before: steps whose revision was complete already.
+        waiting: step → why it was not published; only after watching.
     """
 
     url: str
@@ -38,7 +42,7 @@ def _say_nothing(message: str) -> None:
     """For callers who do not want remarks."""
 
 
-def publish_series(
+def publish_series(  # noqa: PLR0913  # a public function: each option is a keyword of its own
     folder: str | Path,
     repo: str,
     *,
@@ -71,14 +75,18 @@ def publish_series(
         base: the model that the run started from, for the card; by default what the checkpoints
             say.
         private: whether a new repo is private.
-        watch: go on while a training run writes, until ``until_step`` or the run's own last step
-            was published, ``stop`` is set, or Ctrl-C.
+        watch: go on while a training run writes, until the last step was published, ``stop`` is
+            set, or Ctrl-C.
+        until_step: the step to end the watch with; by default the run's own last one.
         settle: seconds without a change before a watched checkpoint counts as written.
         poll: seconds between two looks while watching.
         token: access token; by default the one that ``huggingface_hub`` finds.
         quiet: no progress bars.
         notify: called with remarks for the user.
         stop: ends the watch when it is set.
+
+    Returns:
+        Which steps were published, and where.
 
     Raises:
         RelexError: nothing was found, a checkpoint is not whole, a revision is there with other
@@ -89,62 +97,76 @@ def publish_series(
         raise RelexError("--until-step is for --watch")
     named = RevisionFormat(revision_format)
     wanted = Wanted(Path(folder), pattern, observe)
-    publisher = SeriesPublisher(repo, named, _reference(base), private, token, quiet)
-    learn = _Learner(publisher, notify)
+    learner = Learner(repo, named, _reference(base), notify)
+    open_repo = partial(
+        SeriesPublisher.open, repo, named, private=private, token=token, quiet=quiet
+    )
     if watch:
         if not wanted.folder.expanduser().is_dir():
             raise RelexError(f"{folder} is not a folder; make it, or wait until the run has")
-        publisher.open()
-        watching = Watch(wanted, publisher, learn, notify, settle, poll, until_step)
+        publisher = open_repo()
+        watching = Watch(wanted, publisher, learner.learn, notify, settle, poll, until_step)
         watching.run(stop or threading.Event())
         done = (tuple(watching.published), tuple(watching.before), watching.waiting)
         return SeriesResult(publisher.url(), *done)
     series = wanted.series()
     check_whole(series.checkpoints)
-    learn(series)
-    publisher.open()
-    published, before = publish_all(publisher, series.checkpoints, notify)
-    if not publisher.write_card():
+    run = learner.learn(series)
+    publisher = open_repo()
+    published, before = publish_all(publisher, series.checkpoints, run.base, notify)
+    if not publisher.write_card(run):
         notify(f"{repo} has a README.md of its own on main, which was left as it is")
     return SeriesResult(publisher.url(), tuple(published), tuple(before))
 
 
 def _reference(base: str | None) -> str | None:
-    """A base as the card sees it: a folder by its full path, so that it is not taken for a repo."""
+    """Return a folder by its full path, so that it is not taken for a repo."""
     if base is None or not Path(base).expanduser().is_dir():
         return base
     return str(Path(base).expanduser().resolve())
 
 
-@dataclass
-class _Learner:
-    """Tells the publisher what discovery has learnt about the run, and the user once."""
+class Learner:
+    """Gathers what discovery finds out about a run, and tells the user once.
 
-    publisher: SeriesPublisher
-    notify: Callable[[str], None]
-    _notes: set[str] = field(default_factory=set)
-    _checked: bool = False
+    Args:
+        repo: repo id that is published to.
+        format: names of its revisions.
+        base: the model that the run started from, where the user has named it.
+        notify: called with remarks.
+    """
 
-    def __call__(self, series: Series) -> None:
+    def __init__(
+        self, repo: str, format: RevisionFormat, base: str | None, notify: Callable[[str], None]
+    ) -> None:
+        self._repo = repo
+        self._format = format
+        self._base = base
+        self._notify = notify
+        self._told: set[str] = set()
+        self._checked = False
+
+    def learn(self, series: Series) -> RunFacts:
+        """Return what is known by now. Raises RelexError when the base is of another model."""
         for note in series.notes:
-            if note not in self._notes:
-                self.notify(note)
-        self._notes.update(series.notes)
-        if self.publisher.base is None and series.base is not None:
-            self.publisher.base = self._on_hub(series, series.base.reference)
-            self.notify(f"base: {self.publisher.base}, from {series.base.found_in}")
-        elif not self._checked and self.publisher.base is not None:
-            _check_fits(self.publisher.base, series.checkpoints[0])
+            if note not in self._told:
+                self._notify(note)
+        self._told.update(series.notes)
+        if self._base is None and series.base is not None:
+            self._base = self._on_hub(series, series.base.reference)
+            self._notify(f"base: {self._base}, from {series.base.found_in}")
+        elif not self._checked and self._base is not None:
+            _check_fits(self._base, series.checkpoints[0])
         self._checked = True
-        self.publisher.last_step = series.last_step
-        self.publisher.adapter = any(c.kind == "adapter" for c in series.checkpoints)
+        adapter = any(checkpoint.kind == "adapter" for checkpoint in series.checkpoints)
+        return RunFacts(self._base, adapter, series.last_step)
 
     def _on_hub(self, series: Series, base: str) -> str:
-        """The base as others find it: the run's own step 0 is a revision, too."""
+        """Return the base as others find it: the run's own step 0 is a revision, too."""
         steps = {checkpoint.reference: checkpoint.step for checkpoint in series.checkpoints}
         if base not in steps:
             return base
-        return f"{self.publisher.repo}@{self.publisher.format.name(steps[base])}"
+        return f"{self._repo}@{self._format.name(steps[base])}"
 
 
 def _check_fits(base: str, checkpoint: Checkpoint) -> None:

@@ -7,9 +7,9 @@ content is refused, and a branch that an interrupted run made without a commit g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -17,14 +17,23 @@ from relex_merge.checkpoints.complete import missing_part, weights_of
 from relex_merge.checkpoints.files import CARD
 from relex_merge.checkpoints.series import Checkpoint
 from relex_merge.errors import RelexError
-from relex_merge.hub.commit import MAIN, Target, commit_on_branch, ensure_repo, heads, holds, upload
+from relex_merge.hub.commit import Target, commit_on_branch, holds, upload
 from relex_merge.hub.download import progress_bars
-from relex_merge.hub.errors import TOKEN_HELP, hub_errors, patiently
+from relex_merge.hub.errors import hub_errors, patiently
 from relex_merge.hub.references import hub_id
+from relex_merge.hub.repo import (
+    MAIN,
+    Standing,
+    check_may_write,
+    ensure_repo,
+    heads,
+    standing,
+    writing_api,
+)
 from relex_merge.publishing.payload import contents
 from relex_merge.publishing.revision_names import RevisionFormat
 from relex_merge.publishing.series_card import MARK, Published, series_card
-from relex_merge.report.model_card import License, base_license
+from relex_merge.report.front_matter import License, base_license
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -33,97 +42,114 @@ State: TypeAlias = Literal["missing", "complete", "other"]
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Branches with the sha each points at, tags, and the commits of ``main``."""
+class RunFacts:
+    """What is known of a training run beside its checkpoints.
 
-    branches: Mapping[str, str]
-    tags: Set[str]
-    history: Set[str]
-
-    def committed(self, branch: str) -> bool:
-        """Whether a branch is there and has a commit of its own.
-
-        One at a commit of ``main`` was made by a run that was killed before it committed.
-        """
-        return branch in self.branches and self.branches[branch] not in self.history
-
-
-@dataclass
-class SeriesPublisher:
-    """Publishes into one repo. Call :meth:`open` first.
-
-    repo: repo id; format: names of the revisions; base: reference of the model that the run started
-    from, as far as it is known; last_step: where the run ends.
+    Attributes:
+        base: reference of the model that the run started from, None where it is not known.
+        adapter: whether the checkpoints are LoRA adapters.
+        last_step: where the run ends, 0 where that is not known.
     """
 
-    repo: str
-    format: RevisionFormat
     base: str | None = None
-    private: bool = False
-    token: str | None = None
-    quiet: bool = False
     adapter: bool = False
     last_step: int = 0
-    _hashed: dict[str, list[CommitOperationAdd]] = field(default_factory=dict, repr=False)
-    _api: HfApi | None = None
 
-    def open(self) -> None:
+
+class SeriesPublisher:
+    """Publishes into one repo; made by :meth:`open`.
+
+    Attributes:
+        repo: repo id.
+        format: names of the revisions.
+    """
+
+    def __init__(self, api: HfApi, repo: str, format: RevisionFormat, *, quiet: bool) -> None:
+        self.repo = repo
+        self.format = format
+        self._api = api
+        self._quiet = quiet
+        self._hashed: dict[tuple[str, str | None], list[CommitOperationAdd]] = {}
+
+    @classmethod
+    def open(
+        cls,
+        repo: str,
+        format: RevisionFormat,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        quiet: bool = False,
+    ) -> SeriesPublisher:
         """Find or create the repo, and ask whether this token may write to it.
 
-        Raises RelexError when the name is none, or the Hub refuses repo or token.
-        """
-        from huggingface_hub import CommitOperationAdd, HfApi, get_token
+        Args:
+            repo: repo id.
+            format: names of the revisions.
+            private: whether a new repo is private.
+            token: access token; by default the one that ``huggingface_hub`` finds.
+            quiet: no progress bars.
 
-        self.token = self.token or get_token()
-        if self.token is None:
-            raise RelexError(f"{self.repo}: publishing needs an access token; {TOKEN_HELP}")
-        self._api = HfApi(token=self.token, library_name="relex-merge")
-        with self._asking() as api:
-            ensure_repo(api, self.repo, self.private)
-            # What is asked before an upload needs write permission; of so small a file nothing
-            # is uploaded.
-            probe = [CommitOperationAdd(CARD, b"")]
-            patiently(lambda: api.preupload_lfs_files(self.repo, probe))
+        Raises:
+            RelexError: the name is none, or the Hub refuses repo or token.
+        """
+        publisher = cls(writing_api(repo, token), repo, format, quiet=quiet)
+        with publisher._asking() as api:
+            ensure_repo(api, repo, private)
+            check_may_write(api, repo)
+        return publisher
 
     def look(self) -> Standing:
-        """What the repo holds now."""
+        """Return what the repo holds now."""
         with self._asking() as api:
-            branches, tags = heads(api, self.repo)
-            commits = patiently(lambda: api.list_repo_commits(self.repo, revision=MAIN))
-        return Standing(branches, tags, {commit.commit_id for commit in commits})
+            return standing(api, self.repo)
 
-    def state(self, checkpoint: Checkpoint, standing: Standing) -> State:
-        """Whether the revision of a checkpoint is there, with this content or another one.
+    def state(self, checkpoint: Checkpoint, base: str | None, there: Standing) -> State:
+        """Tell whether the revision of a checkpoint is there, with this content or another one.
 
-        Raises RelexError when it is a tag.
+        Args:
+            checkpoint: a local one.
+            base: the model that the run started from.
+            there: what the repo holds.
+
+        Raises:
+            RelexError: the revision is a tag.
         """
         revision = self.format.name(checkpoint.step)
-        if revision in standing.tags:
+        if revision in there.tags:
             raise RelexError(
                 f"{self.repo} has a tag {revision}, and a tag is never moved; choose another "
                 "--revision-format, or delete the tag"
             )
-        if not standing.committed(revision):
+        if not there.committed(revision):
             return "missing"
-        sha = standing.branches[revision]
+        sha = there.branches[revision]
         with self._asking() as api:
-            same = holds(api, self.repo, sha, self._additions(checkpoint))
+            same = holds(api, self.repo, sha, self._additions(checkpoint, base))
         return "complete" if same else "other"
 
     def publish(
-        self, checkpoint: Checkpoint, unchanged: Callable[[Checkpoint], bool] = lambda _: True
+        self,
+        checkpoint: Checkpoint,
+        base: str | None,
+        unchanged: Callable[[Checkpoint], bool] = lambda _: True,
     ) -> bool:
-        """One commit on the checkpoint's revision, which :meth:`state` has called missing.
+        """Make one commit on the checkpoint's revision, which :meth:`state` has called missing.
 
-        unchanged: asked after the upload and before the commit; False: nothing is committed.
-        Returns whether it was committed.
+        Args:
+            checkpoint: a local one.
+            base: the model that the run started from.
+            unchanged: asked after the upload and before the commit; False: nothing is committed.
+
+        Returns:
+            Whether it was committed.
         """
         revision = self.format.name(checkpoint.step)
         with self._asking() as api:
             branches, _ = heads(api, self.repo)
             start = revision if revision in branches else MAIN
             target = Target(revision, start, branches[start])
-            additions = self._additions(checkpoint)
+            additions = self._additions(checkpoint, base)
             upload(api, self.repo, target, additions)
             if not unchanged(checkpoint):
                 self.forget(checkpoint)
@@ -134,93 +160,96 @@ class SeriesPublisher:
 
     def forget(self, checkpoint: Checkpoint) -> None:
         """Hash the files of a checkpoint anew when it is asked for again."""
-        self._hashed.pop(checkpoint.reference, None)
+        for key in [key for key in self._hashed if key[0] == checkpoint.reference]:
+            del self._hashed[key]
 
-    def write_card(self) -> bool:
-        """Bring the card on ``main`` up to date; False when there is one that others wrote."""
+    def write_card(self, run: RunFacts) -> bool:
+        """Bring the card on ``main`` up to date; False when the one there is not ours."""
         from huggingface_hub import CommitOperationAdd
 
-        standing = self.look()
-        steps = [self.format.step(name) for name in standing.branches if standing.committed(name)]
+        there = self.look()
+        steps = [self.format.step(name) for name in there.branches if there.committed(name)]
         known = sorted(step for step in steps if step is not None)
         with self._asking() as api:
-            there = self._card(api, standing.branches[MAIN])
-            if there is not None and MARK not in there:
+            old = self._card(api, there.branches[MAIN])
+            if old is not None and MARK not in old:
                 return False
-            card = self._render(api, known) if known else None
-            if card not in (None, there):
-                assert card is not None
-                patiently(
-                    lambda: api.create_commit(
-                        self.repo,
-                        [CommitOperationAdd(CARD, card.encode())],
-                        commit_message=f"Card of {len(known)} checkpoints, with relex-merge",
-                        revision=MAIN,
-                    )
+            card = self._render(api, known, run) if known else None
+            if card is None or card == old:
+                return True
+            addition = CommitOperationAdd(CARD, card.encode())
+            patiently(
+                lambda: api.create_commit(
+                    self.repo,
+                    [addition],
+                    commit_message=f"Card of {len(known)} checkpoints, with relex-merge",
+                    revision=MAIN,
                 )
+            )
         return True
 
     def url(self, step: int | None = None) -> str:
-        """Page of the repo, or of a step's revision."""
-        assert self._api is not None  # it is open
+        """Return the page of the repo, or of a step's revision."""
         page = f"{self._api.endpoint}/{self.repo}"
         return page if step is None else f"{page}/tree/{self.format.name(step)}"
 
     @contextmanager
     def _asking(self) -> Iterator[HfApi]:
-        assert self._api is not None  # it is open
-        with progress_bars(not self.quiet), hub_errors(self.repo, self.token):
+        with progress_bars(not self._quiet), hub_errors(self.repo, str(self._api.token)):
             yield self._api
 
-    def _additions(self, checkpoint: Checkpoint) -> list[CommitOperationAdd]:
-        """What the commit adds. Making it hashes every file, so it is made once."""
+    def _additions(self, checkpoint: Checkpoint, base: str | None) -> list[CommitOperationAdd]:
+        """Return what the commit adds. Making it hashes every file, so it is made once."""
         from huggingface_hub import CommitOperationAdd
         from tqdm import tqdm
 
-        key = checkpoint.reference
+        key = checkpoint.reference, base
         if key not in self._hashed:
-            files = sorted(contents(Path(key), self.repo, self.base).items())
+            files = sorted(contents(Path(checkpoint.reference), self.repo, base).items())
             hashing = tqdm(
-                files, f"hashing step {checkpoint.step}", leave=False, disable=self.quiet
+                files, f"hashing step {checkpoint.step}", leave=False, disable=self._quiet
             )
             self._hashed[key] = [CommitOperationAdd(name, content) for name, content in hashing]
         return self._hashed[key]
 
     def _card(self, api: HfApi, main: str) -> str | None:
-        from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         try:
             path = patiently(lambda: api.hf_hub_download(self.repo, CARD, revision=main))
+        except LocalEntryNotFoundError:  # it could not be asked for
+            raise
         except EntryNotFoundError:
             return None
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8", errors="replace")
 
-    def _render(self, api: HfApi, steps: Sequence[int]) -> str:
+    def _render(self, api: HfApi, steps: Sequence[int], run: RunFacts) -> str:
         return series_card(
             Published(
                 self.repo,
                 self.format,
                 tuple(steps),
-                self.base if self.base and hub_id(self.base) else None,
-                self.adapter,
-                self.last_step,
-                self._license_of_base(api),
+                run.base if run.base and hub_id(run.base) else None,
+                run.adapter,
+                run.last_step,
+                _license_of(api, run.base),
             )
         )
 
-    def _license_of_base(self, api: HfApi) -> License | None:
-        """What the base's own card says; None when there is none to be had."""
-        from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
-        if self.base is None:
-            return None
-        base = hub_id(self.base)
-        if base is None or Path(self.base).is_dir():
-            return base_license(Path(self.base) / CARD)
-        try:
-            return base_license(Path(patiently(lambda: api.hf_hub_download(base, CARD))))
-        except (EntryNotFoundError, RepositoryNotFoundError):
-            return None
+def _license_of(api: HfApi, base: str | None) -> License | None:
+    """Return what the base's own card says; None when there is none to be had."""
+    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+
+    if base is None:
+        return None
+    repo = hub_id(base)
+    if repo is None or Path(base).is_dir():
+        return base_license(Path(base) / CARD)
+    try:
+        return base_license(Path(patiently(lambda: api.hf_hub_download(repo, CARD))))
+    except (EntryNotFoundError, RepositoryNotFoundError):
+        return None
 
 
 Notify = Callable[[str], None]
@@ -233,23 +262,36 @@ class RefusedError(RelexError):
 def publish_all(
     publisher: SeriesPublisher,
     checkpoints: Sequence[Checkpoint],
+    base: str | None,
     notify: Notify,
     unchanged: Callable[[Checkpoint], bool] = lambda _: True,
 ) -> tuple[list[int], list[int]]:
-    """Publish every checkpoint that is not there yet; (steps published, steps there before).
+    """Publish every checkpoint that is not there yet.
 
-    unchanged: asked between upload and commit; where it says False nothing is committed. Raises
-    RefusedError before anything is uploaded when a revision holds other content.
+    Args:
+        publisher: of the repo.
+        checkpoints: local ones.
+        base: the model that the run started from.
+        notify: called with a remark on each.
+        unchanged: asked between upload and commit; where it says False nothing is committed.
+
+    Returns:
+        Steps that were published, steps that were there before.
+
+    Raises:
+        RefusedError: a revision holds other content; nothing was uploaded.
     """
-    standing = publisher.look()
-    states = {c.step: publisher.state(c, standing) for c in checkpoints}
+    there = publisher.look()
+    states = {c.step: publisher.state(c, base, there) for c in checkpoints}
     _refuse(publisher, [step for step, state in states.items() if state == "other"])
     before = [step for step, state in states.items() if state == "complete"]
     for step in before:
         notify(f"{publisher.format.name(step)} is complete already")
     published = []
     for checkpoint in checkpoints:
-        if states[checkpoint.step] == "missing" and publisher.publish(checkpoint, unchanged):
+        if states[checkpoint.step] != "missing":
+            continue
+        if publisher.publish(checkpoint, base, unchanged):
             published.append(checkpoint.step)
             notify(f"published {publisher.url(checkpoint.step)}")
     return published, before

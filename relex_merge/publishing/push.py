@@ -3,13 +3,14 @@
 A push is built so that nobody ever reads half a model, and so that it can simply be repeated:
 
 1. the folder is checked, and the texts that could name local folders are rewritten in memory;
-2. the repo is looked up, or created, and the revision is refused if it exists;
+2. the repo is looked up, or created, and the revision is refused if it exists, unless it has no
+   commit of its own: then a push that was killed left it, and it is taken over;
 3. the large files are uploaded. The first request of this step is the first one that needs write
    permission, and the Hub shows none of the files until a commit names them. A repeated push finds
    them there and sends none twice;
 4. the branch is created from ``main``, and one commit replaces all it holds by the output. The
-   commit names the one it expects below it, so that whatever somebody else did in the meantime
-   is refused by the Hub instead of overwritten. If the commit fails, the branch is deleted again.
+   commit names the one it expects below it, so that the Hub refuses it when the branch has
+   changed in the meantime. If the commit fails, the branch is deleted again.
 """
 
 from __future__ import annotations
@@ -23,22 +24,25 @@ import yaml
 
 from relex_merge.checkpoints.complete import Finished, check_finished
 from relex_merge.checkpoints.files import CARD, REPORT
-from relex_merge.errors import RelexError
+from relex_merge.checkpoints.hub_layouts import OUR_OUTPUTS
+from relex_merge.errors import RelexError, blank_secrets
 from relex_merge.formatting import format_step
-from relex_merge.hub.commit import (
-    MAIN,
-    Target,
-    commit_on_branch,
-    ensure_repo,
-    heads,
-    propose,
-    upload,
-)
+from relex_merge.hub.commit import Target, commit_on_branch, propose, upload
 from relex_merge.hub.download import progress_bars
-from relex_merge.hub.errors import TOKEN_HELP, hub_errors, patiently
+from relex_merge.hub.errors import hub_errors, patiently
 from relex_merge.hub.references import BRANCH
-from relex_merge.publishing.payload import publishable
-from relex_merge.report.model_card import default_revision, loading_snippet
+from relex_merge.hub.repo import (
+    MAIN,
+    check_may_create,
+    check_may_write,
+    ensure_repo,
+    exists,
+    heads,
+    history,
+    writing_api,
+)
+from relex_merge.publishing.payload import publishable, report_of
+from relex_merge.report.snippet import default_revision, loading_snippet
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -74,7 +78,7 @@ def push(
     token: str | None = None,
     quiet: bool = False,
 ) -> PushResult:
-    """Publishes a finished output as a revision of a Hub repo, in one commit.
+    """Publish a finished output as a revision of a Hub repo, in one commit.
 
     The revision then holds exactly the output (and ``.gitattributes``); ``main`` and every other
     revision stay as they are. The files at ``out`` are not changed.
@@ -89,19 +93,17 @@ def push(
         token: access token; by default the one that ``huggingface_hub`` finds.
         quiet: no progress bars.
 
+    Returns:
+        Where it is, and how to load it.
+
     Raises:
         RelexError: the output is not finished, the revision exists, or the Hub refuses.
     """
-    from huggingface_hub import HfApi, get_token
-
     output = check_finished(Path(out))
     revision = _chosen_revision(output, revision, force, create_pr)
     files = publishable(output, repo, None if create_pr or revision == MAIN else revision)
-    token = token or get_token()
-    if token is None:
-        raise RelexError(f"{repo}: pushing needs an access token; {TOKEN_HELP}")
-    with progress_bars(not quiet), hub_errors(repo, token):
-        api = HfApi(token=token, library_name="relex-merge")
+    api = writing_api(repo, token)
+    with progress_bars(not quiet), hub_errors(repo, str(api.token)):
         ensure_repo(api, repo, private)
         target = _target(api, repo, revision, force)
         additions = _upload(api, repo, target, files, create_pr)
@@ -117,23 +119,74 @@ def push(
     return PushResult(url, repo, revision, commit, snippet)
 
 
+def check_target(
+    repo: str,
+    *,
+    revision: str | None = None,
+    target_step: float | None = None,
+    private: bool = False,
+    force: bool = False,
+    create_pr: bool = False,
+    token: str | None = None,
+) -> None:
+    """Raise what would refuse a push, before there is anything to push; nothing is changed.
+
+    Args:
+        repo: as for :func:`push`, like all that follow but one.
+        revision: branch to publish as.
+        target_step: what the default revision is called by; None where that is not known yet, and
+            then no default revision is looked for.
+        private: whether a new repo is private.
+        force: whether an existing branch may be replaced.
+        create_pr: whether a pull request is opened instead.
+        token: access token.
+
+    Raises:
+        RelexError: there is no token, it may not write, or the revision exists.
+    """
+    _check_revision(revision, force, create_pr)
+    if revision is None and target_step is not None:
+        revision = OUR_OUTPUTS + format_step(target_step)
+    api = writing_api(repo, token)
+    with hub_errors(repo, str(api.token)):
+        if not exists(api, repo, private):
+            check_may_create(api, repo)
+            return
+        check_may_write(api, repo, create_pr)
+        if revision is not None and not create_pr:
+            _target(api, repo, revision, force)
+
+
 def _chosen_revision(output: Finished, revision: str | None, force: bool, create_pr: bool) -> str:
-    """The branch to commit on; ``main`` for a pull request."""
+    """Return the branch to commit on; ``main`` for a pull request."""
+    _check_revision(revision, force, create_pr)
     if create_pr:
-        if revision is not None:
-            raise RelexError(
-                f"a pull request goes to {MAIN}, not to the revision {revision}; give either "
-                "--create-pr or --revision"
-            )
         return MAIN
+    if revision is not None:
+        return revision
+    report = report_of(output)
+    if report is None:
+        raise RelexError(
+            f"{output.folder} has no {REPORT} with a target_step, so there is no default "
+            "revision; name one with --revision"
+        )
+    return default_revision(report)
+
+
+def _check_revision(revision: str | None, force: bool, create_pr: bool) -> None:
+    """Raise RelexError for a revision that cannot be asked for."""
     if revision is None:
-        step = None if output.report is None else output.report.get("target_step")
-        if output.report is None or not isinstance(step, (int, float)):
-            raise RelexError(
-                f"{output.folder} has no {REPORT} with a target_step, so there is no default "
-                "revision; name one with --revision"
-            )
-        return default_revision(output.report)
+        return
+    if create_pr:
+        raise RelexError(
+            f"a pull request goes to {MAIN}, not to the revision {revision}; give either "
+            "--create-pr or --revision"
+        )
+    if blank_secrets(revision) != revision:
+        raise RelexError(
+            "--revision is an access token, which would be published as the name of a branch; "
+            "name a revision, and give tokens with `hf auth login` or HF_TOKEN"
+        )
     if not BRANCH.fullmatch(revision):
         raise RelexError(f"{revision!r} cannot be the name of a branch; choose another --revision")
     if revision == MAIN and not force:
@@ -141,18 +194,18 @@ def _chosen_revision(output: Finished, revision: str | None, force: bool, create
             f"every repo has a revision {MAIN}; replace it with --force, open a pull request with "
             "--create-pr, or choose another --revision"
         )
-    return revision
 
 
 def _message(output: Finished) -> str:
-    """Title of the commit."""
-    if output.report is None:
+    """Return the title of the commit."""
+    report = report_of(output)
+    if report is None:
         return "Merge with relex-merge"
-    return f"Extrapolate to step {format_step(output.report['target_step'])} with relex-merge"
+    return f"Extrapolate to step {format_step(report['target_step'])} with relex-merge"
 
 
 def _target(api: HfApi, repo: str, revision: str, force: bool) -> Target:
-    """Where the commit goes, an existing revision refused unless ``force`` is given."""
+    """Return where the commit goes, an existing revision refused unless ``force`` is given."""
     branches, tags = heads(api, repo)
     if revision in tags:
         raise RelexError(
@@ -161,15 +214,10 @@ def _target(api: HfApi, repo: str, revision: str, force: bool) -> Target:
         )
     if revision not in branches:
         return Target(revision, MAIN, branches[MAIN])
-    if not force and revision != MAIN:
-        unfinished = (
-            f" It points at the same commit as {MAIN}: an interrupted push may have left it."
-            if branches[revision] == branches[MAIN]
-            else ""
-        )
+    if not force and revision != MAIN and branches[revision] not in history(api, repo):
         raise RelexError(
-            f"{repo} has a revision {revision} already.{unfinished} Replace it with --force, "
-            "choose another --revision, or open a pull request with --create-pr"
+            f"{repo} has a revision {revision} already. Replace it with --force, choose another "
+            "--revision, or open a pull request with --create-pr"
         )
     return Target(revision, revision, branches[revision])
 
@@ -177,7 +225,7 @@ def _target(api: HfApi, repo: str, revision: str, force: bool) -> Target:
 def _upload(
     api: HfApi, repo: str, target: Target, files: dict[str, Path | bytes], create_pr: bool
 ) -> list[CommitOperationAdd]:
-    """Uploads the large files, which no revision shows yet, and prepares the commit's additions."""
+    """Upload the large files, which no revision shows yet; return what the commit adds."""
     from huggingface_hub import CommitOperationAdd
 
     if isinstance(card := files.get(CARD), bytes):
@@ -188,7 +236,11 @@ def _upload(
 
 
 def check_card(repo: str, card: str) -> None:
-    """Asks the Hub's validator about the front matter.
+    """Ask the Hub's validator about the front matter of a card.
+
+    Args:
+        repo: repo id, for the message.
+        card: text of the card.
 
     Raises:
         RelexError: it refuses the card.

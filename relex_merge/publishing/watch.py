@@ -11,7 +11,13 @@ from relex_merge.checkpoints.files import TRAINER_STATE
 from relex_merge.checkpoints.json_files import peek_json
 from relex_merge.checkpoints.series import Checkpoint, Series
 from relex_merge.errors import RelexError
-from relex_merge.publishing.publisher import Notify, RefusedError, SeriesPublisher, publish_all
+from relex_merge.publishing.publisher import (
+    Notify,
+    RefusedError,
+    RunFacts,
+    SeriesPublisher,
+    publish_all,
+)
 from relex_merge.publishing.readiness import Readiness
 from relex_merge.publishing.wanted import Wanted
 
@@ -22,14 +28,23 @@ RETRY = 30.0  # seconds to wait after the Hub could not be reached
 class Watch:
     """One run that is watched.
 
-    learn: called with every series that was found, before anything of it is published. settle:
-    seconds that a checkpoint must not have changed; poll: seconds between two looks; until: the
-    step to end with, by default the last one of the run where the trainer says which that is.
+    Attributes:
+        wanted: which of its checkpoints are published.
+        publisher: of the repo that they go to.
+        learn: called with every series that was found, before anything of it is published.
+        notify: called with remarks for the user.
+        settle: seconds that a checkpoint must not have changed.
+        poll: seconds between two looks.
+        until: the step to end with, by default the last one of the run where the trainer says
+            which that is.
+        published: steps whose revision was made.
+        before: steps whose revision was complete already.
+        waiting: step → why it was not published yet.
     """
 
     wanted: Wanted
     publisher: SeriesPublisher
-    learn: Callable[[Series], None]
+    learn: Callable[[Series], RunFacts]
     notify: Notify
     settle: float
     poll: float
@@ -41,10 +56,11 @@ class Watch:
     _said: str = ""
 
     def run(self, stop: threading.Event) -> None:
-        """Until the last step is published, ``stop`` is set, or Ctrl-C.
+        """Publish until the last step is done, ``stop`` is set, or Ctrl-C.
 
-        Raises RelexError for what waiting cannot mend: a revision with other content, or
-        checkpoints of different models.
+        Raises:
+            RelexError: for what waiting cannot mend: a revision with other content, or checkpoints
+                of different models.
         """
         readiness = Readiness(self.settle)
         try:
@@ -60,8 +76,8 @@ class Watch:
             self.notify("stopped watching")
 
     def _round(self, series: Series, readiness: Readiness) -> float:
-        """Publish what is ready; the seconds to wait before the next look."""
-        self.learn(series)
+        """Publish what is ready; return the seconds to wait before the next look."""
+        run = self.learn(series)
         self.waiting = {}
         pause = self.poll
         for checkpoint in series.checkpoints:
@@ -70,7 +86,7 @@ class Watch:
             try:
                 reason = readiness.why_not(checkpoint, series)
                 if reason is None:
-                    self._publish(checkpoint, readiness)
+                    self._publish(checkpoint, run.base, readiness)
                 else:
                     self.waiting[checkpoint.step] = reason
             except RefusedError:
@@ -82,20 +98,21 @@ class Watch:
                     self._say(f"{error}; trying again in {RETRY:g} s")
                     pause = RETRY
                     break
-        return max(pause, self._card()) if self._card_due else pause
+        return max(pause, self._card(run)) if self._card_due else pause
 
-    def _publish(self, checkpoint: Checkpoint, readiness: Readiness) -> None:
+    def _publish(self, checkpoint: Checkpoint, base: str | None, readiness: Readiness) -> None:
         published, before = publish_all(
-            self.publisher, [checkpoint], self.notify, readiness.unchanged
+            self.publisher, [checkpoint], base, self.notify, readiness.unchanged
         )
         self.published += published
         self._card_due = bool(published) or self._card_due
         self.before += before
         self._said = ""
 
-    def _card(self) -> float:
+    def _card(self, run: RunFacts) -> float:
+        """Write the card; return the seconds to wait before the next attempt."""
         try:
-            self.publisher.write_card()
+            self.publisher.write_card(run)
             self._card_due = False
         except RelexError as error:
             self._say(f"the card was not written: {error}")
@@ -103,7 +120,7 @@ class Watch:
         return 0.0
 
     def _say(self, message: str) -> None:
-        """Tell a person once, however often it is tried."""
+        """Tell the user once, however often it is tried."""
         if message != self._said:
             self.notify(message)
         self._said = message

@@ -13,11 +13,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-from relex_merge.hub.errors import blank_tokens
+from relex_merge.errors import blank_secrets
 from relex_merge.hub.references import _HOME, _START, is_local_path
 
 # Where one reference ends and the next begins in mergekit's "model+lora".
@@ -33,11 +33,13 @@ _EMBEDDED = (
 _EMBEDDED_RE = re.compile(_EMBEDDED)
 
 # The report's only sentences; every other string that begins like a path is one, spaces and all.
-_SENTENCES = "reasons"
+_SENTENCES = ("reasons", "reason")
+
+T = TypeVar("T")
 
 
-def local_names(*sources: Any) -> dict[str, str]:
-    """Publishable names for every local path in ``sources``.
+def local_names(*sources: object) -> dict[str, str]:
+    """Find a publishable name for every local path in ``sources``.
 
     Args:
         sources: strings, or the lists and dicts that JSON and YAML give.
@@ -62,33 +64,41 @@ def local_names(*sources: Any) -> dict[str, str]:
     return _shortest_names(paths)
 
 
-def scrub(value: Any, names: Mapping[str, str]) -> Any:
-    """``value`` with each local path replaced by its name and each Hub token blanked.
+def scrub(value: T, names: Mapping[str, str]) -> T:
+    """Replace each local path in ``value`` by its name, and blank each Hub token.
 
     Args:
         value: a string, or the lists and dicts that JSON and YAML give; never changed in place.
         names: what ``local_names`` found. A path it does not know becomes its last part.
     """
-    if isinstance(value, dict):
-        return {scrub(key, names): scrub(item, names) for key, item in value.items()}
-    if isinstance(value, list):
-        return [scrub(item, names) for item in value]
-    if not isinstance(value, str):
-        return value
     pattern = _pattern(names, _EMBEDDED)
     assert pattern is not None  # the second argument alone makes one
+    clean: T = _scrubbed(value, names, pattern)
+    return clean
+
+
+def _scrubbed(value: Any, names: Mapping[str, str], pattern: re.Pattern[str]) -> Any:
+    if isinstance(value, dict):
+        return {
+            _scrubbed(key, names, pattern): _scrubbed(item, names, pattern)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_scrubbed(item, names, pattern) for item in value]
+    if not isinstance(value, str):
+        return value
     # A part that is a path as a whole gives its name, which is final: "-/1" holds no path "/1".
     parts = [
         names.get(part.rstrip("/\\")) or pattern.sub(lambda match: _name(match[0], names), part)
         for part in _JOIN.split(value)
     ]
-    return blank_tokens("+".join(parts))
+    return blank_secrets("+".join(parts))
 
 
 def scrub_yaml(text: str, names: Mapping[str, str]) -> str:
-    """``scrub`` for a YAML document: its values are replaced as values, so that a folder named
-    ``100`` stays a string. A document without a local path or token is returned as it is; in any
-    other one the comments go.
+    """Scrub a YAML document as values, so that a folder named ``100`` stays a string.
+
+    A document without a local path or token is returned as it is; in any other one the comments go.
 
     Raises:
         yaml.YAMLError: ``text`` is not one YAML document.
@@ -108,7 +118,7 @@ def _strings(value: Any, sentence: bool = True) -> Iterator[tuple[str, bool]]:
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _strings(key, sentence=False)
-            yield from _strings(item, sentence=key == _SENTENCES)
+            yield from _strings(item, sentence=key in _SENTENCES)
     elif isinstance(value, list):
         for item in value:
             yield from _strings(item, sentence)

@@ -1,16 +1,8 @@
-"""Markdown that shows what somebody else wrote as text, and never acts on it."""
+"""Markdown that shows what others wrote as text, and never acts on it."""
 
 from __future__ import annotations
 
-import math
 import re
-
-
-def number(value: float | None) -> str:
-    """Four significant digits at most; a dash where the figure is not defined."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:.4g}"
 
 
 def text(given: object) -> str:

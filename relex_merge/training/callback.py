@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from relex_merge.checkpoints.series import Checkpoint
-from relex_merge.publishing.publisher import SeriesPublisher, publish_all
+from relex_merge.publishing.publisher import RunFacts, SeriesPublisher, publish_all
 from relex_merge.publishing.revision_names import DEFAULT_FORMAT, RevisionFormat
 from relex_merge.training import settings
 from relex_merge.training.follow import Trajectory
@@ -51,7 +52,9 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         base_model: the model that the run starts from, a folder or a Hub id; by default what the
             model says that it was loaded from.
         repo: Hub repo to publish to; None: link only.
-        revision_format, private, token: as for ``publish_series``.
+        revision_format: name of a step's revision, as for ``publish_series``.
+        private: whether a new repo is private.
+        token: access token; by default the one that ``huggingface_hub`` finds.
         series: the series folder, by default ``relex_series`` in the output folder. It must take
             hard links from there when ``save_total_limit`` is set.
         stop_when: :class:`relex_merge.StopWhen`, or a function of the figures of all checkpoints so
@@ -59,7 +62,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         memory: bytes for earlier checkpoints; by default a quarter of what is free at the start.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # a public class: each option is a keyword of its own
         self,
         target_step: float | None = None,
         *,
@@ -85,11 +88,12 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         self._trainer: weakref.ref[Trainer] | None = None
         self._trajectory: Trajectory | None = None
         self._publisher: SeriesPublisher | None = None
+        self._facts = RunFacts()
         self._uploads: ThreadPoolExecutor | None = None
         self._pending: list[Future[None]] = []
 
     def attach(self, trainer: Trainer) -> TrajectoryCallback:
-        """Add this callback to a trainer and log through it; returns the callback."""
+        """Add this callback to a trainer and log through it; return the callback."""
         self._trainer = weakref.ref(trainer)
         if self not in trainer.callback_handler.callbacks:
             trainer.add_callback(self)
@@ -110,7 +114,8 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
     ) -> None:
         """Check everything that can be wrong, and take up what an earlier run left.
 
-        Raises RelexError.
+        Raises:
+            RelexError: the run cannot be followed as it is.
         """
         self.stopped = False
         if not state.is_world_process_zero:
@@ -122,11 +127,10 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         target = self._target if self._target is not None else float(state.max_steps)
         self._trajectory = Trajectory(folder, base, target, settings.budget(self._memory))
         if self._repo is not None:
-            self._publisher = SeriesPublisher(
-                self._repo, self._format, base, self._private, self._token, quiet=True
+            self._publisher = SeriesPublisher.open(
+                self._repo, self._format, private=self._private, token=self._token, quiet=True
             )
-            self._publisher.last_step = state.max_steps
-            self._publisher.open()
+            self._facts = RunFacts(base, last_step=state.max_steps)
             self._uploads = ThreadPoolExecutor(1, "relex-publish")
         self._trajectory.resume(state.global_step)
         if self._trainer is None:
@@ -162,7 +166,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
     def _take_in(
         self, trajectory: Trajectory, args: TrainingArguments, state: TrainerState
     ) -> bool:
-        """Link, publish, measure, log; whether to stop."""
+        """Link, publish, measure and log a checkpoint; return whether to stop."""
         step = state.global_step
         saved = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
         linked = trajectory.folder.add(saved, step)
@@ -172,7 +176,9 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
             checkpoint = Checkpoint(
                 step, str(linked), "plain", kind="adapter" if adapter else "model"
             )
-            self._pending.append(self._uploads.submit(self._publish, self._publisher, checkpoint))
+            run = replace(self._facts, adapter=adapter)
+            upload = self._uploads.submit(self._publish, self._publisher, checkpoint, run)
+            self._pending.append(upload)
         figures = trajectory.update(step)
         if figures is None:
             return False
@@ -189,11 +195,10 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         )
         return True
 
-    def _publish(self, publisher: SeriesPublisher, checkpoint: Checkpoint) -> None:
-        """In the background: the links stay as they are, whatever the trainer deletes."""
-        publisher.adapter = checkpoint.kind == "adapter"
-        publish_all(publisher, [checkpoint], _LOG.info)
-        publisher.write_card()
+    def _publish(self, publisher: SeriesPublisher, checkpoint: Checkpoint, run: RunFacts) -> None:
+        """Publish a checkpoint, in the background: its links outlive what the trainer deletes."""
+        publish_all(publisher, [checkpoint], run.base, _LOG.info)
+        publisher.write_card(run)
 
     def _say_failed(self, wait: bool = False) -> None:
         """Warn about uploads that failed since the last look."""

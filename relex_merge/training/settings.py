@@ -1,4 +1,4 @@
-"""What can be wrong with a run before its first step, and what is taken from it by default."""
+"""What a training run is checked for before its first step, and what is taken from it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,15 @@ def check_saves(args: TrainingArguments) -> None:
 
 
 def base_of(model: Any, given: str | None) -> str:
-    """Reference of the base, opened once to see that it is there. Raises RelexError."""
+    """Return the reference of the base, opened once to see that it is there.
+
+    Args:
+        model: of the trainer; says what it was loaded from.
+        given: names the base instead.
+
+    Raises:
+        RelexError: there is no such model, or none is named.
+    """
     reference = given or getattr(getattr(model, "config", None), "name_or_path", "")
     if not reference:
         raise RelexError(
@@ -35,14 +43,13 @@ def base_of(model: Any, given: str | None) -> str:
         )
     if Path(reference).expanduser().is_dir():
         reference = str(Path(reference).expanduser().resolve())
-    with Connections() as connections:
-        (snapshot,) = locate.locate([reference])
-        prepare.open_source(snapshot, connections)
+    (snapshot,) = locate.locate([reference])
+    prepare.open_source(snapshot, Connections())
     return str(reference)
 
 
 def budget(given: int | None) -> int:
-    """Bytes for checkpoints in memory. Raises RelexError for less than nothing."""
+    """Return the bytes for checkpoints in memory. Raises RelexError for less than nothing."""
     if given is None:
         import psutil
 
@@ -53,7 +60,7 @@ def budget(given: int | None) -> int:
 
 
 def agree(stop: bool) -> bool:
-    """What rank 0 says, on every rank of a distributed run; called by all of them."""
+    """Return what rank 0 says, on every rank of a distributed run; all of them must call it."""
     from torch import distributed
 
     if not (distributed.is_available() and distributed.is_initialized()):

@@ -15,7 +15,7 @@ SCOPES = ("model", "module", "tensor")
 
 
 @dataclass(frozen=True)
-class Predictor:
+class Parameters:
     """The shared parameters of the method for one tensor, checked.
 
     predictor: one of ``PREDICTORS``, or "auto" until relex_merge.choice has resolved it, once for
@@ -35,6 +35,11 @@ class Predictor:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise RelexError(f"mode is {self.mode!r}; it can be {' or '.join(MODES)}")
+        if self.predictor == "blend":
+            raise RelexError(
+                f"predictor: blend was removed; use {AUTO}, which picks by backtests, or name one "
+                f"of {', '.join(PREDICTORS)}"
+            )
         if self.predictor not in (AUTO, *PREDICTORS):
             raise RelexError(
                 f"predictor is {self.predictor!r}; it can be {', '.join(PREDICTORS)} or {AUTO}"

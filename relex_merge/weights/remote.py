@@ -15,18 +15,16 @@ from relex_merge.checkpoints.files import require_weights
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import Pin
 from relex_merge.hub.ranges import REQUESTS, Connections, RemoteFile, Span
-from relex_merge.weights.source import (
+from relex_merge.weights.files import Extent
+from relex_merge.weights.header import (
     LENGTH_BYTES,
-    Extent,
+    Entry,
     HeaderError,
-    Read,
-    Source,
-    TensorInfo,
-    check_promised,
     header_length,
-    of_file,
     parse_header,
 )
+from relex_merge.weights.shards import tensors_of
+from relex_merge.weights.source import Read, Source, TensorInfo
 
 LONGEST_SPAN = 16 * 2**20  # bytes; longer ones are cut, so that they come in parallel
 WIDEST_GAP = 2**18  # bytes; to read over a smaller one is cheaper than another request
@@ -49,22 +47,19 @@ class HubSource(Source):
         self._extents: dict[str, Extent] = {}
         found = require_weights(pin.files, folder, label)
         self._files = {name: RemoteFile(pin, name, label) for name in found.files}
+        held = {name: self._entries(file) for name, file in self._files.items()}
         tensors: dict[str, TensorInfo] = {}
-        for file, remote in self._files.items():
-            infos, extents = self._header(file, remote)
-            for name in of_file(file, infos, found.places):
-                tensors[name], self._extents[name] = infos[name], extents[name]
-        check_promised(tensors, found.places, label)
+        for tensor, name in tensors_of(held, found.places, label):
+            entry = held[name][tensor]
+            tensors[tensor] = entry.info
+            self._extents[tensor] = Extent(name, entry.start)
         self.tensors = tensors
 
-    def _header(
-        self, name: str, file: RemoteFile
-    ) -> tuple[dict[str, TensorInfo], dict[str, Extent]]:
+    def _entries(self, file: RemoteFile) -> dict[str, Entry]:
         size = self._connections.size(file)
         try:
             length = header_length(self._bytes(file, 0, min(LENGTH_BYTES, size)), size)
-            text = self._bytes(file, LENGTH_BYTES, length)
-            return parse_header(text, name, size, self.label)
+            return parse_header(self._bytes(file, LENGTH_BYTES, length), size, self.label)
         except HeaderError as error:
             raise RelexError(
                 f"{file.name} {error}; its upload is not complete: leave that checkpoint out"

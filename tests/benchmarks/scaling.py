@@ -55,7 +55,9 @@ def run(series: Path, T: int, d: int) -> dict[str, float]:
 
     from relex_merge.engine.resources import available
     from relex_merge.pipeline import prepare
+    from relex_merge.pipeline.options import RunOptions
     from relex_merge.pipeline.staging import staging
+    from relex_merge.pipeline.writing import Job
     from relex_merge.recipe.load import load_recipe
 
     models = [{"model": link(series, t), "parameters": {"step": t}} for t in range(1, T + 1)]
@@ -74,8 +76,15 @@ def run(series: Path, T: int, d: int) -> dict[str, float]:
     planned = time.perf_counter() - start
     start = time.perf_counter()
     with staging(series / f"out-{T}", force=False) as stage:
-        models_to_model.compute(
-            prepared, stage, [stage.content], resources, options, lambda total: lambda nbytes: None
+        models_to_model.write_weights(
+            Job(
+                prepared=prepared,
+                options=RunOptions(merge=options),
+                stage=stage,
+                folders=[stage.content],
+                resources=resources,
+                progress=lambda total: lambda nbytes: None,
+            )
         )
         stage.publish(force=False)
     seconds = time.perf_counter() - start

@@ -23,7 +23,7 @@ from relex_merge.checkpoints.files import (
 )
 from relex_merge.checkpoints.find_local import find_local
 from relex_merge.errors import RelexError
-from relex_merge.weights.source import open_folder
+from relex_merge.weights.folder import open_folder
 from tests.support.json_mutations import mutations
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")

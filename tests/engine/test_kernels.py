@@ -169,6 +169,21 @@ def test_the_combination_leaves_the_checkpoints_as_they_were() -> None:
     assert torch.equal(rows, before)
 
 
+@pytest.mark.parametrize("T", [2, 5, 6, 7, 9, 11, 97, 101])
+@pytest.mark.parametrize("compute", [torch.float32, torch.float64])
+def test_the_gram_matrix_equals_its_transpose_to_the_last_bit(T: int, compute: torch.dtype) -> None:
+    rows = series(T, 512 * 300 + 13)  # of 6 or 7 rows D @ D.T is not symmetric in float32
+    G = kernels.accumulate(rows, compute).gram
+    assert np.array_equal(G, G.T)
+    D = exact_deltas(rows)
+    np.testing.assert_allclose(G, (D @ D.T).numpy(), rtol=0, atol=1e-6 * np.trace(G))
+
+
+def test_the_half_below_the_diagonal_is_what_the_plain_product_gives() -> None:
+    D = series(7, 32_768)[1:]
+    assert torch.equal(kernels.self_product(D).tril(), (D @ D.T).tril())
+
+
 # --- bit for bit -----------------------------------------------------------------------------
 
 
@@ -305,7 +320,7 @@ from pathlib import Path
 
 import torch
 
-from relex_merge import kernels
+from relex_merge.engine import kernels
 
 
 def peak() -> int:

@@ -70,8 +70,11 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
     After the test it fails if the test Hub itself crashed.
     """
+    from relex_merge.hub import contact
+
     hub = start_before_imports()
     hub.reset()
+    contact.first_answer.cache_clear()
     monkeypatch.delenv("HF_TOKEN", raising=False)
     home = Path(os.environ["HF_HOME"])
     shutil.rmtree(home, ignore_errors=True)

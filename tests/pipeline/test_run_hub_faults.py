@@ -56,7 +56,7 @@ def test_a_hub_that_keeps_failing_ends_in_one_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(time, "sleep", no_waiting.append)
-    monkeypatch.setattr("relex_merge.hub.ranges.ATTEMPTS", 2)
+    monkeypatch.setattr("relex_merge.hub.errors.WAITS", (1.0,))
     hub.faults.add(Fault(f"GET /cdn/{RUN}/.*safetensors", times=None, status=503))
     with pytest.raises(RelexError) as caught:
         run(tmp_path / "out", stream)

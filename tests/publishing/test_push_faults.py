@@ -128,7 +128,7 @@ def test_a_lost_answer_is_found_again(
 
 
 @pytest.mark.parametrize("request_line", ["PUT /lfs/", "POST .*/commit/"])
-def test_what_somebody_else_commits_meanwhile_is_not_overwritten(
+def test_what_others_commit_meanwhile_is_not_overwritten(
     hub: Hub, run_files: dict[str, bytes], out: Path, request_line: str
 ) -> None:
     hub.branch(REPO, REVISION)
@@ -138,7 +138,7 @@ def test_what_somebody_else_commits_meanwhile_is_not_overwritten(
             action=lambda: hub.commit(REPO, {"theirs.txt": "theirs"}, branch=REVISION),
         )
     )
-    with pytest.raises(RelexError, match="changed by somebody else"):
+    with pytest.raises(RelexError, match="has changed"):
         push(out, REPO, force=True)
     assert hub.files(REPO, REVISION) == {**run_files, "theirs.txt": b"theirs"}
 
@@ -150,21 +150,21 @@ def test_a_main_that_moves_during_the_upload_takes_no_file_out_of_the_output(
     # commit that the push started from does not.
     same = {"tokenizer.json": out / "tokenizer.json"}
     hub.faults.add(Fault("POST .*/preupload/", action=lambda: hub.commit(REPO, same)))
-    with pytest.raises(RelexError, match="changed by somebody else"):
+    with pytest.raises(RelexError, match="has changed"):
         push(out, REPO)
     assert REVISION not in hub.heads(REPO)
     push(out, REPO, quiet=True)
     assert_holds(hub, REVISION, out)
 
 
-def test_a_branch_that_somebody_else_filled_is_not_deleted(
+def test_a_branch_that_others_filled_is_not_deleted(
     hub: Hub, run_files: dict[str, bytes], out: Path, waits: list[float]
 ) -> None:
     def interfere() -> None:
         hub.commit(REPO, {"theirs.txt": "theirs"}, branch=REVISION)
 
     hub.faults.add(Fault("POST .*/commit/", action=interfere))
-    with pytest.raises(RelexError, match="changed by somebody else"):
+    with pytest.raises(RelexError, match="has changed"):
         push(out, REPO)
     assert hub.files(REPO, REVISION)["theirs.txt"] == b"theirs"
 
@@ -206,14 +206,25 @@ def test_an_interrupt_during_the_commit_leaves_no_branch(
     assert hub.heads(REPO) == before
 
 
-def test_what_an_interrupted_push_left_is_called_that(
-    hub: Hub, run_files: dict[str, bytes], out: Path
+@pytest.mark.parametrize("main_goes_on", [False, True])
+def test_what_a_push_that_was_killed_before_its_commit_left_is_taken_over(
+    hub: Hub, run_files: dict[str, bytes], out: Path, tmp_path: Path, main_goes_on: bool
 ) -> None:
-    hub.branch(REPO, REVISION)
-    with pytest.raises(RelexError, match=r"same commit as main.*--force"):
-        push(out, REPO)
-    push(out, REPO, force=True, quiet=True)
+    main = hub.heads(REPO)["main"]
+    process: list[subprocess.Popen[bytes]] = []
+    hub.faults.add(
+        Fault(
+            "POST .*/commit/", drop="before", action=lambda: process[0].send_signal(signal.SIGKILL)
+        )
+    )
+    process.append(push_elsewhere(hub, out, tmp_path))
+    assert process[0].wait(60) == -signal.SIGKILL
+    assert hub.heads(REPO)[REVISION] == main
+    if main_goes_on:
+        hub.commit(REPO, {"later.txt": "later"})
+    push(out, REPO, quiet=True)
     assert_holds(hub, REVISION, out)
+    assert [commit.sha for commit in hub.history(REPO, REVISION)][1] == main
 
 
 def test_no_token_wrong_token_and_read_token_upload_nothing(

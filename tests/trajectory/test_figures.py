@@ -8,7 +8,7 @@ import pytest
 from relex_merge.trajectory.backtests.figures import RANKS, figures
 from relex_merge.trajectory.backtests.random_walk import even_walk_eigenvalues, random_walk_gram
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from tests.support.report_cases import Trajectory, make, report_of
 
 STEPS = np.asarray([1.0, 2, 4, 5, 8, 9, 13, 14, 17, 20, 22])
@@ -93,7 +93,7 @@ def test_end_speed_is_the_slope_of_the_parabola_over_the_mean_slope(run: Traject
 def test_r2_is_that_of_the_recipes_polynomial_over_its_window(
     run: Trajectory, degree: int, window: int | None
 ) -> None:
-    report = report_of(run.statistics(), 100.0, Predictor(100.0, degree=degree, window=window))
+    report = report_of(run.statistics(), 100.0, Parameters(100.0, degree=degree, window=window))
     for name, M in run.deltas.items():
         c, s = (M @ singular(M)[2][0])[-(window or 99) :], STEPS[-(window or 99) :]
         p = np.polynomial.Polynomial.fit(s, c, degree)

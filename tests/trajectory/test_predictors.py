@@ -9,17 +9,15 @@ from hypothesis import strategies as st
 
 from relex_merge.trajectory import gram
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.predictors import PARTS, PREDICTORS, weights
-from relex_merge.trajectory.predictors.blend import mixture, relevance
+from relex_merge.trajectory.predictors import PREDICTORS, weights
 from relex_merge.trajectory.predictors.history import History, of_one
 from relex_merge.trajectory.predictors.power import exponent
-from relex_merge.trajectory.predictors.registry import parts
 from relex_merge.trajectory.predictors.saturating import time_constant
-from relex_merge.trajectory.predictors.simplex import minimise_quadratic
-from relex_merge.trajectory.predictors.trials import Trials, nodes, pairs, run_trials
+from relex_merge.trajectory.predictors.trials import nodes, pairs, run_trials
 from tests.support.reference import UNEVEN, deltas
 
 EVEN = np.arange(1.0, 31)
+PARTS = ("linear", "sqrt", "power", "saturating", "local", "stay")
 ALL = sorted(PREDICTORS)
 
 
@@ -113,7 +111,7 @@ def test_stay_is_the_last_checkpoint(rank: int) -> None:
     np.testing.assert_array_equal(found, np.eye(10)[-1])
 
 
-@pytest.mark.parametrize("name", [n for n in ALL if n not in ("stay", "damped", "blend")])
+@pytest.mark.parametrize("name", [n for n in ALL if n not in ("stay", "damped")])
 @pytest.mark.parametrize("rank", [1, 2])
 def test_predictions_lie_in_the_leading_directions(name: str, rank: int) -> None:
     M = deltas(4, UNEVEN, 50)
@@ -177,7 +175,7 @@ def test_a_tensor_that_never_moved_stays_the_base() -> None:
 def test_trials_hold_the_errors_of_explicit_predictions() -> None:
     M = deltas(7, UNEVEN, 40)
     history = of_one(M @ M.T, UNEVEN)
-    rules = parts(UNEVEN, 1, None)
+    rules = {name: PREDICTORS[name].rule() for name in PARTS}
     trials = run_trials(history, rules, pairs(UNEVEN))
     assert len(trials.target) > 8
     for p, (h, j) in enumerate(zip(trials.fitted, trials.target, strict=True)):
@@ -192,41 +190,3 @@ def test_trials_hold_the_errors_of_explicit_predictions() -> None:
 def test_a_longer_history_adds_cuts_and_changes_none() -> None:
     for T in range(3, 60):
         assert nodes(np.arange(1.0, T + 1)) == [n for n in nodes(np.arange(1.0, 80)) if n <= T]
-
-
-def losses(trials: Trials, ratio: float, alpha: Array) -> float:
-    omega = relevance(trials, ratio) / trials.still[0]
-    return float(omega @ np.einsum("a,pab,b->p", alpha, trials.products[0], alpha))
-
-
-@given(seed=st.integers(0, 1000), ratio=st.floats(1.1, 10))
-@settings(max_examples=25, deadline=None)
-def test_a_blend_is_convex_and_never_worse_in_its_trials_than_any_part(
-    seed: int, ratio: float
-) -> None:
-    M = deltas(seed, UNEVEN, 30)
-    rules = parts(UNEVEN, 1, None)
-    trials = run_trials(of_one(M @ M.T, UNEVEN), rules, pairs(UNEVEN))
-    alpha = mixture(trials, ratio)[0]
-    assert (alpha >= 0).all()
-    assert alpha.sum() == pytest.approx(1, abs=1e-9)
-    found = losses(trials, ratio, alpha)
-    for corner in np.eye(len(alpha)):
-        assert found <= losses(trials, ratio, corner) * (1 + 1e-6)
-    rng = np.random.default_rng(seed)
-    for other in rng.dirichlet(np.ones(len(alpha)), 20):
-        assert found <= losses(trials, ratio, other) * (1 + 1e-6)
-
-
-@given(seed=st.integers(0, 10_000), K=st.integers(1, 6), rank=st.integers(1, 6))
-@settings(max_examples=60, deadline=None)
-def test_the_quadratic_programme_meets_the_conditions_of_an_optimum(
-    seed: int, K: int, rank: int
-) -> None:
-    A = np.random.default_rng(seed).standard_normal((K, rank))
-    alpha = minimise_quadratic((A @ A.T)[np.newaxis])[0]
-    gradient = A @ A.T @ alpha
-    assert (alpha >= 0).all()
-    assert alpha.sum() == pytest.approx(1, abs=1e-8)
-    # Karush, Kuhn and Tucker: no direction within the simplex leads down.
-    assert gradient.min() >= alpha @ gradient - 1e-6 * np.abs(A @ A.T).max()

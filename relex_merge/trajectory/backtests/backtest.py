@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from relex_merge.trajectory.backtests.continuations import Continuation
+from relex_merge.trajectory.backtests.compared import Continuation
+from relex_merge.trajectory.backtests.gaps import Attempt, insist
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.predictors.history import History
 from relex_merge.trajectory.predictors.trials import FEWEST_FITTED, before_cut
@@ -94,27 +96,46 @@ def standing_still(grams: Array, trial: Trial) -> Array:
 
 
 def trial_errors(
-    whole: History, trial: Trial, continuations: Sequence[Continuation]
+    whole: History,
+    trial: Trial,
+    continuations: Sequence[Continuation],
+    attempt: Attempt = insist,
 ) -> dict[str, Array]:
     """key → (N, J) squared errors of every continuation in one trial, NaN where it cannot fit."""
     history = whole.first(trial.fitted)
     grams, steps = whole.grams, whole.steps
-    errors: dict[str, Array] = {}
-    for each in continuations:
-        if not each.fits(history.steps):
-            errors[each.key] = np.full((len(grams), len(trial.targets)), np.nan)
-        else:
-            weights = each.rule(history, steps[trial.targets])
-            errors[each.key] = squared_errors(grams, weights, trial)
-    return errors
+    nothing = np.full((len(grams), len(trial.targets)), np.nan)
+
+    def errors_of(each: Continuation) -> Array:
+        return squared_errors(grams, each.rule(history, steps[trial.targets]), trial)
+
+    return {
+        each.key: attempt(f"backtests.{each.key}", partial(errors_of, each), nothing)
+        if each.fits(history.steps)
+        else nothing
+        for each in continuations
+    }
 
 
 def backtests(
-    grams: Array, steps: Array, trials: Sequence[Trial], continuations: Sequence[Continuation]
+    grams: Array,
+    steps: Array,
+    trials: Sequence[Trial],
+    continuations: Sequence[Continuation],
+    attempt: Attempt = insist,
 ) -> Backtests:
-    """Run ``trials`` on G (N, T, T) at ``steps`` (T,) ascending."""
+    """Run ``trials`` on G (N, T, T) at ``steps`` (T,) ascending.
+
+    Args:
+        grams: G (N, T, T), in weight².
+        steps: (T,) ascending.
+        trials: what to fit on and to predict.
+        continuations: the rules that predict.
+        attempt: what to do about a continuation whose arithmetic fails in a trial; unless told
+            otherwise the exception goes on.
+    """
     whole = History(grams, steps)
-    results = [trial_errors(whole, trial, continuations) for trial in trials]
+    results = [trial_errors(whole, trial, continuations, attempt) for trial in trials]
     N = len(grams)
 
     def joined(columns: list[Array]) -> Array:

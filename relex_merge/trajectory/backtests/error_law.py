@@ -64,6 +64,7 @@ def forecast(tests: Backtests, steps: Array, key: str = "method") -> Forecast | 
     """
     error, still = tests.errors[key].sum(axis=0), tests.still.sum(axis=0)
     usable = (tests.fitted >= FEWEST_FITTED) & (error > 0) & (still > 0)
+    usable &= np.isfinite(error) & np.isfinite(still)
     if np.count_nonzero(usable) < FEWEST_BACKTESTS:
         return None
     y = np.log(error[usable] / still[usable])

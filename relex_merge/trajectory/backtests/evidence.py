@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from relex_merge.trajectory.backtests.assessment import stacked
 from relex_merge.trajectory.backtests.backtest import (
     FEWEST_FITTED,
     Backtests,
@@ -14,9 +15,8 @@ from relex_merge.trajectory.backtests.backtest import (
     before_cut,
     plan,
 )
-from relex_merge.trajectory.backtests.continuations import named
+from relex_merge.trajectory.backtests.compared import named
 from relex_merge.trajectory.backtests.error_law import Forecast, forecast
-from relex_merge.trajectory.backtests.evaluation import stacked
 from relex_merge.trajectory.backtests.results import Candidate, Trial
 from relex_merge.trajectory.backtests.verdict import CLEAR
 from relex_merge.trajectory.statistics import SeriesStatistics

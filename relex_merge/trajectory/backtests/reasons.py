@@ -133,10 +133,12 @@ def _spectrum(e: Evidence) -> str:
         return "No weight moved at all."
     straight, random = e.figures["straightness"], e.walk["straightness"]
     text = (
-        f"Explained variance {found:.3f} (a random walk of this length: {walk:.3f}), straightness "
-        f"{straight:.2f} (a line 1, a random walk {random:.2f})"
+        f"Explained variance {found:.3f} (a random walk of this length: {cell(walk, '.3f')}), "
+        f"straightness {cell(straight, '.2f')} (a line 1, a random walk {cell(random, '.2f')})"
     )
-    if found <= walk < 1 - 1e-9:  # as many directions as checkpoints explain everything
+    if (
+        walk is not None and found <= walk < 1 - 1e-9
+    ):  # as many directions as checkpoints explain everything
         return f"{text}: the path is no straighter than a random walk's."
     return f"{text}."
 

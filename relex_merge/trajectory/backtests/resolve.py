@@ -1,4 +1,4 @@
-"""From the predictors that a recipe asks for to concrete ones."""
+"""What a recipe leaves open, settled."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from dataclasses import dataclass, replace
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.backtests.automatic import CANDIDATES, choose
 from relex_merge.trajectory.backtests.results import Choice
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.predictors import AUTO
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """predictors: tensor → concrete predictor; choice: how they were found, None where the recipe
+    """parameters: tensor → concrete parameters; choice: how they were found, None where the recipe
     left nothing open.
     """
 
-    predictors: dict[str, Predictor]
+    parameters: dict[str, Parameters]
     choice: Choice | None
 
 
-def resolve(predictors: Mapping[str, Predictor], statistics: SeriesStatistics) -> Resolved:
-    """Make ``auto`` concrete; predictors that leave nothing open stay as they are.
+def resolve(parameters: Mapping[str, Parameters], statistics: SeriesStatistics) -> Resolved:
+    """Make ``auto`` concrete; parameters that leave nothing open stay as they are.
 
-    predictors: tensor → what the recipe asks for; statistics: of the observed checkpoints of these
+    parameters: tensor → what the recipe asks for; statistics: of the observed checkpoints of these
     tensors, however G was formed. With ``target_step: auto`` all tensors get one target. Raises
-    RelexError as :func:`choose`, and where target and predictors are filtered in ways that no one
+    RelexError as :func:`choose`, and where target and predictor are filtered in ways that no one
     choice can meet.
     """
-    known = {name: p for name, p in predictors.items() if name in statistics.tensors}
+    known = {name: p for name, p in parameters.items() if name in statistics.tensors}
     asked = {name: p for name, p in known.items() if p.is_open}
     if not asked:
-        return Resolved(dict(predictors), None)
+        return Resolved(dict(parameters), None)
     shapes = {
         (p.predictor, p.rank, p.window, p.scope, p.auto_target, p.target_step)
         for p in asked.values()
@@ -62,4 +62,4 @@ def resolve(predictors: Mapping[str, Predictor], statistics: SeriesStatistics) -
         name: replace(p, predictor=choice.names[name], target_step=choice.target, auto_target=False)
         for name, p in asked.items()
     }
-    return Resolved({**predictors, **concrete}, choice)
+    return Resolved({**parameters, **concrete}, choice)

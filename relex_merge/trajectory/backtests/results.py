@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+
+from relex_merge.trajectory.backtests.entries import ChoiceCandidate, ChoiceEntry, json_number
 
 STAY = "stay"
 
@@ -73,7 +74,7 @@ class Choice:
         """Those of the first group that was given this choice's name."""
         return next(group.reasons for group in self.groups.values() if group.name == self.name)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> ChoiceEntry:
         """The entry "choice" of relex_report.json."""
         return {
             "predictor": self.name,
@@ -88,12 +89,21 @@ class Choice:
                 }
                 for label, group in self.groups.items()
             },
-            "curve": [list(point) for point in self.curve],
+            "curve": [
+                [step, name, json_number(low), json_number(expected)]
+                for step, name, low, expected in self.curve
+            ],
         }
 
 
-def _plain(candidate: Candidate) -> dict[str, Any]:
-    plain = asdict(candidate)
-    del plain["name"]
-    plain["trials"] = [asdict(trial) for trial in candidate.trials]
-    return plain
+def _plain(candidate: Candidate) -> ChoiceCandidate:
+    return {
+        "expected": json_number(candidate.expected),
+        "low": json_number(candidate.low),
+        "high": json_number(candidate.high),
+        "same_ratio": json_number(candidate.same_ratio),
+        "trials": [
+            {"cut": trial.cut, "step": trial.step, "skill": json_number(trial.skill)}
+            for trial in candidate.trials
+        ],
+    }

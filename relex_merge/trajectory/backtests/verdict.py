@@ -12,13 +12,13 @@ tested on another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from relex_merge.trajectory.backtests.backtest import FEWEST_FITTED
+from relex_merge.trajectory.backtests.entries import ModelFigures, WalkFigures
 from relex_merge.trajectory.backtests.error_law import Forecast
 from relex_merge.trajectory.backtests.reasons import explain
 
@@ -45,8 +45,8 @@ class Evidence:
     checkpoints: int
     cut: int
     law: Forecast | None
-    figures: Mapping[str, Any]
-    walk: Mapping[str, Any]
+    figures: ModelFigures
+    walk: WalkFigures
     dtype: str
     held_out: Sequence[tuple[float, float | None]] = ()
     predictor: str = "linear"

@@ -7,6 +7,6 @@ trust report can try them at every cut; :func:`weights` is the same for one tens
 
 from __future__ import annotations
 
-from relex_merge.trajectory.predictors.registry import AUTO, PARTS, PREDICTORS, Entry, weights
+from relex_merge.trajectory.predictors.registry import AUTO, PREDICTORS, Entry, weights
 
-__all__ = ["AUTO", "PARTS", "PREDICTORS", "Entry", "weights"]
+__all__ = ["AUTO", "PREDICTORS", "Entry", "weights"]

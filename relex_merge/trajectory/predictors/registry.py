@@ -9,14 +9,12 @@ import numpy as np
 
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.predictors.basic import linear, local, sqrt, stay
-from relex_merge.trajectory.predictors.blend import blend
 from relex_merge.trajectory.predictors.damped import damped
 from relex_merge.trajectory.predictors.history import History, Rule, of_one
 from relex_merge.trajectory.predictors.power import power
 from relex_merge.trajectory.predictors.saturating import saturating
 
 AUTO = "auto"  # not a predictor: chosen among them by relex_merge.choice
-PARTS = ("linear", "sqrt", "power", "saturating", "local", "stay")  # what a blend is made of
 
 
 @dataclass(frozen=True)
@@ -64,19 +62,6 @@ class Entry:
         return np.asarray(W[0, 0])
 
 
-def parts(steps: Array, rank: int, window: int | None) -> dict[str, Rule]:
-    """The rules that a blend over checkpoints at ``steps`` is made of; keys tell them apart."""
-    return {
-        f"{name} {rank} {window}": PREDICTORS[name].rule(rank, window)
-        for name in PARTS
-        if not (PREDICTORS[name].positive and steps[0] <= 0)
-    }
-
-
-def _blend(history: History, targets: Array, *, rank: int, window: int | None) -> Array:
-    return blend(history, targets, rules=parts(history.steps, rank, window))
-
-
 _ALL = (
     Entry("linear", linear, "small learning rate, large batches: the paper's regime"),
     Entry("sqrt", sqrt, "runs that slow down steadily", positive=True),
@@ -85,7 +70,6 @@ _ALL = (
     Entry("local", local, "a warm-up or another change inside the window", needs=3),
     Entry("damped", damped, "a line that backtests show to overshoot", needs=4),
     Entry("stay", stay, "the last observed checkpoint, unchanged", needs=1),
-    Entry("blend", _blend, "many checkpoints and no clear law", needs=4),
 )
 PREDICTORS = {entry.name: entry for entry in _ALL}
 

@@ -38,11 +38,6 @@ class Trials:
     products: Array
     still: Array
 
-    def pooled(self) -> Trials:
-        """The same of all tensors laid end to end: sums over N, as N = 1."""
-        sums = [x.sum(axis=0, keepdims=True) for x in (self.products, self.still)]
-        return Trials(self.fitted, self.target, self.ratio, self.late, *sums)
-
 
 def nodes(steps: Array) -> list[int]:
     """Counts of checkpoints at which a history is cut: 3, 4, 5, 7, …; a longer history adds to them

@@ -9,12 +9,12 @@ import pytest
 
 from relex_merge.errors import RelexError
 from relex_merge.trajectory import gram
+from relex_merge.trajectory.backtests.assessment import stacked
 from relex_merge.trajectory.backtests.backtest import backtests, before_cut, plan
-from relex_merge.trajectory.backtests.continuations import baselines, method
+from relex_merge.trajectory.backtests.compared import baselines, method
 from relex_merge.trajectory.backtests.error_law import forecast
-from relex_merge.trajectory.backtests.evaluation import stacked
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from tests.support.report_cases import Trajectory, make, report_of
 
 STEPS = np.asarray([1.0, 2, 3, 5, 6, 8, 9, 11, 12, 14, 17, 20])
@@ -49,7 +49,7 @@ def run() -> Trajectory:
 @pytest.mark.parametrize("key", EXPLICIT)
 def test_every_backtest_is_the_error_of_the_explicit_prediction(run: Trajectory, key: str) -> None:
     grams = stacked(run.statistics())
-    own = [Predictor(80.0, rank=2)] * len(grams)
+    own = [Parameters(80.0, rank=2)] * len(grams)
     found = backtests(grams, STEPS, plan(STEPS, 3.0), [method(own), *baselines(3)])
     assert len(found.target) > 20
     for p, (h, j) in enumerate(zip(found.fitted, found.target, strict=True)):
@@ -69,7 +69,7 @@ def test_skill_of_a_tensor_is_that_of_trajectory_backtest_skill(
     run: Trajectory, ratio: float
 ) -> None:
     target = ratio * STEPS[-1]
-    shapes = {name: Predictor(target, rank=1 + i % 2) for i, name in enumerate(run.deltas)}
+    shapes = {name: Parameters(target, rank=1 + i % 2) for i, name in enumerate(run.deltas)}
     report = report_of(run.statistics(), target, shapes)
     for name, M in run.deltas.items():
         expected = gram.backtest_skill(M @ M.T, STEPS, ratio, rank=shapes[name].rank)
@@ -133,7 +133,7 @@ def test_expected_skill_lies_between_the_short_backtest_and_the_truth_under_nois
             stacked(statistics),
             statistics.steps,
             plan(statistics.steps, 40 / 3),
-            [method([Predictor(1000.0)] * len(run.deltas))],
+            [method([Parameters(1000.0)] * len(run.deltas))],
         ),
         statistics.steps,
     )

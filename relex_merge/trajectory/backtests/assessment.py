@@ -18,10 +18,11 @@ from relex_merge.trajectory.backtests.backtest import (
     before_cut,
     plan,
 )
-from relex_merge.trajectory.backtests.continuations import Continuation, baselines, method, others
+from relex_merge.trajectory.backtests.compared import Continuation, baselines, method, others
 from relex_merge.trajectory.backtests.error_law import Forecast, forecast
+from relex_merge.trajectory.backtests.gaps import Attempt, insist
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 
@@ -29,7 +30,7 @@ from relex_merge.trajectory.statistics import SeriesStatistics
 class Evaluation:
     """One series of N tensors and T observed checkpoints, tried out.
 
-    predictors: one per tensor; common: the most frequent, used for sums over tensors.
+    parameters: one per tensor; common: the most frequent, used for sums over tensors.
     target: step asked for; ratio: target / s_T, None where nothing is extrapolated.
     tests: backtests on the observed checkpoints. same_ratio: which of them is cut at the user's own
     ratio and predicts the last checkpoint, None where too few checkpoints lie before that cut.
@@ -39,8 +40,8 @@ class Evaluation:
     names: list[str]
     steps: Array
     grams: Array
-    predictors: list[Predictor]
-    common: Predictor
+    parameters: list[Parameters]
+    common: Parameters
     target: float
     ratio: float | None
     continuations: tuple[Continuation, ...]
@@ -64,19 +65,28 @@ def stacked(statistics: SeriesStatistics) -> Array:
 
 def evaluate(
     statistics: SeriesStatistics,
-    predictors: Mapping[str, Predictor] | Predictor,
+    parameters: Mapping[str, Parameters] | Parameters,
     target: float,
     holdout: SeriesStatistics | None,
+    attempt: Attempt = insist,
 ) -> Evaluation:
     """Run every backtest of every tensor, and the held-out trials if there are any.
 
-    holdout: statistics of the same tensors over the observed checkpoints and later ones. Raises
-    RelexError when there is nothing to report on or a held-out step is not beyond the window.
+    Args:
+        statistics: of the observed checkpoints.
+        predictors: one for all tensors, or one per name.
+        target: step asked for.
+        holdout: statistics of the same tensors over the observed checkpoints and later ones.
+        attempt: what to do about a part whose arithmetic fails; unless told otherwise the
+            exception goes on.
+
+    Raises:
+        RelexError: there is nothing to report on, or a held-out step is not beyond the window.
     """
     names, steps = list(statistics.tensors), statistics.steps
     if not names:
         raise RelexError("the recipe extrapolates no tensor, so there is nothing to report on")
-    own = [predictors if isinstance(predictors, Predictor) else predictors[n] for n in names]
+    own = [parameters if isinstance(parameters, Parameters) else parameters[n] for n in names]
     common = Counter(own).most_common(1)[0][0]
     beyond = common.mode == "extrapolate" and target > steps[-1] > 0
     ratio = float(target / steps[-1]) if beyond else None
@@ -84,20 +94,22 @@ def evaluate(
     compared = (*baselines(min(max(rank, 3), len(steps))), *others(rank))
     continuations = (method(own), *compared)
     grams = stacked(statistics)
-    tests = backtests(grams, steps, plan(steps, ratio), continuations)
+    tests = backtests(grams, steps, plan(steps, ratio), continuations, attempt)
     return Evaluation(
         names=names,
         steps=steps,
         grams=grams,
-        predictors=own,
+        parameters=own,
         common=common,
         target=target,
         ratio=ratio,
         continuations=continuations,
         tests=tests,
         same_ratio=_same_ratio(tests, steps, ratio, continuations[0].needs),
-        held_out=None if holdout is None else _held_out(statistics, holdout, continuations),
-        law=forecast(tests, steps),
+        held_out=None
+        if holdout is None
+        else _held_out(statistics, holdout, continuations, attempt),
+        law=attempt("backtests.forecast", lambda: forecast(tests, steps), None),
     )
 
 
@@ -111,6 +123,7 @@ def _held_out(
     observed: SeriesStatistics,
     everything: SeriesStatistics,
     continuations: Sequence[Continuation],
+    attempt: Attempt,
 ) -> Backtests | None:
     T = len(observed.steps)
     if not np.array_equal(everything.steps[:T], observed.steps):
@@ -123,4 +136,5 @@ def _held_out(
     targets: Indices = np.arange(T, len(everything.steps))
     if not len(targets):
         return None
-    return backtests(stacked(everything), everything.steps, [Trial(T, targets)], continuations)
+    trials = [Trial(T, targets)]
+    return backtests(stacked(everything), everything.steps, trials, continuations, attempt)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relex_merge.trajectory.gram import Array, least_squares_rows, two_point_line
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.predictors import PREDICTORS
 from relex_merge.trajectory.predictors.history import History, Rule
 
@@ -45,23 +45,23 @@ def line_from_base(fitted: History, targets: Array) -> Array:
     return np.stack([two_point_line(fitted.steps, target) for target in targets])[np.newaxis]
 
 
-def method(predictors: Sequence[Predictor]) -> Continuation:
-    """What the recipe asks for: the predictor of each of the N tensors, in their order."""
-    shapes = [(p.predictor, p.rank, p.window, p.degree) for p in predictors]
+def method(parameters: Sequence[Parameters]) -> Continuation:
+    """What the recipe asks for: the parameters of each of the N tensors, in their order."""
+    shapes = [(p.predictor, p.rank, p.window, p.degree) for p in parameters]
     rows = {shape: [i for i, s in enumerate(shapes) if s == shape] for shape in set(shapes)}
 
     def rule(fitted: History, targets: Array) -> Array:
         if len(rows) == 1:
             name, rank, window, degree = shapes[0]
             return PREDICTORS[name].rule(rank, window, degree)(fitted, targets)
-        W = np.empty((len(predictors), len(targets), len(fitted.steps)))
+        W = np.empty((len(parameters), len(targets), len(fitted.steps)))
         for (name, rank, window, degree), members in rows.items():
             each = PREDICTORS[name].rule(rank, window, degree)
             W[members] = each(fitted.rows(members), targets)
         return W
 
-    names = [PREDICTORS[p.predictor] for p in predictors]
-    needs = max(2, *(p.degree + 1 for p in predictors), *(entry.needs for entry in names))
+    names = [PREDICTORS[p.predictor] for p in parameters]
+    needs = max(2, *(p.degree + 1 for p in parameters), *(entry.needs for entry in names))
     positive = any(entry.positive for entry in names)
     return Continuation("method", "this recipe", needs, rule, positive)
 
