@@ -2,7 +2,7 @@
 
 Tokens of one response, and responses to one prompt, hang together; prompts do not. So a mean over
 tokens is a ratio of two sums over prompts, and its standard error comes from the linearised ratio
-(Taylor series, delta method; Cochran, *Sampling Techniques*, 3rd edition, 1977, section 6.3):
+(Taylor series, delta method; Cochran, *Sampling Techniques*, 3rd edition, 1977, chapter 6):
 
     m = Σ_c y_c / Σ_c n_c        se(m)² = C/(C − 1) · Σ_c (y_c − m n_c)² / (Σ_c n_c)²
 
