@@ -175,7 +175,7 @@ def test_chunks_bound_what_is_in_memory_at_once(
     base: Any, last: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = _measure(last, base, ITEMS)
-    monkeypatch.setattr(module, "CHUNK", 100)
+    monkeypatch.setattr(module, "CPU_CHUNK", 100)
     assert _measure(last, base, ITEMS).totals == pytest.approx(whole.totals, rel=1e-9)
 
 
