@@ -42,34 +42,47 @@ def in_batches(
         RelexError: a single item does not fit into memory.
     """
     results: list[Got] = []
+
+    def next_ones(most: int) -> Sequence[Got]:
+        return work(items[len(results) : len(results) + most])
+
     while len(results) < len(items):
-        batch = items[len(results) : len(results) + batch_size]
-        done = _attempt(work, batch)
-        if done is not None:
-            results += done
-        elif len(batch) == 1:
+        most = min(batch_size, len(items) - len(results))
+        done, batch_size = shrinking(next_ones, most, name=name)
+        results += done
+    return results
+
+
+def shrinking(work: Callable[[int], Got], batch_size: int, *, name: str) -> tuple[Got, int]:
+    """Call ``work`` with a batch size that is halved as long as memory runs out.
+
+    Args:
+        work: does everything with at most as many sequences at a time as it is told.
+        batch_size: the first size, at least 1.
+        name: what messages call the model.
+
+    Returns:
+        What ``work`` returned, and the size that it was called with.
+
+    Raises:
+        RelexError: memory runs out with one sequence at a time.
+    """
+    while True:
+        try:
+            return work(batch_size), batch_size
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Here the exception is gone, and with it what the failed call held.
+        if batch_size == 1:
             raise RelexError(
                 f"{name}: out of memory with one sequence at a time; use shorter prompts and "
                 "responses, a smaller dtype, or a device with more memory"
             )
-        else:
-            batch_size = (len(batch) + 1) // 2
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-    return results
-
-
-def _attempt(
-    work: Callable[[Sequence[Given]], Sequence[Got]], batch: Sequence[Given]
-) -> Sequence[Got] | None:
-    """Return the results; None when memory ran out, what the failed call held being free again."""
-    try:
-        return work(batch)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-    return None
+        batch_size = (batch_size + 1) // 2
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
