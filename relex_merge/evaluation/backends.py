@@ -10,6 +10,20 @@ from relex_merge.errors import RelexError
 from relex_merge.evaluation.tasks import PIP, VLLM_PIP, require
 
 
+def parse_arguments(text: str) -> dict[str, Any]:
+    """Read ``key=value,key=value`` as lm-eval reads ``--model-args`` and ``--gen-kwargs``.
+
+    Raises:
+        RelexError: the text is not of that form, or lm-eval is not installed.
+    """
+    require("lm_eval", "--tasks needs lm-evaluation-harness", PIP)
+    from lm_eval.utils import simple_parse_args_string
+
+    if any("=" not in part for part in text.split(",") if part):
+        raise RelexError(f"{text!r} is not of the form key=value,key=value")
+    return dict(simple_parse_args_string(text))
+
+
 class Backend(Protocol):
     """What runs a model for lm-eval."""
 
@@ -38,16 +52,13 @@ class VllmBackend:
     """
 
     def __init__(self, pretrained: str, args: str = "") -> None:
-        require("lm_eval", "--tasks needs lm-evaluation-harness", PIP)
-        require("vllm", "--model vllm needs vLLM", VLLM_PIP)
-        from lm_eval.utils import simple_parse_args_string
-
-        self._args = simple_parse_args_string(args)
+        self._args = parse_arguments(args)
         if "pretrained" in self._args:
             raise RelexError(
                 "--model-args names `pretrained`; leave it out: the recipe says which models are "
                 "measured"
             )
+        require("vllm", "--model vllm needs vLLM", VLLM_PIP)
         self._args["pretrained"] = pretrained
         self._lm: Any = None
 

@@ -39,6 +39,7 @@ from relex_merge.evaluation.tokens import Item
 from relex_merge.formatting import size
 
 IN_MEMORY = 4 * 10**9  # bytes of log-probabilities; what is more goes to a scratch file
+LOGITS = 2**30  # bytes that the logits of one forward pass may take
 # float32 numbers of a chunk of log-probabilities. Several chunks are alive at a time; on a CPU they
 # should stay in its cache (1 MB each: three times as fast as 16 MB), on a GPU fill it.
 CPU_CHUNK = 2**18
@@ -83,7 +84,8 @@ def reference(
         model: θ_T, a transformers causal language model in evaluation mode.
         items: each with at least one response token.
         name: what messages call the model.
-        batch_size: the most sequences in a forward pass; halved where memory runs out.
+        batch_size: the most sequences in a forward pass; fewer where their logits would take more
+            than LOGITS bytes, and halved where memory runs out.
         in_memory: bytes up to which the log-probabilities stay in memory.
         scratch: where a file of 4 N V bytes goes that is larger; the system's place for temporary
             files when None. The file is gone in the end.
@@ -98,6 +100,8 @@ def reference(
     lengths = [len(item.response) for item in items]
     starts = [0, *np.cumsum(lengths).tolist()]
     vocabulary = _vocabulary(model, items[0], name)
+    widest = max(len(item.prompt) + len(item.response) for item in items)
+    batch_size = max(min(batch_size, LOGITS // (4 * vocabulary * widest)), 1)
     with _rows(starts[-1], vocabulary, in_memory, scratch) as logprobs:
 
         def keep(batch: Sequence[int]) -> Sequence[None]:

@@ -179,6 +179,15 @@ def test_chunks_bound_what_is_in_memory_at_once(
     assert _measure(last, base, ITEMS).totals == pytest.approx(whole.totals, rel=1e-9)
 
 
+def test_logits_of_a_pass_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU that runs out of memory kills the process instead of telling it."""
+    last = Table(torch.randn(64, 64))
+    longest = max(len(item.prompt) + len(item.response) for item in ITEMS)
+    monkeypatch.setattr(module, "LOGITS", 2 * longest * 64 * 4)
+    _measure(last, last, ITEMS)
+    assert last.largest == 2
+
+
 def test_batches_shrink_where_memory_runs_out() -> None:
     torch.manual_seed(0)
     logits = torch.randn(64, 64)

@@ -13,7 +13,13 @@ import pytest
 import torch
 
 from relex_merge.errors import RelexError
-from relex_merge.evaluation.backends import Backend, HfBackend, Subject, VllmBackend
+from relex_merge.evaluation.backends import (
+    Backend,
+    HfBackend,
+    Subject,
+    VllmBackend,
+    parse_arguments,
+)
 from relex_merge.evaluation.harness import measure
 from relex_merge.evaluation.lm_eval_call import TaskSettings, run_task
 from relex_merge.evaluation.sampling import Sampling, sample_responses
@@ -255,6 +261,15 @@ def test_vllm_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(RelexError, match=r"vLLM, which is not installed: pip install 'lm-eval"):
         VllmBackend("folder")
+    with pytest.raises(RelexError, match="--model-args names `pretrained`; leave it out"):
+        VllmBackend("folder", "dtype=bfloat16,pretrained=gpt2")
+
+
+def test_arguments_are_read_as_lm_eval_reads_them() -> None:
+    found = parse_arguments("do_sample=true,temperature=0.6,dtype=bfloat16")
+    assert found == {"do_sample": True, "temperature": 0.6, "dtype": "bfloat16"}
+    with pytest.raises(RelexError, match="'do_sample' is not of the form key=value"):
+        parse_arguments("do_sample")
 
 
 def test_importing_the_room_imports_neither_lm_eval_nor_vllm() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from relex_merge.errors import RelexError
+from relex_merge.evaluation.assemble import About, TextResults, assemble
 from relex_merge.evaluation.candidates import BASE, LAST, Candidate, Model
 from relex_merge.evaluation.choice import Choice
 from relex_merge.evaluation.estimates import Estimate
@@ -16,7 +17,7 @@ from relex_merge.evaluation.evaluation_file import read_evaluation, write_evalua
 from relex_merge.evaluation.functional import Backtest, Function
 from relex_merge.evaluation.markdown import render_function, render_tasks, render_verdict
 from relex_merge.evaluation.responses import ResponseStatistics
-from relex_merge.evaluation.results import About, Evaluation, TextResults, assemble
+from relex_merge.evaluation.results import Evaluation
 from relex_merge.evaluation.scores import TaskScores
 from relex_merge.evaluation.verdict import Geometry, decide
 
