@@ -15,7 +15,7 @@ from relex_merge.report.html import render_html
 from relex_merge.report.model_card import model_card
 from relex_merge.trajectory.backtests.gaps import Gaps
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
 from tests.support.report_cases import QWEN, make, report_of
 
@@ -112,7 +112,7 @@ def test_a_backtest_that_fails_leaves_the_others_and_the_verdict() -> None:
 
 def test_where_the_recipes_own_backtests_fail_there_is_no_verdict() -> None:
     statistics = make(TWICE, names=NAMES).statistics()
-    report = report_of(statistics, 44.0, Predictor(44.0, degree=2))
+    report = report_of(statistics, 44.0, Parameters(44.0, degree=2))
     assert report["verdict"] == {
         "verdict": NOT_ENOUGH,
         "reasons": ["backtests.method could not be computed: Singular matrix."],
@@ -124,7 +124,7 @@ def test_where_the_recipes_own_backtests_fail_there_is_no_verdict() -> None:
 
 def test_figures_that_fail_for_all_tensors_are_gaps_and_the_rest_is_told() -> None:
     four = make(STEPS[:4], names=NAMES).statistics()
-    report = report_of(four, 12.0, Predictor(12.0, degree=5))
+    report = report_of(four, 12.0, Parameters(12.0, degree=5))
     parts = ["tensors", "model", "model.coefficients", "random_walk", "layers", "kinds"]
     assert [gap["part"] for gap in report["gaps"]] == parts
     assert {gap["reason"] for gap in report["gaps"]} == {
@@ -147,8 +147,7 @@ def test_a_sound_report_has_no_gap() -> None:
 
 
 def singular() -> Array:
-    inverse: Array = np.linalg.inv(np.zeros((2, 2)))
-    return inverse
+    return np.asarray(np.linalg.inv(np.zeros((2, 2))), dtype=np.float64)
 
 
 def test_what_fails_is_noted_once_with_its_reason_and_bugs_are_not_hidden() -> None:
@@ -161,7 +160,7 @@ def test_what_fails_is_noted_once_with_its_reason_and_bugs_are_not_hidden() -> N
     assert [gap["part"] for gap in gaps.found] == ["matrix", "number"]
     assert gaps.found[0]["reason"] == "Singular matrix"
     with pytest.raises(KeyError):
-        gaps.attempt("bug", lambda: {}["no such figure"], 0)
+        gaps.attempt("bug", lambda: dict[str, int]()["no such figure"], 0)
 
 
 def test_a_report_of_an_older_version_is_shown_as_ever() -> None:
