@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from mergekit.options import PrettyPrintHelp, add_merge_options
+from mergekit.options import PrettyPrintHelp
 
 from relex_merge.cli.confirm import RefusedError, ask
-from relex_merge.cli.options import SIZE, publishing_options
+from relex_merge.cli.options import (
+    SIZE,
+    apply_globally,
+    merging_options,
+    publishing_options,
+)
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -59,7 +64,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Say what would be read and written, and stop.")
 @click.option("--push-to", metavar="REPO", help="Publish the finished output to this Hub repo.")
 @publishing_options
-@add_merge_options  # type: ignore[untyped-decorator]  # mergekit ships no types
+@merging_options
 def command(
     recipe: Path,
     out: Path,
@@ -85,7 +90,7 @@ def command(
         raise click.UsageError("--revision, --private and --create-pr are for --push-to REPO")
     if publishing["revision"] and publishing["create_pr"]:
         raise click.UsageError("a pull request goes to main: give either --create-pr or --revision")
-    merge_options.apply_global_options()
+    apply_globally(merge_options)
     options |= {"target_step": target_steps or None, "options": merge_options}
     if dry_run:
         del options["figure"]  # no part of what is read
