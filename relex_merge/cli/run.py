@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from mergekit.options import PrettyPrintHelp, add_merge_options
+from mergekit.options import PrettyPrintHelp
 
 from relex_merge.cli.confirm import RefusedError, ask
-from relex_merge.cli.options import SIZE, publishing_options
+from relex_merge.cli.options import (
+    SIZE,
+    apply_globally,
+    merging_options,
+    publishing_options,
+)
 from relex_merge.formatting import size
 
 if TYPE_CHECKING:
@@ -60,7 +65,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Say what would be read and written, and stop.")
 @click.option("--push-to", metavar="REPO", help="Publish the finished output to this Hub repo.")
 @publishing_options
-@add_merge_options  # type: ignore[untyped-decorator]  # mergekit ships no types
+@merging_options
 def command(
     recipe: Path,
     out: Path,
@@ -78,7 +83,6 @@ def command(
     would have reached at target_step.
     """
     from relex_merge.api import extrapolate, forecast
-    from relex_merge.engine.resources import check_threads
 
     publishing = {name: options.pop(name) for name in ("revision", "private", "create_pr")}
     if push_to and len(target_steps) > 1:
@@ -87,8 +91,7 @@ def command(
         raise click.UsageError("--revision, --private and --create-pr are for --push-to REPO")
     if publishing["revision"] and publishing["create_pr"]:
         raise click.UsageError("a pull request goes to main: give either --create-pr or --revision")
-    check_threads(merge_options)
-    merge_options.apply_global_options()
+    apply_globally(merge_options)
     options |= {"target_step": target_steps or None, "options": merge_options}
     if dry_run:
         del options["figure"]  # no part of what is read
