@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import threading
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from relex_merge.cli.secrets import blank, blanked_logs, traceback_of
 from relex_merge.errors import RelexError
 
 # name: (module that defines click command ``command``, one line of help)
@@ -60,31 +62,39 @@ def group() -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Entry point: exit code 0, 1 for a fault the user can act on, 2 for wrong usage."""
+    """Run the command: exit code 0, 1 for a fault the user can act on, 2 for wrong usage."""
     arguments = sys.argv[1:] if args is None else args
+    with blanked_logs():
+        sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    """Run the command and tell what goes wrong; returns the exit code."""
     try:
         code: Any = group.main(arguments, prog_name="relex-merge", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(blank(shown.getvalue()), err=True, nl=False)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; nothing half done is left at OUT", err=True)
         _leave(1)
-    except RelexError as error:
-        if _verbose(arguments):
-            raise
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
     except Exception as error:
-        if _verbose(arguments):
-            raise
-        text = " ".join(str(error).split())
-        click.echo(f"error: {type(error).__name__}: {text} (-v shows where)", err=True)
-        sys.exit(1)
-    sys.exit(code or 0)
+        verbose = _verbose(arguments)
+        if verbose:
+            click.echo(traceback_of(error), err=True)
+        if isinstance(error, RelexError):
+            click.echo(f"error: {blank(str(error))}", err=True)
+            return error.exit_code
+        text = blank(" ".join(str(error).split()))
+        where = "" if verbose else " (-v shows where)"
+        click.echo(f"error: {type(error).__name__}: {text}{where}", err=True)
+        return 1
+    return code or 0
 
 
-def _leave(code: int) -> None:
+def _leave(code: int) -> NoReturn:
     """Exit now. A download in a thread cannot be stopped, and sys.exit would wait for it."""
     if any(not thread.daemon for thread in threading.enumerate()[1:]):
         sys.stdout.flush()
