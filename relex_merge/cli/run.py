@@ -20,6 +20,8 @@ from relex_merge.formatting import size
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
+    from relex_merge.recipe.load import Recipe
+
 
 @click.command("run", cls=PrettyPrintHelp)
 @click.argument("recipe", type=click.Path(path_type=Path))
@@ -83,6 +85,9 @@ def command(
     would have reached at target_step.
     """
     from relex_merge.api import extrapolate, forecast
+    from relex_merge.publishing.push import check_target
+    from relex_merge.recipe.load import load_recipe
+    from relex_merge.recipe.schema import as_number
 
     publishing = {name: options.pop(name) for name in ("revision", "private", "create_pr")}
     if push_to and len(target_steps) > 1:
@@ -97,8 +102,15 @@ def command(
         del options["figure"]  # no part of what is read
         click.echo(forecast(recipe, out, **options))
         return
+    source: Path | Recipe = recipe
+    if push_to:  # better now than after the run
+        source = load_recipe(recipe, target_step=target_steps[0] if target_steps else None)
+        if not (source.is_relex or publishing["revision"] or publishing["create_pr"]):
+            raise click.UsageError("--push-to needs --revision for other merge methods than relex")
+        step = as_number((source.settings.get("parameters") or {}).get("target_step"))
+        check_target(push_to, target_step=step, force=options["force"], **publishing)
     result = extrapolate(
-        recipe,
+        source,
         out,
         quiet=merge_options.quiet,
         notify=lambda message: click.echo(message, err=True),
