@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from relex_merge.engine.plan import ModelPlan, NeedsMergekit
 from relex_merge.errors import RelexError
 from relex_merge.recipe.load import Recipe
-from relex_merge.trajectory.backtests.resolve import resolve
+from relex_merge.trajectory.backtests.automatic import resolve
 from relex_merge.trajectory.backtests.results import Choice
 from relex_merge.trajectory.statistics import SeriesStatistics
 
@@ -31,7 +31,7 @@ def settle(
     """The run with concrete parameters, and for each target how its predictor was chosen.
 
     statistics: of the observed checkpoints of this run. Raises RelexError as
-    :func:`relex_merge.trajectory.backtests.resolve` does.
+    :func:`relex_merge.trajectory.backtests.automatic.resolve` does.
     """
     plan = prepared.plan
     results = [

@@ -19,7 +19,7 @@ from relex_merge.pipeline.models_to_model import stored_dtype
 from relex_merge.pipeline.prepare import Prepared
 from relex_merge.recipe.braces import expand_braces
 from relex_merge.recipe.load import Recipe, load_recipe
-from relex_merge.trajectory.backtests.resolve import resolve
+from relex_merge.trajectory.backtests.automatic import resolve
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 

@@ -17,15 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from relex_merge.trajectory.backtests.assessment import Evaluation, evaluate
-from relex_merge.trajectory.backtests.backtest import Backtests, backtests, before_cut, plan
-from relex_merge.trajectory.backtests.compared import method as as_continuation
+from relex_merge.trajectory.backtests.assessment import Assessment, assess
+from relex_merge.trajectory.backtests.backtest import Backtests, backtests, plan
+from relex_merge.trajectory.backtests.compared import method as as_predictor
 from relex_merge.trajectory.backtests.figures import Figures, figures, fits
 from relex_merge.trajectory.backtests.groups import members
 from relex_merge.trajectory.backtests.random_walk import random_walk_gram
-from relex_merge.trajectory.backtests.verdict import Evidence, decide
-from relex_merge.trajectory.gram import Array, reconstruction_weights, spectrum, squared_error
+from relex_merge.trajectory.backtests.results import Evidence
+from relex_merge.trajectory.backtests.verdict import decide
+from relex_merge.trajectory.gram import Array, squared_error
 from relex_merge.trajectory.parameters import Parameters
+from relex_merge.trajectory.predictors.history import before_cut
 from relex_merge.trajectory.spectra import spectra
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
@@ -65,7 +67,7 @@ def build_report(
     nothing else. Raises RelexError when there is no tensor or a held-out step is not beyond the
     window.
     """
-    tried = evaluate(statistics, parameters, target_step, holdout)
+    tried = assess(statistics, parameters, target_step, holdout)
     layers, kinds = members(tried.names)
     alone = {name: [name] for name in tried.names}
     tensors = _entries(alone, statistics, tried)
@@ -104,7 +106,7 @@ def _numbers(x: Array) -> list[float | None]:
     return [number(value) for value in x]
 
 
-def _subject(names: Sequence[str], statistics: SeriesStatistics, tried: Evaluation) -> Subject:
+def _subject(names: Sequence[str], statistics: SeriesStatistics, tried: Assessment) -> Subject:
     """The named tensors laid end to end."""
     rows = [tried.row[name] for name in names]
     total = reduce(add, (statistics.tensors[name] for name in names))
@@ -112,7 +114,7 @@ def _subject(names: Sequence[str], statistics: SeriesStatistics, tried: Evaluati
 
 
 def _entries(
-    members_: Mapping[str, Sequence[str]], statistics: SeriesStatistics, tried: Evaluation
+    members_: Mapping[str, Sequence[str]], statistics: SeriesStatistics, tried: Assessment
 ) -> dict[str, dict[str, Any]]:
     """label → the figures of its tensors that are single numbers or short lists."""
     if not members_:
@@ -134,7 +136,7 @@ def _entries(
     }
 
 
-def _entry(subject: Subject, found: Figures, i: int, tried: Evaluation) -> dict[str, Any]:
+def _entry(subject: Subject, found: Figures, i: int, tried: Assessment) -> dict[str, Any]:
     total, rank = subject.total, min(subject.parameters.rank, found.explained_variance.shape[1])
     update = np.sqrt(max(total.gram[-1, -1], 0.0))
     norm = np.sqrt(total.base_squared_norm)
@@ -156,7 +158,7 @@ def _entry(subject: Subject, found: Figures, i: int, tried: Evaluation) -> dict[
     }
 
 
-def _coefficients(subject: Subject, tried: Evaluation) -> dict[str, Any]:
+def _coefficients(subject: Subject, tried: Assessment) -> dict[str, Any]:
     """The whole model's coefficient at every checkpoint, its fit, and the fit at the target."""
     p, c = subject.parameters, spectra(subject.total.gram[np.newaxis]).coefficients()
     fit = fits(c, tried.steps, tried.target, degree=p.degree, window=p.window)
@@ -171,15 +173,15 @@ def _coefficients(subject: Subject, tried: Evaluation) -> dict[str, Any]:
 
 
 def _skills(
-    tests: Backtests, p: int | None, rows: Sequence[int], tried: Evaluation
+    tests: Backtests, p: int | None, rows: Sequence[int], tried: Assessment
 ) -> dict[str, float | None]:
-    """continuation key → pooled skill of ``rows`` in backtest p; all None where there is none."""
+    """Predictor's name → pooled skill of ``rows`` in backtest p; all None where there is none."""
     if p is None:
-        return dict.fromkeys(c.key for c in tried.continuations)
-    return {c.key: number(tests.pooled(c.key, p, rows)) for c in tried.continuations}
+        return dict.fromkeys(c.name for c in tried.compared)
+    return {c.name: number(tests.pooled(c.name, p, rows)) for c in tried.compared}
 
 
-def _trials(tests: Backtests, tried: Evaluation) -> list[dict[str, Any]]:
+def _trials(tests: Backtests, tried: Assessment) -> list[dict[str, Any]]:
     """One entry per backtest of the last checkpoint, or per held-out checkpoint."""
     everything = list(range(len(tried.names)))
     held_out = tests is tried.held_out
@@ -197,7 +199,7 @@ def _trials(tests: Backtests, tried: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
-def _backtests(tried: Evaluation) -> dict[str, Any]:
+def _backtests(tried: Assessment) -> dict[str, Any]:
     p, law = tried.same_ratio, tried.law
     forecast = None
     if law is not None:
@@ -212,7 +214,7 @@ def _backtests(tried: Evaluation) -> dict[str, Any]:
             "curve": curve,
         }
     return {
-        "labels": {c.key: c.label for c in tried.continuations},
+        "labels": {c.name: c.label for c in tried.compared},
         "cut": None if p is None else int(tried.tests.fitted[p]),
         "skill": _skills(tried.tests, p, list(range(len(tried.names))), tried),
         "grid": _trials(tried.tests, tried),
@@ -220,7 +222,7 @@ def _backtests(tried: Evaluation) -> dict[str, Any]:
     }
 
 
-def _random_walk(tried: Evaluation) -> dict[str, Any]:
+def _random_walk(tried: Assessment) -> dict[str, Any]:
     """What the same figures would be for a random walk observed at the same steps."""
     gram, common = random_walk_gram(tried.steps), tried.common
     found = figures(gram[np.newaxis], tried.steps)
@@ -228,7 +230,7 @@ def _random_walk(tried: Evaluation) -> dict[str, Any]:
         found.coefficients, tried.steps, tried.target, degree=common.degree, window=common.window
     )
     tests = backtests(
-        gram[np.newaxis], tried.steps, plan(tried.steps, tried.ratio), [as_continuation([common])]
+        gram[np.newaxis], tried.steps, plan(tried.steps, tried.ratio), [as_predictor([common])]
     )
     p, rank = tried.same_ratio, min(common.rank, found.explained_variance.shape[1])
     return {
@@ -242,15 +244,13 @@ def _random_walk(tried: Evaluation) -> dict[str, Any]:
     }
 
 
-def _reconstruction(tried: Evaluation) -> dict[str, Any] | None:
+def _reconstruction(tried: Assessment) -> dict[str, Any] | None:
     """How far the rank-r reconstruction of an observed checkpoint is from the real one."""
     if tried.common.mode != "reconstruct":
         return None
     j = int(np.flatnonzero(tried.steps == tried.target)[0])
     error = sum(
-        squared_error(
-            G, reconstruction_weights(spectrum(G), tried.steps, tried.target, rank=p.rank), j
-        )
+        squared_error(G, p.weights(G, tried.steps), j)
         for G, p in zip(tried.grams, tried.parameters, strict=True)
     )
     update = float(tried.grams[:, j, j].sum())
@@ -276,7 +276,7 @@ def _summary(
     return summary
 
 
-def _predictor(tried: Evaluation) -> str:
+def _predictor(tried: Assessment) -> str:
     """The predictor that the verdict is about: ``stay`` only where all tensors stay."""
     if tried.common.mode != "extrapolate":
         return "linear"
@@ -285,7 +285,7 @@ def _predictor(tried: Evaluation) -> str:
 
 
 def gather(
-    tried: Evaluation, whole: Mapping[str, Any], walk: Mapping[str, Any], dtype: str
+    tried: Assessment, whole: Mapping[str, Any], walk: Mapping[str, Any], dtype: str
 ) -> Evidence:
     """What the verdict is decided on. whole, walk: the report's "model" and "random_walk"."""
     held_out = [] if tried.held_out is None else _trials(tried.held_out, tried)

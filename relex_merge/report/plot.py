@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from relex_merge.report.style import COLOURS, GREY, MARKERS, RED, new_figure, save
-from relex_merge.trajectory.backtests.assessment import stacked
+from relex_merge.trajectory.backtests.backtest import stacked
 from relex_merge.trajectory.backtests.groups import places
 from relex_merge.trajectory.gram import Array, in_window, least_squares_rows
 from relex_merge.trajectory.spectra import spectra
