@@ -27,6 +27,7 @@ import torch
 
 from relex_merge.engine import kernels, rows
 from relex_merge.engine.buffers import Buffer, BufferPool
+from relex_merge.engine.memory_limits import memory_errors
 from relex_merge.engine.plan import ModelPlan
 from relex_merge.engine.resources import Resources
 from relex_merge.engine.schedule import Piece, Schedule, Segment, make_schedule
@@ -406,18 +407,20 @@ def run_engine(
         known: statistics of an earlier pass, for a schedule that forms none.
 
     Raises:
-        RelexError: as :meth:`Engine.run`, and for a source that is not what it was when opened.
+        RelexError: as :meth:`Engine.run`, for memory that does not suffice, and for a source that
+            is not what it was when opened.
     """
-    Engine(
-        plan,
-        pieces,
-        sink,
-        span=resources.span(plan.T),
-        device=resources.device,
-        workers=resources.workers,
-        progress=progress(pieces.read_bytes),
-        known=known.tensors if known else None,
-    ).run()
+    with memory_errors():
+        Engine(
+            plan,
+            pieces,
+            sink,
+            span=resources.span(plan.T),
+            device=resources.device,
+            workers=resources.workers,
+            progress=progress(pieces.read_bytes),
+            known=known.tensors if known else None,
+        ).run()
     check_unchanged(plan)
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from relex_merge.engine import kernels
+from relex_merge.engine.memory_limits import memory_errors
 from relex_merge.engine.plan import ModelPlan, TensorPlan
 from relex_merge.engine.threads import single_threaded
 from relex_merge.errors import RelexError
@@ -36,6 +37,7 @@ class _Growth:
     rows: Sequence[Numbers]
 
 
+@memory_errors()
 def grow(
     plan: ModelPlan, known: SeriesStatistics | None, memory: Memory, workers: int
 ) -> dict[str, TensorStatistics]:

@@ -16,8 +16,10 @@ from relex_merge.errors import RelexError
 class HubReference:
     """A reference taken apart.
 
-    repo: ``owner/name`` (or a lone ``name``); folder: in the repo, POSIX, "" for its top; revision:
-    branch, tag or sha, None for the default branch.
+    Attributes:
+        repo: ``owner/name``, or a lone ``name``.
+        folder: in the repo, POSIX, "" for its top.
+        revision: branch, tag or sha; None for the default branch.
     """
 
     repo: str
@@ -30,14 +32,14 @@ class HubReference:
 
 
 def hub_reference(reference: str) -> HubReference:
-    """The parts of a reference that is known to be no local folder."""
+    """Take a reference apart that is known to be no local folder."""
     path, _, revision = reference.partition("@")
     parts = path.rstrip("/").split("/")
     return HubReference("/".join(parts[:2]), "/".join(parts[2:]), revision or None)
 
 
 def no_such(place: HubReference, error: RelexError) -> RelexError:
-    """The error of looking for ``place`` on the Hub, with what else may have been meant by it."""
+    """Return the error of looking for ``place`` on the Hub, with what else may have been meant."""
     if not place.folder:
         return error
     return RelexError(
@@ -47,19 +49,17 @@ def no_such(place: HubReference, error: RelexError) -> RelexError:
 
 
 def may_be_on_hub(path: str) -> bool:
-    """Whether a path (without revision) that is no local folder can be meant for the Hub."""
+    """Tell whether a path, without revision, that is no local folder can be meant for the Hub."""
     parts = path.rstrip("/").split("/")
     return path[:1] not in (".", "/", "~") and not {"", ".", ".."} & set(parts)
 
 
 HUB = "https://huggingface.co"
-
-
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?", re.ASCII)
 
 
 def hub_id(reference: str) -> str | None:
-    """Repo id in a reference such as ``org/name/folder@revision``, or None for a local folder."""
+    """Return the repo id in ``org/name/folder@revision``, None for a local folder."""
     repo = hub_reference(re.split(r"[@+]", reference, maxsplit=1)[0]).repo
     return repo if _REPO_ID.fullmatch(repo) and not is_local_path(reference) else None
 
@@ -69,16 +69,12 @@ BRANCH = re.compile(
     r"(?!refs/)(?![0-9a-f]{40}$)(?!.*(?:\.\.|//|\.lock$|/$|\.$))[A-Za-z0-9][\w./+=@%-]*"
 )
 
-
-_HOME = r"~(?:[A-Za-z_][\w.-]*)?"  # "~75/500" is a ratio, not a home
-
-
-_START = rf"(?:file:/|{_HOME}[\\/]|/|[A-Za-z]:[\\/]|\\\\)"
-
-
-_WHOLE = re.compile(rf"{_START}[^\n]+")
+# How a path begins that is absolute, on any system, as parts of regular expressions.
+HOME = r"~(?:[A-Za-z_][\w.-]*)?"  # "~75/500" is a ratio, not a home
+ROOT = rf"(?:file:/|{HOME}[\\/]|/|[A-Za-z]:[\\/]|\\\\)"
+_WHOLE = re.compile(rf"{ROOT}[^\n]+")
 
 
 def is_local_path(text: str) -> bool:
-    """Whether the whole of ``text`` is an absolute path below a root, a home or a drive."""
+    """Tell whether the whole of ``text`` is an absolute path below a root, a home or a drive."""
     return _WHOLE.fullmatch(text) is not None

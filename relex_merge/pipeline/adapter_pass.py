@@ -23,6 +23,7 @@ from relex_merge.engine.factors import (
     read_stack,
     split,
 )
+from relex_merge.engine.memory_limits import memory_errors
 from relex_merge.engine.threads import single_threaded
 from relex_merge.engine.truncated_svd import truncate_product
 from relex_merge.errors import RelexError
@@ -50,6 +51,7 @@ class AdapterPass:
     resources: Resources
     output: AdapterOutput | None = None
 
+    @memory_errors()
     def run(self, progress: Progress, known: SeriesStatistics | None = None) -> SeriesStatistics:
         """Return the statistics of all adapted weights, in the model's order.
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from relex_merge.errors import RelexError
-from relex_merge.trajectory.gram import Array, least_squares_rows, spectrum
+from relex_merge.trajectory.gram import Array, least_squares_rows
+from relex_merge.trajectory.spectra import spectra
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 
@@ -55,9 +56,9 @@ def project(gram: Array, steps: Array, *, fitted: int, rank: int = 1) -> Project
         raise RelexError(f"{fitted} checkpoints to fit on; there must be 2 to {len(steps)}")
     if not 1 <= rank <= fitted:
         raise RelexError(f"rank is {rank}; with {fitted} checkpoints it must be 1 to {fitted}")
-    found = spectrum(gram[:fitted, :fitted])
-    sigma = np.sqrt(found.eigenvalues[:rank])
-    c = gram[:, :fitted] @ found.vectors[:, :rank] / np.where(sigma > 0, sigma, np.inf)
+    found = spectra(gram[np.newaxis, :fitted, :fitted])
+    sigma = np.sqrt(found.eigenvalues[0, :rank])
+    c = gram[:, :fitted] @ found.vectors[0, :, :rank] / np.where(sigma > 0, sigma, np.inf)
     c = c * np.where(c[:fitted].sum(axis=0) < 0, -1.0, 1.0)
     squared = np.diag(gram)
     return Projection(

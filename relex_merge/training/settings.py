@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relex_merge.checkpoints import locate
+from relex_merge.engine.memory_limits import free_memory
 from relex_merge.errors import RelexError
 from relex_merge.hub.ranges import Connections
 from relex_merge.pipeline import prepare
@@ -51,9 +52,7 @@ def base_of(model: Any, given: str | None) -> str:
 def budget(given: int | None) -> int:
     """Return the bytes for checkpoints in memory. Raises RelexError for less than nothing."""
     if given is None:
-        import psutil
-
-        return int(psutil.virtual_memory().available // _SHARE)
+        return free_memory() // _SHARE
     if given < 0:
         raise RelexError(f"memory is {given}; give a number of bytes, or 0 to hold nothing")
     return given

@@ -167,8 +167,8 @@ def test_recipes_of_other_methods_are_read_but_not_judged() -> None:
             "parameters",
         ),
         (recipe(models=[{"modle": m} for m in MODELS]), "modle", "model"),
-        (recipe(out_dtype="bf17"), "out_dtype is bf17", "bfloat16"),
-        (recipe(dtype="int64"), "dtype is int64", "float32"),
+        (recipe(out_dtype="bf17"), "out_dtype is 'bf17'", "bfloat16"),
+        (recipe(dtype="int64"), "dtype is 'int64'", "float32"),
         (recipe(slices=[{"sources": []}]), "Exactly one of", "models"),
         (
             recipe(parameters={"target_step": [{"filtre": "mlp", "value": 5}, {"value": 9}]}),
