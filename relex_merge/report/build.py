@@ -52,7 +52,7 @@ _EVIDENCE = ("tensors.", "model", "backtests.method", "backtests.forecast")
 
 def build_report(
     statistics: SeriesStatistics,
-    predictors: Mapping[str, Parameters] | Parameters,
+    parameters: Mapping[str, Parameters] | Parameters,
     origin: Origin,
     *,
     target_step: float,
@@ -63,7 +63,7 @@ def build_report(
 
     Args:
         statistics: of the observed checkpoints only.
-        predictors: one for all tensors, or one per name where filters make them differ; figures of
+        parameters: one for all tensors, or one per name where filters make them differ; figures of
             groups use the most common.
         origin: copied as it is.
         target_step: step that is extrapolated to.
@@ -84,7 +84,7 @@ def build_report(
         reason = f"its Gram matrix holds NaN, infinity or numbers beyond {LARGEST:g}{more}"
         gaps.note(f"tensors.{broken[0]}", reason)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # undefined figures: None
-        tried = assess(statistics, predictors, target_step, holdout, gaps.attempt)
+        tried = assess(statistics, parameters, target_step, holdout, gaps.attempt)
         return _report(statistics, tried, origin, target_step, dtype, gaps)
 
 
@@ -125,7 +125,7 @@ def _report(
 
 
 def _trials(tests: Backtests, tried: Assessment) -> list[TrialEntry]:
-    """One entry per backtest of the last checkpoint, or per held-out checkpoint."""
+    """Make one entry per backtest of the last checkpoint, or per held-out checkpoint."""
     everything = list(range(len(tried.names)))
     held_out = tests is tried.held_out
     chosen = range(len(tests.target)) if held_out else tests.last()
@@ -172,7 +172,7 @@ def _forecast(tried: Assessment) -> ForecastEntry | None:
 
 
 def _reconstruction(tried: Assessment) -> ReconstructionEntry | None:
-    """How far the rank-r reconstruction of an observed checkpoint is from the real one."""
+    """Tell how far the rank-r reconstruction of an observed checkpoint is from the real one."""
     if tried.common.mode != "reconstruct":
         return None
     j = int(np.flatnonzero(tried.steps == tried.target)[0])
@@ -188,7 +188,7 @@ def _reconstruction(tried: Assessment) -> ReconstructionEntry | None:
 
 
 def _summary(tensors: Mapping[str, TensorEntry], whole: TensorEntry) -> Summary:
-    """min, mean and max over the tensors for which a figure is defined, and the whole model."""
+    """Find min, mean and max over the tensors for which a figure is defined, and the whole model."""
 
     def over(key: Measure) -> Range:
         values = [v for entry in tensors.values() if (v := entry[key]) is not None]
@@ -224,7 +224,7 @@ def _verdict(
 
 
 def _predictor(tried: Assessment) -> str:
-    """The predictor that the verdict is about: ``stay`` only where all tensors stay."""
+    """Name the predictor that the verdict is about: ``stay`` only where all tensors stay."""
     if tried.common.mode != "extrapolate":
         return "linear"
     moving = [p.predictor for p in tried.parameters if p.predictor != "stay"]

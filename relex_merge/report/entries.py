@@ -37,12 +37,12 @@ class Subject:
     Attributes:
         rows: which tensors of the evaluation.
         total: the sum of their statistics.
-        predictor: the parameters that are its own, or those of most tensors.
+        parameters: its own, or those of most tensors.
     """
 
     rows: list[int]
     total: TensorStatistics
-    predictor: Parameters
+    parameters: Parameters
 
 
 def numbers(x: Array) -> list[float | None]:
@@ -132,7 +132,7 @@ def walk_entry(tried: Assessment, gaps: Gaps) -> WalkEntry:
 
 
 def skills(tests: Backtests, p: int | None, rows: Sequence[int], tried: Assessment) -> Skills:
-    """Return the pooled skill of ``rows`` in backtest p by continuation; None without a p."""
+    """Return the pooled skill of ``rows`` in backtest p by predictor; None without a p."""
     if p is None:
         return dict.fromkeys(c.name for c in tried.compared)
     return {c.name: json_number(tests.pooled(c.name, p, rows)) for c in tried.compared}
@@ -146,21 +146,21 @@ def _subject(names: Sequence[str], statistics: SeriesStatistics, tried: Assessme
 
 
 def _figures(subjects: Sequence[Subject], tried: Assessment) -> tuple[Figures, Array]:
-    """The figures of N subjects, and R² (N,) of the fit that each one's predictor makes."""
+    """Find the figures of N subjects, and R² (N,) of the fit that its parameters ask for."""
     found = figures(np.stack([subject.total.gram for subject in subjects]), tried.steps)
-    shapes = {(subject.predictor.degree, subject.predictor.window) for subject in subjects}
+    shapes = {(subject.parameters.degree, subject.parameters.window) for subject in subjects}
     r2 = {
         (degree, window): fits(
             found.coefficients, tried.steps, tried.target, degree=degree, window=window
         ).r2
         for degree, window in shapes
     }
-    own = [r2[s.predictor.degree, s.predictor.window][i] for i, s in enumerate(subjects)]
+    own = [r2[s.parameters.degree, s.parameters.window][i] for i, s in enumerate(subjects)]
     return found, np.asarray(own)
 
 
 def _undefined(n: int, T: int) -> tuple[Figures, Array]:
-    """What stands in the place of n subjects' figures where they cannot be computed."""
+    """Make what stands in the place of n subjects' figures where they cannot be computed."""
     single, spectrum = np.full(n, np.nan), np.full((n, min(T, RANKS)), np.nan)
     curvature = Curvature(single, single, single)
     c = np.full((n, T), np.nan)
@@ -168,7 +168,7 @@ def _undefined(n: int, T: int) -> tuple[Figures, Array]:
 
 
 def _entry(subject: Subject, found: Figures, i: int, r2: float, tried: Assessment) -> TensorEntry:
-    total, rank = subject.total, min(subject.predictor.rank, found.explained_variance.shape[1])
+    total, rank = subject.total, min(subject.parameters.rank, found.explained_variance.shape[1])
     update = np.sqrt(max(total.gram[-1, -1], 0.0))
     norm = np.sqrt(total.base_squared_norm)
     others = skills(tried.tests, tried.same_ratio, subject.rows, tried)

@@ -111,7 +111,7 @@ def _best_and_worst(groups: Mapping[str, TensorEntry]) -> list[str | None]:
 
 
 def _trial_lines(trials: Sequence[TrialEntry], labels: Mapping[str, str]) -> list[str]:
-    """Show continuations in rows, trials in columns."""
+    """Show predictors in rows, trials in columns."""
     lines = [_line("  fitted on", [str(t["checkpoints"]) for t in trials])]
     lines.append(_line("  ratio", [f"{t['ratio']:.3g}×" for t in trials]))
     for key, label in labels.items():
