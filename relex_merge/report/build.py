@@ -188,7 +188,7 @@ def _reconstruction(tried: Assessment) -> ReconstructionEntry | None:
 
 
 def _summary(tensors: Mapping[str, TensorEntry], whole: TensorEntry) -> Summary:
-    """Find min, mean and max over the tensors for which a figure is defined, and the whole model."""
+    """Find min, mean and max over tensors where a figure is defined, and the whole model's."""
 
     def over(key: Measure) -> Range:
         values = [v for entry in tensors.values() if (v := entry[key]) is not None]

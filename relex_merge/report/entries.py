@@ -17,7 +17,7 @@ import numpy as np
 from relex_merge.report.contents import ModelEntry, Skills, TensorEntry, WalkEntry
 from relex_merge.trajectory.backtests.assessment import Assessment
 from relex_merge.trajectory.backtests.backtest import Backtests, backtests, plan
-from relex_merge.trajectory.backtests.compared import method as as_continuation
+from relex_merge.trajectory.backtests.compared import method as as_predictor
 from relex_merge.trajectory.backtests.entries import json_number
 from relex_merge.trajectory.backtests.figures import RANKS, Curvature, Figures, figures, fits
 from relex_merge.trajectory.backtests.gaps import Gaps
@@ -146,7 +146,7 @@ def _subject(names: Sequence[str], statistics: SeriesStatistics, tried: Assessme
 
 
 def _figures(subjects: Sequence[Subject], tried: Assessment) -> tuple[Figures, Array]:
-    """Find the figures of N subjects, and R² (N,) of the fit that its parameters ask for."""
+    """Find the figures of N subjects, and R² (N,) of the fit that their parameters ask for."""
     found = figures(np.stack([subject.total.gram for subject in subjects]), tried.steps)
     shapes = {(subject.parameters.degree, subject.parameters.window) for subject in subjects}
     r2 = {
@@ -198,7 +198,7 @@ def _walk(tried: Assessment) -> WalkEntry:
         found.coefficients, tried.steps, tried.target, degree=common.degree, window=common.window
     )
     tests = backtests(
-        gram[np.newaxis], tried.steps, plan(tried.steps, tried.ratio), [as_continuation([common])]
+        gram[np.newaxis], tried.steps, plan(tried.steps, tried.ratio), [as_predictor([common])]
     )
     p, rank = tried.same_ratio, min(common.rank, found.explained_variance.shape[1])
     return {
