@@ -81,7 +81,7 @@ def find_on_hub(place: HubReference, pattern: str | None, cache_dir: str | None 
 def _overview(place: HubReference) -> Overview:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(place.repo)

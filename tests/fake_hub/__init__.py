@@ -9,7 +9,7 @@ In `tests/conftest.py`, before anything imports huggingface_hub (see `fixtures`)
 
 Fixtures: `hub` (the server, emptied for each test, with an empty client cache and nobody logged
 in), `hub_login` (sets HF_TOKEN to a write token), `offline` (as HF_HUB_OFFLINE=1), `no_waiting`
-(huggingface_hub retries without sleeping). `hub.env(home, token)` is the environment for a client
+(failed requests are repeated at once). `hub.env(home, token)` is the environment for a client
 in another process that does not inherit ours.
 
 State, without HTTP:
