@@ -27,6 +27,7 @@ What was asked, what goes wrong, what happens meanwhile:
     hub.faults.add(Fault("GET /cdn/", times=2, status=503))
     hub.faults.add(Fault("GET /cdn/.*model.safetensors", cut_after=1000))
     hub.after(3, "GET /cdn/", lambda: hub.branch("org/series", "step_1", at=other))
+    hub.go_away(); hub.come_back()  # its ports are closed meanwhile
     hub.expire_urls()  # signed download URLs answer 403 from now on
 
 A download of a large (LFS) file is `HEAD /org/name/resolve/REV/FILE` -> 302, then

@@ -11,6 +11,7 @@ import pytest
 
 from relex_merge.errors import RelexError
 from relex_merge.hub import download as hub_files
+from relex_merge.hub import ranges
 from relex_merge.hub.ranges import Connections, RemoteFile
 from relex_merge.weights import remote
 from relex_merge.weights.remote import HubSource, coalesce
@@ -109,6 +110,27 @@ def test_a_slow_line_that_breaks_again_and_again_arrives_in_the_end(
     sha = hub.heads(RUN)["step_4"]
     hub.faults.add(Fault(f"GET /cdn/.*{sha}", times=None, cut_after=997))
     assert streamed(tmp_path / "out") == on_disk(small)
+
+
+def test_a_hub_that_goes_away_for_a_minute_costs_no_run(
+    hub: Hub, small: Series, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ports are closed, so that the client closes its connections under other threads."""
+    publish(hub, small)
+    whole = on_disk(small)
+    waited: list[float] = []
+    lock = threading.Lock()
+
+    def sleep(seconds: float) -> None:
+        with lock:
+            waited.append(seconds)
+            if hub.is_away and sum(waited) >= 60:
+                hub.come_back()
+
+    monkeypatch.setattr(ranges.time, "sleep", sleep)
+    hub.after(FILES * HEADERS + 5, WEIGHTS, hub.go_away)
+    assert streamed(tmp_path / "out") == whole
+    assert sum(waited) >= 60
 
 
 def test_what_is_pinned_is_read_when_the_branch_moves_on(
