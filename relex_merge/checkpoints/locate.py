@@ -110,10 +110,8 @@ def _find(references: Sequence[str], cache_dir: str | None) -> list[Path | downl
     """Return local folders, and the commits that the other references point to now."""
     places = [_place(reference) for reference in references]
     moving = {(p.repo, p.revision): p for p in places if isinstance(p, HubReference)}
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        commits = dict(
-            zip(moving, pool.map(lambda p: _commit(p, cache_dir), moving.values()), strict=True)
-        )
+    found = in_parallel(lambda place: _commit(place, cache_dir), list(moving.values()))
+    commits = dict(zip(moving, found, strict=True))
     return [
         commits[p.repo, p.revision].at(p.folder) if isinstance(p, HubReference) else p
         for p in places

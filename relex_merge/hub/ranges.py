@@ -157,6 +157,7 @@ class Connections:
 
     def _address(self, file: RemoteFile) -> Address:
         with self._free:
+            self._check()
             return file.address()
 
     def _read(self, file: RemoteFile, span: Span) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,6 @@ def test_a_traceback_and_the_clients_log_show_no_signature(
     monkeypatch: pytest.MonkeyPatch,
     how: str,
 ) -> None:
-    monkeypatch.setattr(time, "sleep", no_waiting.append)
     monkeypatch.setattr("relex_merge.hub.errors.WAITS", (1.0,))
     hub.faults.add(Fault(f"GET /cdn/{RUN}/.*safetensors", times=None, status=503))
     log = io.StringIO()

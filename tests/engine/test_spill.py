@@ -19,9 +19,7 @@ from relex_merge.weights.safetensors import SafetensorsSource
 from relex_merge.weights.source import Read, Source
 from tests.fake_hub import Fault, Hub
 from tests.support.models import Series, make_series
-from tests.support.streams import BASE, RUN, WEIGHTS, naps, stored, weights
-
-__all__ = ["naps"]
+from tests.support.streams import BASE, RUN, WEIGHTS, stored, weights
 
 STEPS = tuple(range(1, 10))
 BUDGET = 19_000_000  # bytes; the embedding of all ten models takes 21 MB
@@ -87,7 +85,7 @@ def test_what_is_used_twice_crosses_the_network_once(
 
 
 def test_a_run_that_fails_leaves_no_scratch_behind(
-    hub: Hub, recipe: dict[str, Any], tmp_path: Path, naps: list[float]
+    hub: Hub, recipe: dict[str, Any], tmp_path: Path, no_waiting: list[float]
 ) -> None:
     found: list[int] = []
 

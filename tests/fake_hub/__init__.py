@@ -9,7 +9,7 @@ In `tests/conftest.py`, before anything imports huggingface_hub (see `fixtures`)
 
 Fixtures: `hub` (the server, emptied for each test, with an empty client cache and nobody logged
 in), `hub_login` (sets HF_TOKEN to a write token), `offline` (as HF_HUB_OFFLINE=1), `no_waiting`
-(huggingface_hub retries without sleeping). `hub.env(home, token)` is the environment for a client
+(failed requests are repeated at once). `hub.env(home, token)` is the environment for a client
 in another process that does not inherit ours.
 
 State, without HTTP:
@@ -27,6 +27,7 @@ What was asked, what goes wrong, what happens meanwhile:
     hub.faults.add(Fault("GET /cdn/", times=2, status=503))
     hub.faults.add(Fault("GET /cdn/.*model.safetensors", cut_after=1000))
     hub.after(3, "GET /cdn/", lambda: hub.branch("org/series", "step_1", at=other))
+    hub.go_away(); hub.come_back()  # its ports are closed meanwhile
     hub.expire_urls()  # signed download URLs answer 403 from now on
 
 A download of a large (LFS) file is `HEAD /org/name/resolve/REV/FILE` -> 302, then

@@ -101,13 +101,18 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """huggingface_hub retries at once; returns the list of seconds that it wanted to wait."""
+    """Requests are repeated at once; returns the list of seconds that were to be waited.
+
+    By huggingface_hub and by relex_merge.hub; the test Hub itself keeps real time.
+    """
     from huggingface_hub import file_download
     from huggingface_hub.utils import _http
+
+    from relex_merge.hub import contact, errors, ranges
 
     waits: list[float] = []
     clock: Any = types.SimpleNamespace(**vars(time))
     clock.sleep = waits.append
-    monkeypatch.setattr(_http, "time", clock)
-    monkeypatch.setattr(file_download, "time", clock)
+    for module in (_http, file_download, contact, errors, ranges):
+        monkeypatch.setattr(module, "time", clock)
     return waits

@@ -46,6 +46,7 @@ class Hub(Building):
         super().__init__(folder)
         self.log = Log()
         self.faults = Faults()
+        self.is_away = False
         self._listeners = (_Listener(self, port), _Listener(self, 0))
         self.url, self.cdn_url = (
             f"http://127.0.0.1:{listener.server_address[1]}" for listener in self._listeners
@@ -73,6 +74,18 @@ class Hub(Building):
         for listener in self._listeners:
             listener.shutdown()
             listener.server_close()
+
+    def go_away(self) -> None:
+        """Close both ports: connections are refused, and those that are open are cut."""
+        self.is_away = True
+        self.stop()
+
+    def come_back(self) -> None:
+        """Open the same ports again."""
+        first, second = (listener.server_address[1] for listener in self._listeners)
+        self._listeners = (_Listener(self, first), _Listener(self, second))
+        self.is_away = False
+        self.start()
 
     def env(self, home: Path, token: Token | str | None = None) -> dict[str, str]:
         """Environment variables for a client in another process; add them to `os.environ`."""
@@ -141,6 +154,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _exchange(self, hub: Hub, request: Request) -> None:
         entry = request.entry
+        if hub.is_away:
+            self._hang_up()
+            return
         faults = hub.faults.hitting(entry)
         time.sleep(sum(fault.delay for fault in faults))
         for fault in faults:
@@ -156,6 +172,9 @@ class _Handler(BaseHTTPRequestHandler):
         request.drain()
         entry.status = reply.status
         if any(fault.drop == "after" for fault in faults):
+            self._hang_up()
+            return
+        if hub.is_away:
             self._hang_up()
             return
         cuts = [fault.cut_after for fault in faults if fault.cut_after is not None]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import huggingface_hub
 import pytest
 from huggingface_hub import constants
 from hypothesis import given
@@ -26,7 +23,6 @@ from tests.support.streams import (
     RUN,
     WEIGHTS,
     large,
-    naps,
     on_disk,
     publish,
     recipe,
@@ -37,7 +33,7 @@ from tests.support.streams import (
     weights,
 )
 
-__all__ = ["large", "naps", "series", "small"]
+__all__ = ["large", "series", "small"]
 
 
 @pytest.mark.parametrize("shards", [1, 3])
@@ -86,31 +82,6 @@ def test_many_requests_run_at_a_time_but_not_too_many(
     assert streamed(tmp_path / "out") == on_disk(small)
     assert len(hub.requests(WEIGHTS)) > 5 * REQUESTS
     assert 4 <= hub.log.most_at_once(WEIGHTS) <= REQUESTS
-
-
-def test_a_client_without_sockets_of_its_own_will_do(
-    hub: Hub, large: Series, tmp_path: Path
-) -> None:
-    """Whoever sets a client of another transport for huggingface_hub gets it here too."""
-    library = importlib.import_module(type(huggingface_hub.get_session()).__module__.split(".")[0])
-    used: list[str] = []
-
-    class Transport(library.HTTPTransport):  # type: ignore[misc, name-defined]
-        def handle_request(self, request: Any) -> Any:
-            response = super().handle_request(request)
-            response.extensions.pop("network_stream")
-            used.append(request.method)
-            return response
-
-    publish(hub, large)
-    from huggingface_hub.utils._http import default_client_factory
-
-    huggingface_hub.set_client_factory(lambda: library.Client(transport=Transport()))
-    try:
-        assert streamed(tmp_path / "out") == on_disk(large)
-    finally:
-        huggingface_hub.set_client_factory(default_client_factory)
-    assert used.count("GET") > len(STEPS)
 
 
 # spans

@@ -11,6 +11,7 @@ import pytest
 
 from relex_merge.errors import RelexError
 from relex_merge.hub import download as hub_files
+from relex_merge.hub import ranges
 from relex_merge.hub.ranges import Connections, RemoteFile
 from relex_merge.weights import remote
 from relex_merge.weights.remote import HubSource, coalesce
@@ -26,7 +27,6 @@ from tests.support.streams import (
     WEIGHTS,
     bounds,
     large,
-    naps,
     on_disk,
     publish,
     series,
@@ -35,7 +35,7 @@ from tests.support.streams import (
     streamed,
 )
 
-__all__ = ["large", "naps", "series", "small"]
+__all__ = ["large", "series", "small"]
 
 # what goes wrong and is mended
 
@@ -54,7 +54,7 @@ def test_an_address_that_expires_is_asked_for_again(
 
 
 def test_a_broken_body_goes_on_from_the_byte_where_it_broke(
-    hub: Hub, series: Series, tmp_path: Path, naps: list[float]
+    hub: Hub, series: Series, tmp_path: Path, no_waiting: list[float]
 ) -> None:
     publish(hub, series)
     cut = 5000
@@ -72,7 +72,7 @@ def test_a_broken_body_goes_on_from_the_byte_where_it_broke(
 
 
 def test_a_connection_dropped_without_an_answer_is_made_again(
-    hub: Hub, small: Series, tmp_path: Path, naps: list[float]
+    hub: Hub, small: Series, tmp_path: Path, no_waiting: list[float]
 ) -> None:
     publish(hub, small)
     hub.faults.add(Fault(WEIGHTS, times=2, drop="before"))
@@ -81,35 +81,56 @@ def test_a_connection_dropped_without_an_answer_is_made_again(
 
 
 def test_a_busy_hub_is_given_the_time_that_it_asks_for(
-    hub: Hub, small: Series, tmp_path: Path, naps: list[float]
+    hub: Hub, small: Series, tmp_path: Path, no_waiting: list[float]
 ) -> None:
     publish(hub, small)
     busy = {"status": 429, "headers": {"Retry-After": "70"}}
     for match in (WEIGHTS, "HEAD .*/resolve/.*safetensors"):
         hub.faults.add(Fault(match, after=2, **busy))  # type: ignore[arg-type]
     assert streamed(tmp_path / "out") == on_disk(small)
-    assert sum(naps) == pytest.approx(140)
+    assert sum(no_waiting) == pytest.approx(140)
 
 
 def test_an_error_of_the_server_is_overcome(
-    hub: Hub, small: Series, tmp_path: Path, naps: list[float]
+    hub: Hub, small: Series, tmp_path: Path, no_waiting: list[float]
 ) -> None:
     publish(hub, small)
     for match in (WEIGHTS, "HEAD .*/resolve/.*safetensors"):
         hub.faults.add(Fault(match, after=3, status=500))
         hub.faults.add(Fault(match, after=4, status=503))
     assert streamed(tmp_path / "out") == on_disk(small)
-    assert sum(naps) > 0
+    assert sum(no_waiting) > 0
 
 
 def test_a_slow_line_that_breaks_again_and_again_arrives_in_the_end(
-    hub: Hub, small: Series, tmp_path: Path, naps: list[float]
+    hub: Hub, small: Series, tmp_path: Path, no_waiting: list[float]
 ) -> None:
     """Whoever gets on is not given up, however often it breaks."""
     publish(hub, small)
     sha = hub.heads(RUN)["step_4"]
     hub.faults.add(Fault(f"GET /cdn/.*{sha}", times=None, cut_after=997))
     assert streamed(tmp_path / "out") == on_disk(small)
+
+
+def test_a_hub_that_goes_away_for_a_minute_costs_no_run(
+    hub: Hub, small: Series, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ports are closed, so that the client closes its connections under other threads."""
+    publish(hub, small)
+    whole = on_disk(small)
+    waited: list[float] = []
+    lock = threading.Lock()
+
+    def sleep(seconds: float) -> None:
+        with lock:
+            waited.append(seconds)
+            if hub.is_away and sum(waited) >= 60:
+                hub.come_back()
+
+    monkeypatch.setattr(ranges.time, "sleep", sleep)
+    hub.after(FILES * HEADERS + 5, WEIGHTS, hub.go_away)
+    assert streamed(tmp_path / "out") == whole
+    assert sum(waited) >= 60
 
 
 def test_what_is_pinned_is_read_when_the_branch_moves_on(
@@ -143,7 +164,7 @@ def refused(out: Path, **how: Any) -> str:
 
 
 def test_a_file_that_is_never_served_is_named_with_the_remedy(
-    hub: Hub, hub_login: Token, series: Series, tmp_path: Path, naps: list[float]
+    hub: Hub, hub_login: Token, series: Series, tmp_path: Path, no_waiting: list[float]
 ) -> None:
     publish(hub, series)
     sha = hub.heads(RUN)["step_7"]
@@ -156,7 +177,7 @@ def test_a_file_that_is_never_served_is_named_with_the_remedy(
 
 
 def test_access_that_is_taken_away_in_the_middle_is_told(
-    hub: Hub, hub_login: Token, small: Series, tmp_path: Path, naps: list[float]
+    hub: Hub, hub_login: Token, small: Series, tmp_path: Path, no_waiting: list[float]
 ) -> None:
     publish(hub, small)
 
@@ -170,13 +191,13 @@ def test_access_that_is_taken_away_in_the_middle_is_told(
     assert "model.safetensors" in message
     assert "hf auth login" in message
     assert WRITE_TOKEN not in message
-    assert sum(naps) == 0  # nothing that waiting would mend
+    assert sum(no_waiting) == 0  # nothing that waiting would mend
 
 
 @pytest.mark.parametrize("by", [-1000, 1000])
 @pytest.mark.parametrize("where", ["the redirect", "the answer"])
 def test_a_file_of_another_length_than_its_header_says_is_refused(
-    where: str, by: int, hub: Hub, small: Series, tmp_path: Path, naps: list[float]
+    where: str, by: int, hub: Hub, small: Series, tmp_path: Path, no_waiting: list[float]
 ) -> None:
     publish(hub, small)
     sha = hub.heads(RUN)["step_4"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +64,8 @@ def test_a_local_folder_with_a_revision(refuse: Refuse, mine: Series) -> None:
 
 
 def test_a_hub_that_cannot_be_reached(
-    refuse: Refuse, hub: Hub, mine: Series, monkeypatch: pytest.MonkeyPatch
+    refuse: Refuse, hub: Hub, mine: Series, no_waiting: list[float]
 ) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr(time, "sleep", waits.append)
     hub.faults.add(Fault("/api/models/org/base", times=None, drop="before"))
     message = refuse({**mine.recipe(), "base_model": "org/base"})
     assert "org/base" in message

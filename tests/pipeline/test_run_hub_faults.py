@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,6 @@ def test_a_download_that_is_cut_busy_or_failing_goes_on(
     no_waiting: list[float],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(time, "sleep", no_waiting.append)
     hub.faults.add(Fault("GET /cdn/.*safetensors", times=2, cut_after=500))
     hub.faults.add(Fault("GET /cdn/.*safetensors", times=2, after=4, status=503))
     hub.faults.add(
@@ -55,7 +53,6 @@ def test_a_hub_that_keeps_failing_ends_in_one_message(
     no_waiting: list[float],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(time, "sleep", no_waiting.append)
     monkeypatch.setattr("relex_merge.hub.errors.WAITS", (1.0,))
     hub.faults.add(Fault(f"GET /cdn/{RUN}/.*safetensors", times=None, status=503))
     with pytest.raises(RelexError) as caught:
@@ -74,7 +71,6 @@ def test_a_push_that_fails_keeps_the_output_and_can_be_repeated(
     no_waiting: list[float],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(time, "sleep", no_waiting.append)
     path = write_recipe(tmp_path / "r.yml", recipe())
     hub.faults.add(Fault("POST .*/commit/", times=None, status=400, message="no"))
     before = hub.heads(RUN)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +37,6 @@ def series(request: pytest.FixtureRequest) -> Series:
     """Both ways in which bodies come."""
     found: Series = request.getfixturevalue(request.param)
     return found
-
-
-@pytest.fixture
-def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Nobody sleeps; the seconds that were asked for."""
-    seconds: list[float] = []
-    monkeypatch.setattr(time, "sleep", seconds.append)
-    return seconds
 
 
 def publish(hub: Hub, series: Series) -> None:
