@@ -17,7 +17,7 @@ from relex_merge.recipe.listed import listed_checkpoints
 from relex_merge.recipe.load import load_recipe
 from tests.fake_hub import Hub
 from tests.support.models import write_recipe
-from tests.support.recipe_judge import MEMORY, SECONDS, assert_told_in_short, read_recipe
+from tests.support.recipe_judge import MEMORY, SECONDS, read_recipe
 from tests.support.recipe_mutations import BLOCKS, BOMB, MERGE_BOMB, RECIPES, mutated_recipes
 
 RELEX = RECIPES[0]
@@ -36,7 +36,6 @@ def test_no_recipe_is_an_internal_error_or_takes_long(hub: Hub, tmp_path: Path) 
         assert time.perf_counter() - start < SECONDS, text[:2000]
         kept += fault is None
         refused += fault is not None
-        assert_told_in_short(fault, text)
     assert kept > 20
     assert refused > 150
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY
