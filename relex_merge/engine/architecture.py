@@ -17,19 +17,22 @@ if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
 
+_LONGEST = 500  # characters of what transformers has to say
+
+
 def read_config(folder: Path, label: str, *, trust_remote_code: bool) -> Any:
     """The transformers configuration of a model folder. Raises RelexError."""
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers' validators have exceptions of their own
         if "trust_remote_code" in str(error):
             raise RelexError(
                 f"{label} brings its own code; give --trust-remote-code if you read and trust it"
             ) from error
         raise RelexError(
-            f"{label}: no usable config.json: {' '.join(str(error).split())}"
+            f"{label}: no usable config.json: {' '.join(str(error).split())[:_LONGEST]}"
         ) from error
     if len(config.architectures or ()) != 1:
         raise RelexError(f"{label}: config.json must name one entry under architectures")

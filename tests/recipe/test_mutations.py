@@ -17,39 +17,25 @@ from relex_merge.recipe.listed import listed_checkpoints
 from relex_merge.recipe.load import load_recipe
 from tests.fake_hub import Hub
 from tests.support.models import write_recipe
+from tests.support.recipe_judge import MEMORY, SECONDS, read_recipe
 from tests.support.recipe_mutations import BLOCKS, BOMB, MERGE_BOMB, RECIPES, mutated_recipes
 
-SECONDS = 2.0
-MEMORY = 200_000  # kB
 RELEX = RECIPES[0]
-
-
-def read(path: Path) -> str | None:
-    """Read a recipe as every command does; what is wrong with it, None for a good one."""
-    try:
-        recipe = load_recipe(path)
-        recipe.to_yaml()
-        if recipe.is_relex:
-            listed_checkpoints(recipe)
-    except RelexError as error:
-        return str(error)
-    return None
 
 
 def test_no_recipe_is_an_internal_error_or_takes_long(hub: Hub, tmp_path: Path) -> None:
     path = tmp_path / "r.yml"
-    read(write_recipe(path, RELEX))  # imports
+    read_recipe(write_recipe(path, RELEX))  # imports
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     kept = refused = 0
     plain = path.read_bytes()
     for text in (*(plain + block.encode() for block in BLOCKS), *mutated_recipes(300)):
         path.write_bytes(text)
         start = time.perf_counter()
-        fault = read(path)
+        fault = read_recipe(path)
         assert time.perf_counter() - start < SECONDS, text[:2000]
         kept += fault is None
         refused += fault is not None
-        assert fault is None or (len(fault) < 6000 and fault.isprintable()), text[:2000]
     assert kept > 20
     assert refused > 150
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY
@@ -81,7 +67,7 @@ def test_what_yaml_leaves_open_is_refused_with_its_line(
 ) -> None:
     path = tmp_path / "r.yml"
     path.write_text(f"merge_method: relex\nbase_model: a/b\nmodels: []\n{text}")
-    fault = read(path)
+    fault = read_recipe(path)
     assert fault is not None
     assert str(path) in fault
     assert said in fault

@@ -294,16 +294,20 @@ MUTATIONS: tuple[Mutation, ...] = (
 )  # fmt: skip
 
 
+def mutated_file(seed: int, number: int) -> tuple[str, bytes]:
+    """Return the name of a mutation and a file made with it, the same for the same arguments."""
+    rng = random.Random(f"{seed}/{number}")
+    file = good_file(rng)
+    mutation = rng.choice(MUTATIONS)
+    mutation(rng, file)
+    if file.text is None and rng.random() < 0.1:
+        flipped_bytes(rng, file)
+    return f"{number}: {mutation.__name__}", file.content()
+
+
 def mutated_files(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
     """Yield (name of the mutation, content) of ``count`` files, the same for the same seed."""
-    for i in range(count):
-        rng = random.Random(f"{seed}/{i}")
-        file = good_file(rng)
-        mutation = rng.choice(MUTATIONS)
-        mutation(rng, file)
-        if file.text is None and rng.random() < 0.1:
-            flipped_bytes(rng, file)
-        yield f"{i}: {mutation.__name__}", file.content()
+    return (mutated_file(seed, number) for number in range(count))
 
 
 def costly_files() -> Iterator[tuple[str, bytes]]:

@@ -36,14 +36,17 @@ ODD: tuple[Any, ...] = (
 )
 
 
+def mutation(value: dict[str, Any], seed: int, number: int) -> bytes:
+    """Return a text that was a JSON file of ``value``, the same for the same arguments."""
+    chance = random.Random(f"{seed}/{number}")
+    if chance.random() < 0.7:
+        return json.dumps(_changed(value, chance)).encode("utf-8", "surrogatepass")
+    return _torn(json.dumps(value).encode(), chance)
+
+
 def mutations(value: dict[str, Any], count: int, seed: int = 0) -> Iterator[bytes]:
     """Yield ``count`` texts that were a JSON file of ``value`` before something happened to it."""
-    chance = random.Random(seed)
-    for _ in range(count):
-        if chance.random() < 0.7:
-            yield json.dumps(_changed(value, chance)).encode("utf-8", "surrogatepass")
-        else:
-            yield _torn(json.dumps(value).encode(), chance)
+    return (mutation(value, seed, number) for number in range(count))
 
 
 def _changed(value: Any, chance: random.Random) -> Any:

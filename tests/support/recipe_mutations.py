@@ -101,20 +101,23 @@ BLOCKS = (
 )
 
 
+def mutated_recipe(seed: int, number: int) -> bytes:
+    """Return a file that was a recipe, the same for the same arguments."""
+    chance = random.Random(f"{seed}/{number}")
+    recipe: Any = chance.choice(RECIPES)
+    for _ in range(chance.choice((1, 1, 1, 2, 3))):
+        recipe = _changed(recipe, chance)
+    if chance.random() < 0.6:
+        return _text(recipe)
+    return _torn(_text(chance.choice(RECIPES)), chance)
+
+
 def mutated_recipes(count: int, seed: int = 0) -> Iterator[bytes]:
     """Yield ``count`` files that were recipes before something happened to them.
 
     The same seed gives the same files; a larger count begins with those of a smaller one.
     """
-    chance = random.Random(seed)
-    for _ in range(count):
-        recipe: Any = chance.choice(RECIPES)
-        for _ in range(chance.choice((1, 1, 1, 2, 3))):
-            recipe = _changed(recipe, chance)
-        if chance.random() < 0.6:
-            yield _text(recipe)
-        else:
-            yield _torn(_text(chance.choice(RECIPES)), chance)
+    return (mutated_recipe(seed, number) for number in range(count))
 
 
 def _text(recipe: Any) -> bytes:

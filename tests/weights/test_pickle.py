@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from relex_merge.errors import RelexError
 from relex_merge.weights.folder import open_folder
 from relex_merge.weights.pickle import PickleSource
 from relex_merge.weights.source import Source, read_numbers
+from tests.support.pickle_mutations import mutated_pickle
 
 ROW = torch.arange(1000, dtype=torch.float32).reshape(20, 50)
 PLAIN = {
@@ -126,22 +126,9 @@ def test_a_broken_file_is_an_error_that_names_it_or_is_read_whole(
     seed: int, tmp_path: Path
 ) -> None:
     good = save(tmp_path, {"a": ROW, "b": ROW.bfloat16(), "c": torch.tensor(1.0)}).read_bytes()
-    pickled = good.index(b"PK", 4)  # the pickle is the first record
     path = tmp_path / "pytorch_model.bin"
-    rng = random.Random(seed)
-    for _ in range(70):
-        content = bytearray(good)
-        kind = rng.randrange(4)
-        if kind == 0:
-            del content[rng.randrange(len(content)) :]
-        elif kind == 1:
-            a, b = sorted(rng.randrange(len(content)) for _ in range(2))
-            del content[a:b]
-        else:  # the places that describe the others
-            ends = (range(pickled), range(len(content) - 900, len(content)))
-            for _ in range(rng.choice((1, 1, 2, 10))):
-                content[rng.choice(ends[kind - 2])] = rng.randrange(256)
-        path.write_bytes(content)
+    for number in range(70):
+        path.write_bytes(mutated_pickle(good, seed, number))
         try:
             source = open_folder(tmp_path, "the model")
         except RelexError as error:
