@@ -15,7 +15,7 @@ from operator import add
 import numpy as np
 
 from relex_merge.report.contents import ModelEntry, Skills, TensorEntry, WalkEntry
-from relex_merge.trajectory.backtests.assessment import Evaluation
+from relex_merge.trajectory.backtests.assessment import Assessment
 from relex_merge.trajectory.backtests.backtest import Backtests, backtests, plan
 from relex_merge.trajectory.backtests.compared import method as as_continuation
 from relex_merge.trajectory.backtests.entries import json_number
@@ -69,7 +69,7 @@ def group_entries(
     part: str,
     groups: Mapping[str, Sequence[str]],
     statistics: SeriesStatistics,
-    tried: Evaluation,
+    tried: Assessment,
     gaps: Gaps,
 ) -> dict[str, TensorEntry]:
     """Describe groups of tensors by their figures.
@@ -93,7 +93,7 @@ def group_entries(
     }
 
 
-def model_entry(statistics: SeriesStatistics, tried: Evaluation, gaps: Gaps) -> ModelEntry:
+def model_entry(statistics: SeriesStatistics, tried: Assessment, gaps: Gaps) -> ModelEntry:
     """Describe the whole model, by its coefficient at every checkpoint and at the target too."""
     entry = group_entries("model", {"model": tried.names}, statistics, tried, gaps)["model"]
     total, p, T = _subject(tried.names, statistics, tried).total, tried.common, len(tried.steps)
@@ -116,7 +116,7 @@ def model_entry(statistics: SeriesStatistics, tried: Evaluation, gaps: Gaps) -> 
     }
 
 
-def walk_entry(tried: Evaluation, gaps: Gaps) -> WalkEntry:
+def walk_entry(tried: Assessment, gaps: Gaps) -> WalkEntry:
     """Describe a random walk that was observed at the same steps, by the same figures."""
     undefined = numbers(np.full(min(len(tried.steps), RANKS), np.nan))
     nothing: WalkEntry = {
@@ -131,21 +131,21 @@ def walk_entry(tried: Evaluation, gaps: Gaps) -> WalkEntry:
     return gaps.attempt("random_walk", lambda: _walk(tried), nothing)
 
 
-def skills(tests: Backtests, p: int | None, rows: Sequence[int], tried: Evaluation) -> Skills:
+def skills(tests: Backtests, p: int | None, rows: Sequence[int], tried: Assessment) -> Skills:
     """Return the pooled skill of ``rows`` in backtest p by continuation; None without a p."""
     if p is None:
-        return dict.fromkeys(c.key for c in tried.continuations)
-    return {c.key: json_number(tests.pooled(c.key, p, rows)) for c in tried.continuations}
+        return dict.fromkeys(c.name for c in tried.compared)
+    return {c.name: json_number(tests.pooled(c.name, p, rows)) for c in tried.compared}
 
 
-def _subject(names: Sequence[str], statistics: SeriesStatistics, tried: Evaluation) -> Subject:
+def _subject(names: Sequence[str], statistics: SeriesStatistics, tried: Assessment) -> Subject:
     """Lay the named tensors end to end."""
     rows = [tried.row[name] for name in names]
     total = reduce(add, (statistics.tensors[name] for name in names))
     return Subject(rows, total, tried.parameters[rows[0]] if len(rows) == 1 else tried.common)
 
 
-def _figures(subjects: Sequence[Subject], tried: Evaluation) -> tuple[Figures, Array]:
+def _figures(subjects: Sequence[Subject], tried: Assessment) -> tuple[Figures, Array]:
     """The figures of N subjects, and R² (N,) of the fit that each one's predictor makes."""
     found = figures(np.stack([subject.total.gram for subject in subjects]), tried.steps)
     shapes = {(subject.predictor.degree, subject.predictor.window) for subject in subjects}
@@ -167,7 +167,7 @@ def _undefined(n: int, T: int) -> tuple[Figures, Array]:
     return Figures(spectrum, spectrum, c, single, single, curvature), single
 
 
-def _entry(subject: Subject, found: Figures, i: int, r2: float, tried: Evaluation) -> TensorEntry:
+def _entry(subject: Subject, found: Figures, i: int, r2: float, tried: Assessment) -> TensorEntry:
     total, rank = subject.total, min(subject.predictor.rank, found.explained_variance.shape[1])
     update = np.sqrt(max(total.gram[-1, -1], 0.0))
     norm = np.sqrt(total.base_squared_norm)
@@ -191,7 +191,7 @@ def _entry(subject: Subject, found: Figures, i: int, r2: float, tried: Evaluatio
     }
 
 
-def _walk(tried: Evaluation) -> WalkEntry:
+def _walk(tried: Assessment) -> WalkEntry:
     gram, common = random_walk_gram(tried.steps), tried.common
     found = figures(gram[np.newaxis], tried.steps)
     fit = fits(
