@@ -27,9 +27,10 @@ from relex_merge.engine.plan import ModelPlan, TensorPlan
 from relex_merge.errors import RelexError, disk_errors
 from relex_merge.evaluation.candidates import Candidate
 from relex_merge.trajectory.backtests.compared import method
-from relex_merge.trajectory.gram import Array, spectrum, unit
+from relex_merge.trajectory.gram import Array, unit
 from relex_merge.trajectory.parameters import Parameters
-from relex_merge.trajectory.predictors.history import of_one
+from relex_merge.trajectory.predictors.history import History
+from relex_merge.trajectory.spectra import spectra
 from relex_merge.trajectory.statistics import TensorStatistics
 from relex_merge.weights.source import TensorInfo
 
@@ -51,8 +52,7 @@ class Direction:
 
     def weights(self, gram: Array, steps: Array) -> Array:
         """Return u_k (T,)."""
-        found = spectrum(gram)
-        return np.asarray(found.vectors[:, self.k] * (found.eigenvalues[self.k] > 0))
+        return np.asarray(spectra(gram[np.newaxis]).vectors[0, :, self.k])
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class BacktestWeights:
     def weights(self, gram: Array, steps: Array) -> Array:
         """Return w (T,), zero from checkpoint h on."""
         h = self.fitted
-        history = of_one(gram[:h, :h], steps[:h])
-        W = method([self.parameters]).rule(history, np.asarray([steps[-1]]))
+        history = History.of(gram[np.newaxis, :h, :h], steps[:h])
+        W = method([self.parameters]).predict(history, np.asarray([steps[-1]]))
         w = np.zeros(len(steps))
         w[:h] = W[0, 0]
         return w
@@ -119,13 +119,15 @@ def solve(basis: Mapping[str, Combination], w: Array, gram: Array, steps: Array)
     Raises:
         RelexError: w is not in the span of the basis.
     """
-    found = spectrum(gram)
-    root = np.sqrt(found.eigenvalues)[:, np.newaxis] * found.vectors.T  # Λ^½ Uᵀ
+    found = spectra(gram[np.newaxis])
+    root = np.sqrt(found.eigenvalues[0])[:, np.newaxis] * found.vectors[0].T  # Λ^½ Uᵀ
     B = np.stack([b.weights(gram, steps) for b in basis.values()], axis=1)
     wanted = root @ w
     a, *_ = np.linalg.lstsq(root @ B, wanted, rcond=1e-13)
     missed = np.linalg.norm(root @ (B @ a) - wanted)
-    if missed > SPANNED * max(float(np.linalg.norm(wanted)), float(root[0] @ root[0]) ** 0.5 * 1e-6):
+    if missed > SPANNED * max(
+        float(np.linalg.norm(wanted)), float(root[0] @ root[0]) ** 0.5 * 1e-6
+    ):
         raise RelexError(
             "this predictor cannot be composed from directions and the last checkpoint; evaluate "
             "the finished output in its place"
@@ -156,7 +158,9 @@ class DeltaFiles:
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._maps = [
-                np.memmap(folder / f"{i}.f32", dtype=np.float32, mode="w+", shape=(max(position, 1),))
+                np.memmap(
+                    folder / f"{i}.f32", dtype=np.float32, mode="w+", shape=(max(position, 1),)
+                )
                 for i in range(len(self.names))
             ]
 

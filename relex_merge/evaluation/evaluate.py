@@ -35,6 +35,7 @@ from relex_merge.pipeline.grams import form_grams
 from relex_merge.pipeline.inspection import of_series
 from relex_merge.pipeline.prepare import prepare
 from relex_merge.pipeline.progress import progress_bar
+from relex_merge.recipe.variant import Variant
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class _Evaluating:
         """Read the series, run texts and tasks, decide."""
         request = self._request
         resources = available(request.merge, request.memory_budget)
-        prepared = prepare(self._recipe, [None], request.merge, request.stream)
+        prepared = prepare(self._recipe, [Variant()], request.merge, request.stream)
         with progress_bar("reading checkpoints", quiet=request.quiet, in_bytes=True) as bar:
             if is_open(prepared.plan):
                 prepared, (choice,) = settle(prepared, form_grams(prepared, resources, bar))
@@ -120,7 +121,9 @@ class _Evaluating:
             seen = models.read(resources, bar)
         statistics = SeriesStatistics(prepared.plan.steps, dict(seen), prepared.fingerprint())
         geometry = of_series(prepared, statistics).report["verdict"]
-        subjects = subjects_of(prepared, models, live, candidates, self._tokenizer(prepared), request)
+        subjects = subjects_of(
+            prepared, models, live, candidates, self._tokenizer(prepared), request
+        )
         text = self._text(subjects, models, live, candidates, cuts, last)
         parts, choice_made = self._tasks(subjects, candidates, text.function)
         reported = parts.get("reported", {})

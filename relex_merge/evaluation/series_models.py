@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from relex_merge.engine.engine import run_engine, schedule_for
@@ -26,7 +25,7 @@ from relex_merge.evaluation.deltas import (
     parameters_of,
     solve,
 )
-from relex_merge.trajectory.predictors.trials import before_cut
+from relex_merge.trajectory.predictors.history import before_cut
 from relex_merge.weights.source import read_numbers
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from relex_merge.engine.resources import Resources
     from relex_merge.evaluation.candidates import Candidate
     from relex_merge.evaluation.live_model import LiveModel
+    from relex_merge.trajectory.gram import Array
     from relex_merge.trajectory.parameters import Parameters
     from relex_merge.trajectory.statistics import TensorStatistics
     from relex_merge.weights.source import Source
@@ -61,7 +61,7 @@ class Cut:
         return f"backtest {self.fitted}"
 
 
-def cuts_at(steps: Sequence[float], target: float) -> list[Cut]:
+def cuts_at(steps: Array, target: float) -> list[Cut]:
     """Return the functional backtests of a series: at the user's ratio, and at two smaller ones.
 
     Args:
@@ -72,13 +72,12 @@ def cuts_at(steps: Sequence[float], target: float) -> list[Cut]:
         The widest first; those with fewer than ``FEWEST_FITTED`` checkpoints before the cut are
         left out.
     """
-    s = np.asarray(steps, dtype=np.float64)
-    ratio = target / float(s[-1])
+    ratio = target / float(steps[-1])
     found: dict[int, Cut] = {}
     for power in POWERS:
-        fitted = before_cut(s, ratio**power) if ratio > 1 else 0
-        if FEWEST_FITTED <= fitted < len(s):
-            found.setdefault(fitted, Cut(float(s[-1] / s[fitted - 1]), fitted))
+        fitted = before_cut(steps, ratio**power) if ratio > 1 else 0
+        if FEWEST_FITTED <= fitted < len(steps):
+            found.setdefault(fitted, Cut(float(steps[-1] / steps[fitted - 1]), fitted))
     return list(found.values())
 
 

@@ -90,7 +90,8 @@ def subjects_of(
         name = f"observed step {steps[number - 1]:g}"
         load[name], keys[name] = row(number), f"row {number}"
     cache = request.merge.transformers_cache
-    for snapshot in locate(list(request.also), cache_dir=cache, stream=False):
+    others = locate(list(request.also), cache_dir=cache, stream=False) if request.also else []
+    for snapshot in others:
         name = snapshot.reference
         load[name] = _other(snapshot.folder, name, live, request)
         keys[name] = [name, snapshot.pin.mark if snapshot.pin else _state(snapshot.folder)]
