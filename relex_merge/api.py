@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relex_merge.checkpoints.files import RECIPE
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
 from relex_merge.errors import RelexError
@@ -21,12 +22,15 @@ from relex_merge.pipeline.run import Result, Run
 from relex_merge.pipeline.spare import spare_sources
 from relex_merge.pipeline.staging import check_free, resolved, staging
 from relex_merge.recipe.load import RecipeSource, load_recipe
+from relex_merge.recipe.variant import Variant
 from relex_merge.report.contents import Report
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
-__all__ = ["Inspection", "Result", "examine", "extrapolate", "forecast", "inspect"]
+    from relex_merge.evaluation.results import Evaluation
+
+__all__ = ["Inspection", "Result", "evaluate", "examine", "extrapolate", "forecast", "inspect"]
 
 
 def _accept_all(report: Report) -> None:
@@ -38,6 +42,7 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     out: str | Path,
     *,
     target_step: float | Sequence[float] | None = None,
+    scale: float | Sequence[float] | None = None,
     force: bool = False,
     options: MergeOptions | None = None,
     memory_budget: int | None = None,
@@ -59,6 +64,8 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
         out: a folder that does not exist yet, or an empty one.
         target_step: replaces the recipe's; a sequence writes ``out/step-N`` for each, in one pass
             over the checkpoints.
+        scale: λ, replaces the recipe's; a sequence writes ``out/step-N-scale-λ`` for each
+            combination with the targets, in the same pass.
         force: replace a folder that is not empty.
         options: mergekit's options; default ``MergeOptions()``.
         memory_budget: bytes that the engine may allocate; default a quarter of the free memory, at
@@ -82,13 +89,14 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     Raises:
         RelexError: whatever is wrong, with the remedy; nothing is left at ``out``.
     """
-    targets = _targets(target_step)
+    variants = _variants(target_step, scale)
+    first = variants[0]
     run = Run(
-        load_recipe(recipe, target_step=targets[0]),
+        load_recipe(recipe, target_step=first.target_step, scale=first.scale),
         resolved(out),
         RunOptions(
             merge=options or _default_options(),
-            targets=targets if len(targets) > 1 else (None,),
+            variants=variants if len(variants) > 1 else (Variant(),),
             memory_budget=memory_budget,
             stream=stream,
             reuse=None if reuse is None else Path(reuse),
@@ -123,12 +131,21 @@ def _default_options() -> MergeOptions:
     return MergeOptions()
 
 
-def _targets(target_step: float | Sequence[float] | None) -> tuple[float | None, ...]:
-    if not isinstance(target_step, Sequence):
-        return (target_step,)
-    if len(set(target_step)) != len(target_step) or not target_step:
-        raise RelexError(f"target steps {list(target_step)}: give each once, and at least one")
-    return tuple(target_step)
+def _variants(
+    target_step: float | Sequence[float] | None, scale: float | Sequence[float] | None
+) -> tuple[Variant, ...]:
+    """Return every combination of the targets and scales that were given."""
+    targets = _several("target steps", target_step)
+    scales = _several("scales", scale)
+    return tuple(Variant(step, factor) for step in targets for factor in scales)
+
+
+def _several(what: str, given: float | Sequence[float] | None) -> tuple[float | None, ...]:
+    if not isinstance(given, Sequence):
+        return (given,)
+    if len(set(given)) != len(given) or not given:
+        raise RelexError(f"{what} {list(given)}: give each once, and at least one")
+    return tuple(given)
 
 
 def forecast(  # noqa: PLR0913  # as extrapolate
@@ -136,6 +153,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
     out: str | Path,
     *,
     target_step: float | Sequence[float] | None = None,
+    scale: float | Sequence[float] | None = None,
     force: bool = False,
     options: MergeOptions | None = None,
     memory_budget: int | None = None,
@@ -150,6 +168,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
         recipe: as for :func:`extrapolate`, like all that follow.
         out: the folder.
         target_step: replaces the recipe's.
+        scale: replaces the recipe's.
         force: whether a folder that is not empty may be replaced.
         options: mergekit's options.
         memory_budget: bytes that the engine may allocate.
@@ -162,13 +181,14 @@ def forecast(  # noqa: PLR0913  # as extrapolate
         RelexError: as :func:`extrapolate` would before it reads weights.
     """
     check_free(resolved(out), force)
-    targets = _targets(target_step)
-    loaded = load_recipe(recipe, target_step=targets[0])
+    variants = _variants(target_step, scale)
+    first = variants[0]
+    loaded = load_recipe(recipe, target_step=first.target_step, scale=first.scale)
     if not loaded.is_relex:
         raise RelexError("--dry-run is for merge_method: relex")
     asked = RunOptions(
         merge=options or _default_options(),
-        targets=targets if len(targets) > 1 else (None,),
+        variants=variants if len(variants) > 1 else (Variant(),),
         stream=stream,
         reuse=None if reuse is None else Path(reuse),
         form=form,
@@ -177,7 +197,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
     # Without --stream only headers are looked at too: nothing is downloaded for a forecast.
     ahead = None if stream is False else stream
     try:
-        prepared = prepare.prepare(loaded, asked.targets, asked.merge, ahead)
+        prepared = prepare.prepare(loaded, asked.variants, asked.merge, ahead)
     except NeedsMergekit as reason:
         refuse_auto(loaded, reason)
         return f"through mergekit's own path (the recipe uses {reason}): every revision whole"
@@ -250,7 +270,7 @@ def examine(
     options = options or _default_options()
     try:
         with hub_bars(not quiet):
-            prepared = prepare.prepare(recipe, [None], options, stream, holdout=True)
+            prepared = prepare.prepare(recipe, [Variant()], options, stream, holdout=True)
     except NeedsMergekit as reason:
         raise RelexError(
             f"{recipe.name} uses {reason}; inspect reads plain series: a recipe with models: and "
@@ -259,3 +279,109 @@ def examine(
     with progress_bar("reading checkpoints", quiet=quiet, in_bytes=True) as progress:
         found = form_grams(prepared, available(options, memory_budget), progress)
     return of_series(prepared, found)
+
+
+def evaluate(  # noqa: PLR0913  # as extrapolate
+    recipe: RecipeSource,
+    *,
+    prompts: str | Path | None = None,
+    text: str | Path | None = None,
+    samples: int = 1,
+    max_new_tokens: int = 64,
+    seed: int = 0,
+    describe: bool = False,
+    tasks: Sequence[str] = (),
+    include_path: str | Path | None = None,
+    limit: float | None = None,
+    targets: Sequence[float] = (),
+    scales: Sequence[float] = (),
+    anchors: Sequence[str] = (),
+    also: Sequence[str] = (),
+    every: int | None = None,
+    batch_size: int = 16,
+    options: MergeOptions | None = None,
+    memory_budget: int | None = None,
+    stream: bool | None = None,
+    quiet: bool = False,
+    json: str | Path | None = None,
+    choose: str | Path | None = None,
+) -> Evaluation:
+    """Measure what the candidates of a recipe can do, on text and on tasks.
+
+    Args:
+        recipe: as for :func:`extrapolate`, or the folder of a finished output.
+        prompts: a file of prompts, answered by the last observed checkpoint.
+        text: a file of finished text, in place of prompts.
+        samples: responses to each prompt.
+        max_new_tokens: of a response.
+        seed: of sampling.
+        describe: whether candidates answer the prompts too, to be described.
+        tasks: names that lm-eval knows.
+        include_path: a folder with more task files.
+        limit: only the first questions of each task, or a share below 1.
+        targets: target steps of the candidates; the recipe's own where empty.
+        scales: λ of the candidates; 0.1, 0.3, 0.5 and 1 where empty.
+        anchors: "line", "last" or "average"; "last", and the plain line, where empty.
+        also: references of other models, such as the real end of the run.
+        every: also every observed checkpoint whose step is a multiple of this.
+        batch_size: sequences in a forward pass.
+        options: mergekit's options.
+        memory_budget: bytes that the engine may allocate.
+        stream: whether weights on the Hub are read in ranges.
+        quiet: no progress bar.
+        json: a file for the whole evaluation.
+        choose: a file for the recipe that won.
+
+    Raises:
+        RelexError: whatever is wrong, with the remedy.
+    """
+    from relex_merge.evaluation.chosen_recipe import write_chosen
+    from relex_merge.evaluation.evaluate import evaluate_recipe
+    from relex_merge.evaluation.evaluation_file import write_evaluation
+    from relex_merge.evaluation.request import EvaluationRequest, TaskRequest
+    from relex_merge.evaluation.sampling import Sampling
+
+    if isinstance(recipe, (str, Path)) and Path(recipe).is_dir():
+        recipe = Path(recipe) / RECIPE
+    loaded = load_recipe(recipe)
+    if not loaded.is_relex:
+        raise RelexError(f"evaluate is for merge_method: relex; {loaded.name} uses another one")
+    asked = (
+        TaskRequest(
+            names=tuple(tasks),
+            include_path=None if include_path is None else Path(include_path),
+            limit=limit,
+        )
+        if tasks
+        else None
+    )
+    request = EvaluationRequest(
+        merge=options or _default_options(),
+        targets=tuple(targets),
+        scales=tuple(scales),
+        anchors=tuple(anchors),
+        prompts=None if prompts is None else Path(prompts),
+        text=None if text is None else Path(text),
+        sampling=Sampling(samples=samples, max_new_tokens=max_new_tokens, seed=seed),
+        describe=describe,
+        tasks=asked,
+        also=tuple(also),
+        every=every,
+        batch_size=batch_size,
+        memory_budget=memory_budget,
+        stream=stream,
+        quiet=quiet,
+    )
+    try:
+        with hub_bars(not quiet):
+            found = evaluate_recipe(loaded, request)
+    except NeedsMergekit as reason:
+        raise RelexError(
+            f"{loaded.name} uses {reason}; evaluate reads plain series: a recipe with models: and "
+            "a base of the same vocabulary"
+        ) from reason
+    if json is not None:
+        write_evaluation(Path(json), found)
+    if choose is not None:
+        write_chosen(loaded, found["chosen"], Path(choose))
+    return found

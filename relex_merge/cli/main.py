@@ -22,6 +22,10 @@ _COMMANDS = {
     "run": ("relex_merge.cli.run", "Run a recipe: extrapolate, write, and maybe publish."),
     "recipe": ("relex_merge.cli.recipe", "Write a recipe for a Hub repo or a folder."),
     "inspect": ("relex_merge.cli.inspect", "The trust report, without writing a model."),
+    "evaluate": (
+        "relex_merge.cli.evaluate",
+        "Measure what the candidates of a recipe can do.",
+    ),
     "push": ("relex_merge.cli.push", "Publish a finished output as a new Hub revision."),
     "publish-series": (
         "relex_merge.cli.publish_series",

@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     multiple=True,
     help="Replaces the recipe's; repeat it for several models in OUT/step-N, in one pass.",
 )
+@click.option(
+    "--scale",
+    "scales",
+    type=float,
+    multiple=True,
+    help="λ, replaces the recipe's; repeat it for all combinations in OUT/step-N-scale-λ.",
+)
 @click.option("--force", is_flag=True, help="Replace OUT, and with --push-to the revision.")
 @click.option("--memory-budget", type=SIZE, help="Bytes the engine may use, for example 2G.")
 @click.option(
@@ -72,6 +79,7 @@ def command(
     recipe: Path,
     out: Path,
     target_steps: tuple[float, ...],
+    scales: tuple[float, ...],
     strict: bool,
     yes: bool,
     dry_run: bool,
@@ -90,14 +98,18 @@ def command(
     from relex_merge.recipe.schema import as_number
 
     publishing = {name: options.pop(name) for name in ("revision", "private", "create_pr")}
-    if push_to and len(target_steps) > 1:
-        raise click.UsageError("--push-to takes one target; push OUT/step-N one by one instead")
+    if push_to and (len(target_steps) > 1 or len(scales) > 1):
+        raise click.UsageError("--push-to takes one model; push OUT/step-N one by one instead")
     if any(publishing.values()) and not push_to:
         raise click.UsageError("--revision, --private and --create-pr are for --push-to REPO")
     if publishing["revision"] and publishing["create_pr"]:
         raise click.UsageError("a pull request goes to main: give either --create-pr or --revision")
     apply_globally(merge_options)
-    options |= {"target_step": target_steps or None, "options": merge_options}
+    options |= {
+        "target_step": target_steps or None,
+        "scale": scales or None,
+        "options": merge_options,
+    }
     if dry_run:
         del options["figure"]  # no part of what is read
         click.echo(forecast(recipe, out, **options))
@@ -118,12 +130,12 @@ def command(
         anyway=yes,
         **options,
     )
-    for folder in result.outputs.values() or [result.out]:
+    for folder in result.variants.values() or [result.out]:
         click.echo(f"wrote {folder}")
     if strict and result.outputs and not result.report:
         raise RefusedError("the model is written, but there is no verdict, and --strict was given")
     adapter = result.report.get("adapter")
-    if adapter and len(result.outputs) == 1:
+    if adapter and len(result.variants) == 1:
         click.echo(
             f"an adapter of rank {adapter['rank']} on {len(adapter['modules'])} modules, "
             f"{size(adapter['bytes'])}, with {1 - adapter['discarded']:.2%} of the update's "

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 from relex_merge.engine.plan import Settings
 from relex_merge.errors import RelexError
 from relex_merge.recipe.load import Recipe
+from relex_merge.recipe.variant import Variant
 from relex_merge.report.contents import ParametersEntry, Report
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters
@@ -95,7 +96,7 @@ def _by_name(
     recipe: Recipe, steps: Array, names: Iterable[str], t: float
 ) -> dict[str, Parameters] | None:
     """Return what the recipe asks for at position t in [0, 1]; None where it cannot be said."""
-    settings = Settings(recipe, [None], steps)
+    settings = Settings(recipe, [Variant()], steps)
     try:
         return {name: settings.parameters(name, t)[0] for name in names}
     except RelexError:  # in parts of the recipe (slices, modules) that only mergekit resolves

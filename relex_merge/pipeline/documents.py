@@ -47,6 +47,8 @@ def make_report(
     }
     if main.predictor != "linear" or choice is not None:  # not just the paper's own
         method |= {"predictor": main.predictor, "scope": main.scope}
+    if main.anchor != "line" or main.scale != 1:
+        method |= {"anchor": main.anchor, "scale": main.scale}
     base, *checkpoints = snapshots
     report = build_report(
         statistics,

@@ -82,7 +82,7 @@ def write_documents(output: TargetOutput, options: RunOptions) -> Report | None:
     with _spare("the trust report", notify, folder / REPORT):
         report = _report(output)
         (folder / REPORT).write_text(to_json(report), encoding="utf-8")
-    where = f"step {output.target_step}: " if len(options.targets) > 1 else ""
+    where = f"{output.name}: " if len(options.variants) > 1 else ""
     for remark in remarks(output.adapter) if output.adapter else ():
         notify(where + remark)
     if report is None:

@@ -89,6 +89,8 @@ def relex(  # noqa: PLR0913, PLR0917  # mergekit reads the recipe's parameters o
     mode: str = "extrapolate",
     predictor: str = "linear",
     scope: str = "model",
+    anchor: str = "line",
+    scale: float = 1.0,
     step: PerNonBase[float | None] = None,  # mergekit broadcasts it
     role: PerNonBase[str] = "observed",
 ) -> torch.Tensor:
@@ -105,6 +107,8 @@ def relex(  # noqa: PLR0913, PLR0917  # mergekit reads the recipe's parameters o
         mode: "extrapolate" or "reconstruct".
         predictor: how each coefficient goes on.
         scope: of the choice, for ``predictor: auto``.
+        anchor: "line", "last" or "average"; what the displacement starts from.
+        scale: λ, by which the displacement from the last observed step is multiplied.
         step: of each checkpoint; None reads it from the checkpoint's id.
         role: of each checkpoint; those with "holdout" are left out.
 
@@ -122,7 +126,9 @@ def relex(  # noqa: PLR0913, PLR0917  # mergekit reads the recipe's parameters o
             "written, and mergekit's own path sees one tensor at a time; run it with relex-merge "
             "run, or give a target_step and scope: tensor"
         )
-    asked = Parameters(target_step, rank, degree, window, mode, predictor, scope)
+    asked = Parameters(
+        target_step, rank, degree, window, mode, predictor, scope, anchor=anchor, scale=scale
+    )
     steps = np.array([s for s, _ in ordered], dtype=np.float64)
     asked.check(steps)
 

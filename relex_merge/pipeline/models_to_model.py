@@ -70,7 +70,7 @@ def _key(job: Job) -> dict[str, Any]:
     return {
         "version": version("relex-merge"),
         "recipe": job.prepared.recipe.to_yaml(),
-        "targets": job.prepared.targets,
+        "variants": [[v.target_step, v.scale] for v in job.prepared.variants],
         "sources": job.prepared.fingerprint(),
         "shard_size": merge.out_shard_size,
         "device": str(merge.device),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from relex_merge.recipe.variant import Variant
+
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
@@ -23,7 +25,7 @@ class RunOptions:
 
     Attributes:
         merge: mergekit's own options.
-        targets: target steps, one model each; None takes the recipe's own.
+        variants: what is made, one output each.
         memory_budget: bytes that the engine may allocate; None leaves it to the engine.
         stream: whether Hub weights are read in ranges (True) or through the cache (False); None
             reads in ranges what is not in the cache.
@@ -37,7 +39,7 @@ class RunOptions:
     """
 
     merge: MergeOptions
-    targets: tuple[float | None, ...] = (None,)
+    variants: tuple[Variant, ...] = (Variant(),)
     memory_budget: int | None = None
     stream: bool | None = None
     reuse: Path | None = None

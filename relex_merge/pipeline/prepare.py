@@ -23,6 +23,7 @@ from relex_merge.errors import RelexError
 from relex_merge.hub.ranges import Connections
 from relex_merge.recipe.listed import listed_checkpoints
 from relex_merge.recipe.load import Recipe
+from relex_merge.recipe.variant import Variant
 from relex_merge.trajectory.statistics import SeriesStatistics
 from relex_merge.weights.adapter import open_adapter
 from relex_merge.weights.adapter_config import read_adapter_config
@@ -42,7 +43,7 @@ class Prepared:
 
     Attributes:
         recipe: as it was expanded.
-        targets: target steps; None is the recipe's own.
+        variants: what is made.
         snapshots: base first, then the checkpoints in the order of their steps.
         observed: which of the checkpoints enter the fit, (T,).
         config: the base's transformers configuration.
@@ -51,7 +52,7 @@ class Prepared:
     """
 
     recipe: Recipe
-    targets: tuple[float | None, ...]
+    variants: tuple[Variant, ...]
     snapshots: tuple[locate.Snapshot, ...]
     observed: npt.NDArray[np.bool_]
     config: Any
@@ -103,7 +104,7 @@ def _commonest_dtype(infos: Iterable[TensorInfo]) -> str:
 
 def prepare(
     recipe: Recipe,
-    targets: Sequence[float | None],
+    variants: Sequence[Variant],
     options: MergeOptions,
     stream: bool | None = None,
     *,
@@ -113,7 +114,7 @@ def prepare(
 
     Args:
         recipe: of this package's method.
-        targets: target steps; None takes the recipe's own.
+        variants: what is made, one output each.
         options: mergekit's.
         stream: whether Hub weights are read in ranges; None reads so what is not in the cache.
         holdout: whether the checkpoints of that role are read too.
@@ -143,12 +144,12 @@ def prepare(
     steps = np.array([c.step for c in listed], dtype=np.float64)
     observed = np.array([c.observed for c in listed], dtype=bool)
     planned = plan.make_plan(
-        recipe, targets, sources, steps, architecture, config, observed=steps[observed]
+        recipe, variants, sources, steps, architecture, config, observed=steps[observed]
     )
     if not planned.tensors:
         raise RelexError(f"{base.reference} has none of the tensors of its architecture")
     return Prepared(
-        recipe, tuple(targets), tuple(snapshots), observed, config, architecture, planned
+        recipe, tuple(variants), tuple(snapshots), observed, config, architecture, planned
     )
 
 

@@ -13,7 +13,6 @@ from relex_merge.checkpoints.files import REPORT
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
 from relex_merge.errors import RelexError
-from relex_merge.formatting import whole
 from relex_merge.pipeline import prepare, through_mergekit
 from relex_merge.pipeline.automatic import is_open, refuse_auto, refuse_to_stop, settle
 from relex_merge.pipeline.companions import copy_companions
@@ -24,6 +23,7 @@ from relex_merge.pipeline.output_form import writer_for
 from relex_merge.pipeline.progress import progress_bar
 from relex_merge.pipeline.writing import Job, Written
 from relex_merge.recipe.load import Recipe, load_recipe
+from relex_merge.recipe.variant import Variant
 from relex_merge.report.contents import Report, read_report
 
 if TYPE_CHECKING:
@@ -44,12 +44,15 @@ class Result:
         out: the folder.
         report: the content of its relex_report.json (of the last target, where there are several);
             empty for other merge methods, and where no report could be made.
-        outputs: target step → folder, several when several targets were asked for.
+        outputs: target step → folder, several when several targets were asked for; of several scales
+            the first.
+        variants: what was asked for → folder, every combination of target and scale.
     """
 
     out: Path
     report: Report
     outputs: dict[float, Path] = field(default_factory=dict)
+    variants: dict[Variant, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,38 +78,49 @@ class Run:
             outputs = self._by_mergekit(stage)
         reports = [write_documents(output, self.options) for output in outputs]
         steps = [
-            (output.target_step if report is None else report["target_step"])
-            if target is None
-            else target
-            for report, output, target in zip(reports, outputs, self.options.targets, strict=True)
+            output.target_step if report is None else report["target_step"]
+            for report, output in zip(reports, outputs, strict=True)
         ]
-        folders = {step: self.out / name for step, name in zip(steps, self._names(), strict=True)}
-        return Result(self.out, reports[-1] or _no_report(), folders), [r for r in reports if r]
+        result = self._result(steps, reports[-1] or _no_report())
+        return result, [report for report in reports if report]
+
+    def _result(self, steps: Sequence[float | None], report: Report) -> Result:
+        """Return the result of all variants; ``steps``: what each was extrapolated to, if known."""
+        folders = [self.out / name for name in self._names()]
+        variants = dict(zip(self.options.variants, folders, strict=True))
+        outputs: dict[float, Path] = {}
+        for step, folder, variant in zip(steps, folders, variants, strict=True):
+            asked = step if variant.target_step is None else variant.target_step
+            if asked is not None:
+                outputs.setdefault(asked, folder)
+        return Result(self.out, report, outputs, variants)
 
     def command(self) -> list[Any]:
         """Return what was asked for (JSON), the same for the same command."""
         options = self.options
-        asked = [options.targets, options.form, options.lora_rank, str(options.merge)]
+        asked = [
+            [v.name for v in options.variants],
+            options.form,
+            options.lora_rank,
+            str(options.merge),
+        ]
         return [version("relex-merge"), self.recipe.to_yaml(), *asked]
 
     def ended(self) -> Result:
         """Return the output of an earlier run of the same command, read from OUT."""
-        folders: dict[float, Path] = {}
-        report = _no_report()
-        for target, name in zip(self.options.targets, self._names(), strict=True):
+        report, steps = _no_report(), []
+        for name in self._names():
             report = _no_report()
             with suppress(RelexError):
                 report = read_report(self.out / name / REPORT)
-            step = report.get("target_step") if target is None else target
-            if step is not None:
-                folders[step] = self.out / name
-        return Result(self.out, report, folders)
+            steps.append(report.get("target_step"))
+        return self._result(steps, report)
 
     def _refuse_own_options(self) -> None:
         """Raise RelexError for options that another merge method has no use for."""
         options = self.options
         wrong = {
-            "several targets": options.targets != (None,),
+            "several targets or scales": options.variants != (Variant(),),
             "--as and --lora-rank": options.form is not None or options.lora_rank is not None,
             "--reuse": options.reuse is not None,
         }
@@ -115,7 +129,7 @@ class Run:
 
     def _refuse_mergekit(self, reason: NeedsMergekit) -> None:
         """Raise RelexError where mergekit's own path cannot do what was asked for."""
-        if len(self.options.targets) > 1:
+        if len(self.options.variants) > 1:
             raise RelexError(
                 f"the recipe uses {reason}, which goes through mergekit's own path, one target at "
                 "a time; run it once for each target step"
@@ -126,7 +140,7 @@ class Run:
 
     def _by_engine(self, stage: Staging) -> list[TargetOutput]:
         options = self.options
-        prepared = prepare.prepare(self.recipe, options.targets, options.merge, options.stream)
+        prepared = prepare.prepare(self.recipe, options.variants, options.merge, options.stream)
         writer = writer_for(prepared, options)
         resources = available(options.merge, options.memory_budget)
         known = None
@@ -167,11 +181,13 @@ class Run:
         written: Written,
         choice: Choice | None,
     ) -> TargetOutput:
-        target = self.options.targets[index]
+        variant = self.options.variants[index]
         return TargetOutput(
             folder=folder,
-            name=self.out.name if target is None else f"{self.out.name}-step-{whole(target)}",
-            recipe=self.recipe if target is None else load_recipe(self.recipe, target_step=target),
+            name="-".join(part for part in (self.out.name, variant.name) if part),
+            recipe=self.recipe
+            if variant == Variant()
+            else load_recipe(self.recipe, target_step=variant.target_step, scale=variant.scale),
             statistics=written.statistics,
             asked=_parameters(asked, index, written.statistics),
             settled=_parameters(prepared.plan, index, written.statistics),
@@ -216,10 +232,8 @@ class Run:
 
     def _names(self) -> list[str]:
         """Return the folder of each target below OUT."""
-        targets = self.options.targets
-        if len(targets) == 1:
-            return ["."]
-        return [f"step-{whole(target)}" for target in targets if target is not None]
+        variants = self.options.variants
+        return ["."] if len(variants) == 1 else [variant.name for variant in variants]
 
 
 def _no_report() -> Report:

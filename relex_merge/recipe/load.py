@@ -61,12 +61,15 @@ class Recipe:
         return yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True, width=100)
 
 
-def load_recipe(source: RecipeSource, *, target_step: float | None = None) -> Recipe:
+def load_recipe(
+    source: RecipeSource, *, target_step: float | None = None, scale: float | None = None
+) -> Recipe:
     """Read, expand and check a recipe.
 
     Args:
         source: a path, the YAML structure, or a recipe that was loaded before.
         target_step: replaces the recipe's own.
+        scale: replaces the recipe's own.
 
     Raises:
         RelexError: the message names the faulty key or parameter.
@@ -82,7 +85,10 @@ def load_recipe(source: RecipeSource, *, target_step: float | None = None) -> Re
     _check_method(settings, name)
     if target_step is not None:
         _require_relex(settings, name, "--target-step")
-        settings = _with_target(settings, target_step)
+        settings = _with_parameter(settings, "target_step", target_step)
+    if scale is not None:
+        _require_relex(settings, name, "--scale")
+        settings = _with_parameter(settings, "scale", scale)
     if settings["merge_method"] == METHOD:
         check_recipe(settings, name)
         _check_target(settings, name)
@@ -124,12 +130,12 @@ def _require_relex(settings: Mapping[str, Any], name: str, what: str) -> None:
         raise RelexError(f"{what} is for merge_method: {METHOD}; {name} uses {method}")
 
 
-def _with_target(settings: Mapping[str, Any], target_step: float) -> dict[str, Any]:
-    """Return the settings with another target; parameters that are no mapping are left as is."""
+def _with_parameter(settings: Mapping[str, Any], name: str, value: float) -> dict[str, Any]:
+    """Return the settings with another value; parameters that are no mapping are left as is."""
     parameters = settings.get("parameters") or {}
     if not isinstance(parameters, dict):
         return dict(settings)
-    return {**settings, "parameters": {**parameters, "target_step": target_step}}
+    return {**settings, "parameters": {**parameters, name: value}}
 
 
 def _check_target(settings: Mapping[str, Any], name: str) -> None:

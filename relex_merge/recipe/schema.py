@@ -193,6 +193,8 @@ class _Parameters(_Strict):
     mode: Setting = None
     predictor: Setting = None
     scope: Setting = None
+    anchor: Setting = None
+    scale: Setting = None
 
 
 class _Recipe(_Strict):

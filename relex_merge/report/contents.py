@@ -33,6 +33,8 @@ class Method(TypedDict):
     mode: str
     predictor: NotRequired[str]
     scope: NotRequired[str]
+    anchor: NotRequired[str]
+    scale: NotRequired[float]
 
 
 class Reference(TypedDict):
@@ -177,6 +179,8 @@ class ParametersEntry(TypedDict):
     predictor: str
     scope: str
     auto_target: bool
+    anchor: NotRequired[str]
+    scale: NotRequired[float]
 
 
 class Promised(Origin):

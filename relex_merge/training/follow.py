@@ -22,6 +22,7 @@ from relex_merge.pipeline.grams import form_grams
 from relex_merge.pipeline.inspection import of_series
 from relex_merge.recipe.load import load_recipe
 from relex_merge.recipe.names import METHOD
+from relex_merge.recipe.variant import Variant
 from relex_merge.report.contents import Report
 from relex_merge.training.series_folder import SeriesFolder
 from relex_merge.training.stopping import Figures
@@ -109,7 +110,7 @@ class Trajectory:
         }
         try:
             with progress_bars(shown=False):
-                return prepare.prepare(load_recipe(settings), [None], self._options)
+                return prepare.prepare(load_recipe(settings), [Variant()], self._options)
         except NeedsMergekit as reason:
             raise RelexError(
                 f"the trajectory of this model cannot be followed: it has {reason}"

@@ -15,6 +15,7 @@ from relex_merge.trajectory.predictors import (
     FitParameters,
     Predictor,
 )
+from relex_merge.trajectory.predictors.anchored import ANCHORS, anchored
 
 MODES = ("extrapolate", "reconstruct")
 SCOPES = ("model", "module", "tensor")
@@ -35,6 +36,8 @@ class Parameters:
             ``scope``.
         scope: One of ``SCOPES``.
         auto_target: ``target_step`` is a place-holder until one is chosen.
+        anchor: One of ``ANCHORS``: what the displacement starts from.
+        scale: λ, by which the displacement from the last observed step is multiplied.
 
     Raises:
         RelexError: A parameter is out of its range.
@@ -48,6 +51,8 @@ class Parameters:
     predictor: str = "linear"
     scope: str = "model"
     auto_target: bool = False
+    anchor: str = "line"
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -71,10 +76,23 @@ class Parameters:
             raise RelexError("target_step: auto is for mode: extrapolate; name the step")
         if not np.isfinite(self.target_step) or self.target_step < 0:
             raise RelexError(f"target_step is {self.target_step}; it must be a step number ≥ 0")
+        self._check_anchor()
         if self.degree < 1:
             raise RelexError(f"degree is {self.degree}; it must be at least 1 (a line)")
         if self.degree > 1 and self.predictor != "linear":
             raise RelexError(f"degree is for predictor: linear, not {self.predictor}; leave it out")
+
+    def _check_anchor(self) -> None:
+        if self.anchor not in ANCHORS:
+            raise RelexError(f"anchor is {self.anchor!r}; it can be {', '.join(ANCHORS)}")
+        if not np.isfinite(self.scale):
+            raise RelexError(f"scale is {self.scale}; it must be a number, 1 for the plain method")
+        if self.mode == "reconstruct" and (self.anchor != "line" or self.scale != 1):
+            raise RelexError("anchor and scale are for mode: extrapolate; leave them out")
+        if self.anchor == "average" and self.window is None:
+            raise RelexError(
+                "anchor: average is the mean of the last checkpoints; say how many with window"
+            )
 
     @property
     def is_open(self) -> bool:
@@ -142,7 +160,11 @@ class Parameters:
         The predictor must have been chosen. A tensor that never moved gets 0, unless it is to stay
         at its last checkpoint, which is the base as well.
         """
-        predictor: Predictor = (
-            RECONSTRUCTION if self.mode == "reconstruct" else PREDICTORS[self.predictor]
-        )
-        return predictor.with_fit(self.fit).weights(gram, steps, self.target_step)
+        return self.rule.weights(gram, steps, self.target_step)
+
+    @property
+    def rule(self) -> Predictor:
+        """The predictor with its fit, anchored and scaled. It must have been chosen."""
+        if self.mode == "reconstruct":
+            return RECONSTRUCTION.with_fit(self.fit)
+        return anchored(PREDICTORS[self.predictor], self.anchor, self.scale).with_fit(self.fit)

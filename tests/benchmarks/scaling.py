@@ -19,6 +19,7 @@ import yaml
 
 from relex_merge.engine import engine
 from relex_merge.pipeline import models_to_model
+from relex_merge.recipe.variant import Variant
 from tests.benchmarks.make_series import make_series
 
 DISTINCT = 10  # checkpoints that are really made
@@ -70,7 +71,7 @@ def run(series: Path, T: int, d: int) -> dict[str, float]:
     recipe = load_recipe(yaml.safe_load(yaml.safe_dump(settings)))
     options, resources = MergeOptions(), available(MergeOptions(), None)
     start = time.perf_counter()
-    prepared = prepare.prepare(recipe, [None], options)
+    prepared = prepare.prepare(recipe, [Variant()], options)
     everything = range(len(prepared.plan.tensors))
     read = engine.schedule_for(prepared.plan, everything, resources).read_bytes
     planned = time.perf_counter() - start

@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 
 from relex_merge.pipeline import models_to_model
+from relex_merge.recipe.variant import Variant
 
 REPO = "org/series"
 GOAL = 1.5  # times the time from the disk
@@ -73,7 +74,7 @@ def run_once(recipe: Path, out: Path) -> dict[str, Any]:
 
     loaded, options = load_recipe(recipe), MergeOptions()
     begin = time.perf_counter()
-    prepared = prepare.prepare(loaded, [None], options)
+    prepared = prepare.prepare(loaded, [Variant()], options)
     planned = time.perf_counter()
     resources = available(options, None)
     with staging(out.resolve(), force=False) as stage:

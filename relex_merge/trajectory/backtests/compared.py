@@ -20,7 +20,10 @@ def method(parameters: Sequence[Parameters]) -> Predictor:
     Args:
         parameters: Of each of the N tensors, in their order.
     """
-    asked = [PREDICTORS[p.predictor].with_fit(p.fit) for p in parameters]
+    asked = [
+        p.rule if p.mode == "extrapolate" else PREDICTORS[p.predictor].with_fit(p.fit)
+        for p in parameters
+    ]
     rows = {each: [i for i, other in enumerate(asked) if other == each] for each in set(asked)}
 
     def rule(history: History, targets: Array, _: FitParameters) -> Array:
