@@ -16,6 +16,7 @@ from mergekit.config import MergeConfiguration
 from relex_merge.errors import RelexError
 from relex_merge.recipe.braces import expand_braces
 from relex_merge.recipe.load import load_recipe
+from relex_merge.recipe.schema import KEYS
 from tests.support.models import write_recipe
 
 MODELS = ["org/run@step_1", "org/run@step_2"]
@@ -128,6 +129,11 @@ def test_target_step_replaces_the_recipes_own() -> None:
     for settings in (recipe(), recipe(parameters=None), filtered):
         loaded = load_recipe(settings, target_step=500)
         assert loaded.settings["parameters"] == {"target_step": 500}
+
+
+def test_every_key_of_this_mergekit_is_one_of_a_relex_recipe() -> None:
+    """The keys are checked before mergekit is imported, by a list of our own."""
+    assert set(KEYS) == {*MergeConfiguration.model_fields, "series"}
 
 
 # other recipes
