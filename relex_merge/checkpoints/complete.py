@@ -159,7 +159,7 @@ class Finished:
 
     folder: Path
     files: tuple[str, ...]
-    report: dict[str, Any] | None
+    report: dict[str, object] | None
 
     @property
     def is_adapter(self) -> bool:

@@ -117,6 +117,12 @@ class _Format:
 _FORMATS = (_Format(SINGLE), _Format(constants.PYTORCH_WEIGHTS_NAME))
 
 
+def shard_name(number: int, total: int) -> str:
+    """Return what transformers calls a shard, numbered from 1; one alone has a name of its own."""
+    suffix = f"-{number:05d}-of-{total:05d}" if total > 1 else ""
+    return constants.SAFETENSORS_WEIGHTS_FILE_PATTERN.format(suffix=suffix)
+
+
 def is_shard(name: str) -> bool:
     """Whether a file is called as one of several parts of a model."""
     return any(form.is_shard(name) for form in _FORMATS)

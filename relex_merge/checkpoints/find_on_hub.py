@@ -97,7 +97,6 @@ def find_on_hub(place: HubReference, pattern: str | None, cache_dir: str | None 
 
 def _overview(place: HubReference) -> Overview:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError
 
     api, repo, revision = HfApi(), place.repo, place.revision
     with _also_here(place), reading(repo, revision), ThreadPoolExecutor(3) as pool:
@@ -106,21 +105,22 @@ def _overview(place: HubReference) -> Overview:
             patiently, lambda: api.model_info(repo, revision=revision, files_metadata=True)
         )
         commits = pool.submit(patiently, lambda: api.list_repo_commits(repo, revision=revision))
-        try:
-            return Overview(place, refs.result() if refs else None, info.result(), commits.result())
-        except HFValidationError as error:
-            raise RelexError(
-                f"{place} is no folder on this disk and no name of a Hub repo, which is "
-                f"namespace/name ({str(error).partition(chr(10))[0]})"
-            ) from error
+        return Overview(place, refs.result() if refs else None, info.result(), commits.result())
 
 
 @contextmanager
 def _also_here(place: HubReference) -> Iterator[None]:
     """Say of what is not on the Hub that it may have been meant for a folder here."""
+    from huggingface_hub.errors import HFValidationError
+
     try:
         yield
     except RelexError as error:
+        if isinstance(error.__cause__, HFValidationError):
+            raise RelexError(
+                f"{place} is no folder on this disk and no name of a Hub repo, which is "
+                f"namespace/name ({str(error.__cause__).partition(chr(10))[0]})"
+            ) from error
         raise no_such(place, error) from error
 
 

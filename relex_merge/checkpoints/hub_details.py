@@ -140,7 +140,8 @@ def look_into(
     Raises:
         RelexError: they are of different models, or none has weights.
     """
-    chosen = [c for c in series.checkpoints if c.step in set(steps) and c.sha]
+    wanted = set(steps)
+    chosen = [c for c in series.checkpoints if c.step in wanted and c.sha]
     if not chosen:
         return series
     spread = _spread(chosen)

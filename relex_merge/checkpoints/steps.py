@@ -20,6 +20,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from relex_merge.checkpoints.locate import local_folder
 from relex_merge.errors import RelexError
 from relex_merge.hub.references import HubReference, hub_reference, may_be_on_hub
 
@@ -107,7 +108,7 @@ def step_of(reference: str) -> int | None:
     """
     model = reference.rpartition("+")[2]
     path, _, revision = model.partition("@")
-    if revision or (may_be_on_hub(path) and not Path(path).is_dir()):
+    if revision or (may_be_on_hub(path) and not local_folder(path)):
         named = _named_on_hub(hub_reference(model))
     else:
         named = _named_on_disk(path)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from mergekit.options import PrettyPrintHelp, add_merge_options
+from mergekit.options import PrettyPrintHelp
 
-from relex_merge.cli.options import SIZE
+from relex_merge.cli.options import SIZE, apply_globally, merging_options
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -40,7 +40,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--memory-budget", type=SIZE, help="Bytes the engine may use, for example 2G.")
 @click.option("--stream/--no-stream", default=None, help="As for run.")
-@add_merge_options  # type: ignore[untyped-decorator]  # mergekit ships no types
+@merging_options
 def command(
     recipe: Path,
     target_step: float | None,
@@ -59,7 +59,7 @@ def command(
 
     wanted = _Files(**files)
     wanted.check()
-    merge_options.apply_global_options()
+    apply_globally(merge_options)
     found = examine(
         recipe,
         target_step=target_step,

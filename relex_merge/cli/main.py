@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from relex_merge.errors import RelexError, blank_secrets, where_it_happened
+from relex_merge.cli.secrets import blank, blanked_logs, traceback_of
+from relex_merge.errors import RelexError, where_it_happened
 
 # name: (module that defines click command ``command``, one line of help)
 _COMMANDS = {
@@ -78,25 +79,33 @@ def main(args: list[str] | None = None) -> None:
     verdict was refused, and 143 after SIGTERM.
     """
     arguments = sys.argv[1:] if args is None else args
+    with blanked_logs():
+        sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    """Run the command and tell what goes wrong; returns the exit code."""
     try:
         with _terminable():
             code: Any = group.main(arguments, prog_name="relex-merge", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(blank(shown.getvalue()), err=True, nl=False)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
         what = "terminated" if _was_terminated(error) else "interrupted"
         click.echo(f"{what}; nothing half done is left at OUT", err=True)
         _leave(TERMINATED if _was_terminated(error) else 1)
     except RelexError as error:
-        _trace(arguments)
-        click.echo(f"error: {error}", err=True)
-        sys.exit(TERMINATED if _was_terminated(error) else error.exit_code)
+        _trace(arguments, error)
+        click.echo(f"error: {blank(str(error))}", err=True)
+        return TERMINATED if _was_terminated(error) else error.exit_code
     except Exception as error:
-        _trace(arguments)
-        click.echo(f"error: {where_it_happened(error)} (-v shows more)", err=True)
-        sys.exit(1)
-    sys.exit(code or 0)
+        _trace(arguments, error)
+        click.echo(f"error: {blank(where_it_happened(error))} (-v shows more)", err=True)
+        return 1
+    return code or 0
 
 
 @contextlib.contextmanager
@@ -125,7 +134,7 @@ def _was_terminated(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _leave(code: int) -> None:
+def _leave(code: int) -> NoReturn:
     """Exit now. A download in a thread cannot be stopped, and sys.exit would wait for it."""
     if any(not thread.daemon for thread in threading.enumerate()[1:]):
         sys.stdout.flush()
@@ -134,7 +143,7 @@ def _leave(code: int) -> None:
     sys.exit(code)
 
 
-def _trace(arguments: list[str]) -> None:
-    """Show the traceback of the error being handled, if ``-v`` was given."""
+def _trace(arguments: list[str], error: BaseException) -> None:
+    """Show the traceback of an error, if ``-v`` was given."""
     if any(a == "--verbose" or (a[:1] == "-" and set(a[1:]) == {"v"}) for a in arguments):
-        click.echo(blank_secrets(traceback.format_exc()), err=True)
+        click.echo(traceback_of(error), err=True)

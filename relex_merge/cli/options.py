@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from relex_merge.formatting import read_size
+
+if TYPE_CHECKING:
+    from mergekit.options import MergeOptions
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,6 +32,41 @@ class Size(click.ParamType[int]):
 
 
 SIZE = Size()
+
+
+class _Checked(click.ParamType[Any]):
+    """Another type, whose ValueErrors name the option."""
+
+    def __init__(self, inner: click.ParamType[Any]) -> None:
+        self.name = inner.name
+        self._inner = inner
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Convert as the inner type does."""
+        try:
+            return self._inner.convert(value, param, ctx)
+        except ValueError:
+            self.fail(f"{value!r} is not a size; write for example 500M or 5B", param, ctx)
+
+
+def merging_options(command: F) -> F:
+    """Add mergekit's own options."""
+    from mergekit.options import add_merge_options
+
+    command = add_merge_options(command)
+    for option in command.__click_params__:  # type: ignore[attr-defined]  # made by click
+        if option.name == "out_shard_size":
+            option.type = _Checked(option.type)
+    return command
+
+
+def apply_globally(options: MergeOptions) -> None:
+    """Set threads, seed and verbosity for this process. Raises click.UsageError."""
+    if options.num_threads is not None and options.num_threads < 1:
+        raise click.UsageError(f"--num-threads {options.num_threads}: give at least 1")
+    if options.random_seed is not None and not 0 <= options.random_seed < 2**32:
+        raise click.UsageError(f"--random-seed {options.random_seed}: give 0 to {2**32 - 1}")
+    options.apply_global_options()
 
 
 def publishing_options(command: F) -> F:

@@ -39,19 +39,23 @@ def command(  # noqa: PLR0913, PLR0917  # click hands over each option as a keyw
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Write a recipe for SERIES: a Hub repo (owner/name, or one revision of it, owner/name@main)
-    or a local folder of checkpoints.
+    """Write a recipe for SERIES.
+
+    SERIES is a Hub repo (owner/name), one revision of it (owner/name@main), or a local folder of
+    checkpoints.
     """
     from relex_merge.cli import series_table
-    from relex_merge.errors import RelexError
+    from relex_merge.errors import RelexError, disk_errors
     from relex_merge.hub.download import progress_bars
     from relex_merge.pipeline.progress import progress_bar
     from relex_merge.recipe.draft import draft
 
     if output and not output.parent.is_dir():
         raise click.UsageError(f"{output}: there is no folder {output.parent}")
-    if output and output.exists() and not force:
-        raise RelexError(f"{output} exists; give another FILE, or --force to replace it")
+    if output:
+        with disk_errors(output):
+            if output.exists() and not force:
+                raise RelexError(f"{output} exists; give another FILE, or --force to replace it")
     hidden = quiet or as_json
     with (
         progress_bars(False),
@@ -65,7 +69,8 @@ def command(  # noqa: PLR0913, PLR0917  # click hands over each option as a keyw
             progress=progress,
         )
     if output:
-        output.write_text(found.text, encoding="utf-8")
+        with disk_errors(output):
+            output.write_text(found.text, encoding="utf-8")
     if as_json:
         known = series_table.as_json(
             found.series, found.chosen, found.base, found.target_step, found.text

@@ -14,7 +14,7 @@ _HEAD = ("step", "reference", "sha", "size", "dtype", "date")
 
 
 def render(series: Series, chosen: Sequence[Checkpoint], base: Base) -> str:
-    """Head, one row for each observed checkpoint, and the notes."""
+    """Return a head, one row for each observed checkpoint, and the notes."""
     count, steps = len(series.checkpoints), series.steps
     lines = [
         f"{series.source}: {count} checkpoint{'s' * (count != 1)} ({series.layout}), steps "
@@ -33,7 +33,7 @@ def render(series: Series, chosen: Sequence[Checkpoint], base: Base) -> str:
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    """Numbers to the right, words to the left."""
+    """Align numbers to the right, words to the left."""
     cells = [
         cell.rjust(width) if name in ("step", "size") else cell.ljust(width)
         for name, cell, width in zip(_HEAD, row, widths, strict=True)
@@ -55,7 +55,7 @@ def _row(checkpoint: Checkpoint) -> tuple[str, ...]:
 def as_json(
     series: Series, chosen: Sequence[Checkpoint], base: Base, target_step: float, recipe: str
 ) -> dict[str, Any]:
-    """Everything that the table says, every checkpoint, and the text of the recipe."""
+    """Return all that the table says, every checkpoint, and the text of the recipe."""
     return {
         "source": series.source,
         "layout": series.layout,

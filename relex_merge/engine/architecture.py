@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relex_merge.checkpoints.files import INDEX, SINGLE
 from relex_merge.errors import RelexError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _infer(folder: Path, tensors: Iterable[str], options: MergeOptions) -> Model
             shutil.copyfile(file, Path(scratch, file.name))
         for file in folder.glob("*.py"):
             shutil.copyfile(file, Path(scratch, file.name))
-        index = {"weight_map": dict.fromkeys(tensors, "model.safetensors")}
-        Path(scratch, "model.safetensors.index.json").write_text(json.dumps(index))
+        index = {"weight_map": dict.fromkeys(tensors, SINGLE)}
+        Path(scratch, INDEX).write_text(json.dumps(index))
         reference = ModelReference.parse(scratch)
         return infer_architecture_info((reference,), reference, options)

@@ -171,7 +171,7 @@ def bytes_of(
     return sum(info.nbytes for info in _infos_of(modules, whole, dtype).values())
 
 
-def remarks(adapter: Mapping[str, Any]) -> list[str]:
+def remarks(adapter: AdapterEntry) -> list[str]:
     """Return what a user should know of an adapter that does not hold all of the update.
 
     Args:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from relex_merge.engine.plan import ModelPlan, NeedsMergekit
 from relex_merge.errors import RelexError
 from relex_merge.recipe.load import Recipe
-from relex_merge.trajectory.backtests.resolve import resolve
+from relex_merge.trajectory.backtests.automatic import resolve
 from relex_merge.trajectory.backtests.results import Choice
 from relex_merge.trajectory.statistics import SeriesStatistics
 

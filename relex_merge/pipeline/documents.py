@@ -20,7 +20,7 @@ _PACKAGES = ("relex-merge", "mergekit", "torch", "transformers", "safetensors", 
 
 def make_report(
     statistics: SeriesStatistics,
-    predictors: Mapping[str, Parameters],
+    parameters: Mapping[str, Parameters],
     snapshots: Sequence[Snapshot],
     dtype: str,
     holdout: SeriesStatistics | None = None,
@@ -30,14 +30,14 @@ def make_report(
 
     Args:
         statistics: of the observed checkpoints.
-        predictors: tensor → its own.
+        parameters: tensor → its own.
         snapshots: base first, then the order of the steps.
         dtype: of the checkpoints' files ("bfloat16").
         holdout: statistics over the same and later checkpoints.
         choice: how the predictors were found, where the recipe left them open.
     """
-    moving = [p for p in predictors.values() if p.predictor != STAY]
-    main, _ = Counter(moving or predictors.values()).most_common(1)[0]
+    moving = [p for p in parameters.values() if p.predictor != STAY]
+    main, _ = Counter(moving or parameters.values()).most_common(1)[0]
     method: Method = {
         "name": METHOD,
         "rank": main.rank,
@@ -50,7 +50,7 @@ def make_report(
     base, *checkpoints = snapshots
     report = build_report(
         statistics,
-        predictors,
+        parameters,
         {
             "method": method,
             "base": {"reference": base.reference, "sha": base.sha},

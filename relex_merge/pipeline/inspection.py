@@ -17,7 +17,7 @@ from relex_merge.pipeline.documents import make_report
 from relex_merge.recipe.braces import expand_braces
 from relex_merge.recipe.load import Recipe, load_recipe
 from relex_merge.report.contents import Reference, Report, read_report
-from relex_merge.trajectory.backtests.resolve import resolve
+from relex_merge.trajectory.backtests.automatic import resolve
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 if TYPE_CHECKING:

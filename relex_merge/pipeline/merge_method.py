@@ -137,7 +137,7 @@ def relex(  # noqa: PLR0913, PLR0917  # mergekit reads the recipe's parameters o
             label = first_non_finite(rows, [str(entry.id) for entry in chosen])
             raise RelexError(f"{label}: {name} holds NaN or Inf; leave that checkpoint out")
         if asked.is_open:
-            from relex_merge.trajectory.backtests.resolve import resolve
+            from relex_merge.trajectory.backtests.automatic import resolve
 
             found = SeriesStatistics(steps, {name: statistics})
             asked = resolve({name: asked}, found).parameters[name]

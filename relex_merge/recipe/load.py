@@ -134,7 +134,7 @@ def _with_target(settings: Mapping[str, Any], target_step: float) -> dict[str, A
 
 def _check_target(settings: Mapping[str, Any], name: str) -> None:
     """Check what the schema of one place cannot say: the target, and models or a series."""
-    if settings.get("series") is not None and settings.get("models"):
+    if "series" in settings and settings.get("models"):
         raise RelexError(f"{name} has both series and models; series stands in place of models")
     listed = "models" in settings or "series" in settings
     if listed and "target_step" not in (settings.get("parameters") or {}):
@@ -150,7 +150,7 @@ def _expanded(settings: dict[str, Any], name: str) -> dict[str, Any]:
     if count > MOST:
         raise RelexError(f"{name} names {count:,} checkpoints, and a recipe takes {MOST:,} at most")
     expanded: dict[str, Any] = _expand(settings)
-    return expand_series(expanded, name) if expanded.get("series") is not None else expanded
+    return expand_series(expanded, name) if "series" in expanded else expanded
 
 
 def _listed(node: Any) -> Iterator[str]:
@@ -174,7 +174,8 @@ def _expand(node: Any) -> Any:
     made = []
     for entry in map(_expand, node):
         if isinstance(entry, dict) and isinstance(entry.get("model"), str):
-            made += [{**entry, "model": model} for model in expand_braces(entry["model"])]
+            models = expand_braces(entry["model"])
+            made += [{**_plain(entry), "model": model} for model in models]  # nothing shared
         else:
             made.append(entry)
     return made

@@ -82,6 +82,12 @@ def _require(right: bool) -> None:
         raise ValueError
 
 
+def _given(value: Any) -> Any:
+    """Something, where the key is there."""
+    _require(value is not None)
+    return value
+
+
 def _reference(value: Any) -> Any:
     """A folder or a name on the Hub; mergekit takes a mapping too."""
     if isinstance(value, str):
@@ -197,7 +203,7 @@ class _Recipe(_Strict):
     models: list[_Entry] | None = Field(
         None, description="a list of entries, each written - model: NAME"
     )
-    series: _Series | None = Field(
+    series: Annotated[_Series | None, AfterValidator(_given)] = Field(
         None, description="a mapping, for example {repo: org/name, observe: 1-75}"
     )
     parameters: _Parameters | None = Field(

@@ -38,7 +38,8 @@ def expand_series(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     except RelexError as error:
         raise RelexError(f"{name}: series: {error}") from error
     base = settings.get("base_model")
-    chosen = [c for c in found.checkpoints if c.step in set(steps) and c.reference != base]
+    wanted = set(steps)
+    chosen = [c for c in found.checkpoints if c.step in wanted and c.reference != base]
     items = settings.items()
     return dict(
         (key, value) if key != "series" else ("models", entries(chosen)) for key, value in items

@@ -34,14 +34,16 @@ from relex_merge.report.entries import (
     skills,
     walk_entry,
 )
-from relex_merge.trajectory.backtests.assessment import Evaluation, evaluate
-from relex_merge.trajectory.backtests.backtest import Backtests, before_cut
+from relex_merge.trajectory.backtests.assessment import Assessment, assess
+from relex_merge.trajectory.backtests.backtest import Backtests
 from relex_merge.trajectory.backtests.entries import ModelFigures, WalkFigures, json_number
 from relex_merge.trajectory.backtests.gaps import Gaps
 from relex_merge.trajectory.backtests.groups import members
-from relex_merge.trajectory.backtests.verdict import NOT_ENOUGH, Evidence, Verdict, decide
-from relex_merge.trajectory.gram import reconstruction_weights, spectrum, squared_error
+from relex_merge.trajectory.backtests.results import Evidence, Verdict
+from relex_merge.trajectory.backtests.verdict import NOT_ENOUGH, decide
+from relex_merge.trajectory.gram import squared_error
 from relex_merge.trajectory.parameters import Parameters
+from relex_merge.trajectory.predictors.history import before_cut
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 # Without these parts there is no verdict; the others are for orientation.
@@ -50,7 +52,7 @@ _EVIDENCE = ("tensors.", "model", "backtests.method", "backtests.forecast")
 
 def build_report(
     statistics: SeriesStatistics,
-    predictors: Mapping[str, Parameters] | Parameters,
+    parameters: Mapping[str, Parameters] | Parameters,
     origin: Origin,
     *,
     target_step: float,
@@ -61,7 +63,7 @@ def build_report(
 
     Args:
         statistics: of the observed checkpoints only.
-        predictors: one for all tensors, or one per name where filters make them differ; figures of
+        parameters: one for all tensors, or one per name where filters make them differ; figures of
             groups use the most common.
         origin: copied as it is.
         target_step: step that is extrapolated to.
@@ -82,13 +84,13 @@ def build_report(
         reason = f"its Gram matrix holds NaN, infinity or numbers beyond {LARGEST:g}{more}"
         gaps.note(f"tensors.{broken[0]}", reason)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # undefined figures: None
-        tried = evaluate(statistics, predictors, target_step, holdout, gaps.attempt)
+        tried = assess(statistics, parameters, target_step, holdout, gaps.attempt)
         return _report(statistics, tried, origin, target_step, dtype, gaps)
 
 
 def _report(
     statistics: SeriesStatistics,
-    tried: Evaluation,
+    tried: Assessment,
     origin: Origin,
     target_step: float,
     dtype: str,
@@ -122,8 +124,8 @@ def _report(
     }
 
 
-def _trials(tests: Backtests, tried: Evaluation) -> list[TrialEntry]:
-    """One entry per backtest of the last checkpoint, or per held-out checkpoint."""
+def _trials(tests: Backtests, tried: Assessment) -> list[TrialEntry]:
+    """Make one entry per backtest of the last checkpoint, or per held-out checkpoint."""
     everything = list(range(len(tried.names)))
     held_out = tests is tried.held_out
     chosen = range(len(tests.target)) if held_out else tests.last()
@@ -140,10 +142,10 @@ def _trials(tests: Backtests, tried: Evaluation) -> list[TrialEntry]:
     ]
 
 
-def _backtests(tried: Evaluation, gaps: Gaps) -> BacktestsEntry:
+def _backtests(tried: Assessment, gaps: Gaps) -> BacktestsEntry:
     p = tried.same_ratio
     return {
-        "labels": {c.key: c.label for c in tried.continuations},
+        "labels": {c.name: c.label for c in tried.compared},
         "cut": None if p is None else int(tried.tests.fitted[p]),
         "skill": skills(tried.tests, p, list(range(len(tried.names))), tried),
         "grid": _trials(tried.tests, tried),
@@ -151,7 +153,7 @@ def _backtests(tried: Evaluation, gaps: Gaps) -> BacktestsEntry:
     }
 
 
-def _forecast(tried: Evaluation) -> ForecastEntry | None:
+def _forecast(tried: Assessment) -> ForecastEntry | None:
     law = tried.law
     if law is None:
         return None
@@ -169,15 +171,13 @@ def _forecast(tried: Evaluation) -> ForecastEntry | None:
     }
 
 
-def _reconstruction(tried: Evaluation) -> ReconstructionEntry | None:
-    """How far the rank-r reconstruction of an observed checkpoint is from the real one."""
+def _reconstruction(tried: Assessment) -> ReconstructionEntry | None:
+    """Tell how far the rank-r reconstruction of an observed checkpoint is from the real one."""
     if tried.common.mode != "reconstruct":
         return None
     j = int(np.flatnonzero(tried.steps == tried.target)[0])
     error = sum(
-        squared_error(
-            G, reconstruction_weights(spectrum(G), tried.steps, tried.target, rank=p.rank), j
-        )
+        squared_error(G, p.weights(G, tried.steps), j)
         for G, p in zip(tried.grams, tried.parameters, strict=True)
     )
     update = float(tried.grams[:, j, j].sum())
@@ -188,7 +188,7 @@ def _reconstruction(tried: Evaluation) -> ReconstructionEntry | None:
 
 
 def _summary(tensors: Mapping[str, TensorEntry], whole: TensorEntry) -> Summary:
-    """min, mean and max over the tensors for which a figure is defined, and the whole model."""
+    """Find min, mean and max over tensors where a figure is defined, and the whole model's."""
 
     def over(key: Measure) -> Range:
         values = [v for entry in tensors.values() if (v := entry[key]) is not None]
@@ -208,7 +208,7 @@ def _summary(tensors: Mapping[str, TensorEntry], whole: TensorEntry) -> Summary:
 
 
 def _verdict(
-    tried: Evaluation, whole: ModelFigures, walk: WalkFigures, dtype: str, gaps: Gaps
+    tried: Assessment, whole: ModelFigures, walk: WalkFigures, dtype: str, gaps: Gaps
 ) -> VerdictEntry:
     """Decide, or say which of the evidence is missing."""
     absent = [f"{missing(gap)}." for gap in gaps.found if gap["part"].startswith(_EVIDENCE)]
@@ -223,15 +223,15 @@ def _verdict(
     }
 
 
-def _predictor(tried: Evaluation) -> str:
-    """The predictor that the verdict is about: ``stay`` only where all tensors stay."""
+def _predictor(tried: Assessment) -> str:
+    """Name the predictor that the verdict is about: ``stay`` only where all tensors stay."""
     if tried.common.mode != "extrapolate":
         return "linear"
     moving = [p.predictor for p in tried.parameters if p.predictor != "stay"]
     return Counter(moving).most_common(1)[0][0] if moving else "stay"
 
 
-def gather(tried: Evaluation, whole: ModelFigures, walk: WalkFigures, dtype: str) -> Evidence:
+def gather(tried: Assessment, whole: ModelFigures, walk: WalkFigures, dtype: str) -> Evidence:
     """Collect what the verdict is decided on.
 
     Args:

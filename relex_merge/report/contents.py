@@ -16,7 +16,7 @@ from relex_merge.errors import RelexError
 from relex_merge.trajectory.backtests.entries import ChoiceEntry, ModelFigures, WalkFigures
 from relex_merge.trajectory.backtests.gaps import Gap
 
-Skills: TypeAlias = dict[str, float | None]  # continuation → skill
+Skills: TypeAlias = dict[str, float | None]  # predictor → skill
 
 # The figures that the summary gives over all tensors.
 Measure: TypeAlias = Literal["explained_variance", "r2", "straightness", "backtest_skill"]
@@ -139,7 +139,7 @@ class ForecastEntry(TypedDict):
 
 
 class BacktestsEntry(TypedDict):
-    """The backtests: names of the continuations, skill at the user's own ratio, and all trials."""
+    """The backtests: names of the predictors, skill at the user's own ratio, and all trials."""
 
     labels: dict[str, str]
     cut: int | None

@@ -15,9 +15,9 @@ from operator import add
 import numpy as np
 
 from relex_merge.report.contents import ModelEntry, Skills, TensorEntry, WalkEntry
-from relex_merge.trajectory.backtests.assessment import Evaluation
+from relex_merge.trajectory.backtests.assessment import Assessment
 from relex_merge.trajectory.backtests.backtest import Backtests, backtests, plan
-from relex_merge.trajectory.backtests.compared import method as as_continuation
+from relex_merge.trajectory.backtests.compared import method as as_predictor
 from relex_merge.trajectory.backtests.entries import json_number
 from relex_merge.trajectory.backtests.figures import RANKS, Curvature, Figures, figures, fits
 from relex_merge.trajectory.backtests.gaps import Gaps
@@ -37,12 +37,12 @@ class Subject:
     Attributes:
         rows: which tensors of the evaluation.
         total: the sum of their statistics.
-        predictor: the parameters that are its own, or those of most tensors.
+        parameters: its own, or those of most tensors.
     """
 
     rows: list[int]
     total: TensorStatistics
-    predictor: Parameters
+    parameters: Parameters
 
 
 def numbers(x: Array) -> list[float | None]:
@@ -69,7 +69,7 @@ def group_entries(
     part: str,
     groups: Mapping[str, Sequence[str]],
     statistics: SeriesStatistics,
-    tried: Evaluation,
+    tried: Assessment,
     gaps: Gaps,
 ) -> dict[str, TensorEntry]:
     """Describe groups of tensors by their figures.
@@ -93,7 +93,7 @@ def group_entries(
     }
 
 
-def model_entry(statistics: SeriesStatistics, tried: Evaluation, gaps: Gaps) -> ModelEntry:
+def model_entry(statistics: SeriesStatistics, tried: Assessment, gaps: Gaps) -> ModelEntry:
     """Describe the whole model, by its coefficient at every checkpoint and at the target too."""
     entry = group_entries("model", {"model": tried.names}, statistics, tried, gaps)["model"]
     total, p, T = _subject(tried.names, statistics, tried).total, tried.common, len(tried.steps)
@@ -116,7 +116,7 @@ def model_entry(statistics: SeriesStatistics, tried: Evaluation, gaps: Gaps) -> 
     }
 
 
-def walk_entry(tried: Evaluation, gaps: Gaps) -> WalkEntry:
+def walk_entry(tried: Assessment, gaps: Gaps) -> WalkEntry:
     """Describe a random walk that was observed at the same steps, by the same figures."""
     undefined = numbers(np.full(min(len(tried.steps), RANKS), np.nan))
     nothing: WalkEntry = {
@@ -131,44 +131,44 @@ def walk_entry(tried: Evaluation, gaps: Gaps) -> WalkEntry:
     return gaps.attempt("random_walk", lambda: _walk(tried), nothing)
 
 
-def skills(tests: Backtests, p: int | None, rows: Sequence[int], tried: Evaluation) -> Skills:
-    """Return the pooled skill of ``rows`` in backtest p by continuation; None without a p."""
+def skills(tests: Backtests, p: int | None, rows: Sequence[int], tried: Assessment) -> Skills:
+    """Return the pooled skill of ``rows`` in backtest p by predictor; None without a p."""
     if p is None:
-        return dict.fromkeys(c.key for c in tried.continuations)
-    return {c.key: json_number(tests.pooled(c.key, p, rows)) for c in tried.continuations}
+        return dict.fromkeys(c.name for c in tried.compared)
+    return {c.name: json_number(tests.pooled(c.name, p, rows)) for c in tried.compared}
 
 
-def _subject(names: Sequence[str], statistics: SeriesStatistics, tried: Evaluation) -> Subject:
+def _subject(names: Sequence[str], statistics: SeriesStatistics, tried: Assessment) -> Subject:
     """Lay the named tensors end to end."""
     rows = [tried.row[name] for name in names]
     total = reduce(add, (statistics.tensors[name] for name in names))
     return Subject(rows, total, tried.parameters[rows[0]] if len(rows) == 1 else tried.common)
 
 
-def _figures(subjects: Sequence[Subject], tried: Evaluation) -> tuple[Figures, Array]:
-    """The figures of N subjects, and R² (N,) of the fit that each one's predictor makes."""
+def _figures(subjects: Sequence[Subject], tried: Assessment) -> tuple[Figures, Array]:
+    """Find the figures of N subjects, and R² (N,) of the fit that their parameters ask for."""
     found = figures(np.stack([subject.total.gram for subject in subjects]), tried.steps)
-    shapes = {(subject.predictor.degree, subject.predictor.window) for subject in subjects}
+    shapes = {(subject.parameters.degree, subject.parameters.window) for subject in subjects}
     r2 = {
         (degree, window): fits(
             found.coefficients, tried.steps, tried.target, degree=degree, window=window
         ).r2
         for degree, window in shapes
     }
-    own = [r2[s.predictor.degree, s.predictor.window][i] for i, s in enumerate(subjects)]
+    own = [r2[s.parameters.degree, s.parameters.window][i] for i, s in enumerate(subjects)]
     return found, np.asarray(own)
 
 
 def _undefined(n: int, T: int) -> tuple[Figures, Array]:
-    """What stands in the place of n subjects' figures where they cannot be computed."""
+    """Make what stands in the place of n subjects' figures where they cannot be computed."""
     single, spectrum = np.full(n, np.nan), np.full((n, min(T, RANKS)), np.nan)
     curvature = Curvature(single, single, single)
     c = np.full((n, T), np.nan)
     return Figures(spectrum, spectrum, c, single, single, curvature), single
 
 
-def _entry(subject: Subject, found: Figures, i: int, r2: float, tried: Evaluation) -> TensorEntry:
-    total, rank = subject.total, min(subject.predictor.rank, found.explained_variance.shape[1])
+def _entry(subject: Subject, found: Figures, i: int, r2: float, tried: Assessment) -> TensorEntry:
+    total, rank = subject.total, min(subject.parameters.rank, found.explained_variance.shape[1])
     update = np.sqrt(max(total.gram[-1, -1], 0.0))
     norm = np.sqrt(total.base_squared_norm)
     others = skills(tried.tests, tried.same_ratio, subject.rows, tried)
@@ -191,14 +191,14 @@ def _entry(subject: Subject, found: Figures, i: int, r2: float, tried: Evaluatio
     }
 
 
-def _walk(tried: Evaluation) -> WalkEntry:
+def _walk(tried: Assessment) -> WalkEntry:
     gram, common = random_walk_gram(tried.steps), tried.common
     found = figures(gram[np.newaxis], tried.steps)
     fit = fits(
         found.coefficients, tried.steps, tried.target, degree=common.degree, window=common.window
     )
     tests = backtests(
-        gram[np.newaxis], tried.steps, plan(tried.steps, tried.ratio), [as_continuation([common])]
+        gram[np.newaxis], tried.steps, plan(tried.steps, tried.ratio), [as_predictor([common])]
     )
     p, rank = tried.same_ratio, min(common.rank, found.explained_variance.shape[1])
     return {

@@ -110,7 +110,7 @@ def _section(title: str, sentences: Sequence[str]) -> str:
 
 
 def _inline_svg(report: Report, statistics: SeriesStatistics) -> str:
-    """The figure as an <svg> element, without the prolog that names a DTD on the web."""
+    """Return the figure as an <svg> element, without the prolog that names a DTD on the web."""
     buffer = io.StringIO()
     draw(report, statistics).savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()

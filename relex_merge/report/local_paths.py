@@ -80,7 +80,7 @@ def local_names(*sources: object) -> dict[str, str]:
         for part in _JOIN.split(item.text)
     }
     paths = {part.rstrip("/\\") for part, _ in values if _is_path(part)}
-    absolute = [parts for parts in map(_parts, paths) if parts]
+    absolute = [_parts(path) for path in paths if is_local_path(path)]
     paths |= {
         part.rstrip("/\\")
         for part, model in values
@@ -207,7 +207,7 @@ def _name(match: str, names: Mapping[str, str]) -> str:
     """Return the name of a matched path; punctuation that closes a sentence is put back."""
     path = match.rstrip(".:/\\")
     tail = match[len(path) :].strip("/\\")
-    return (names.get(path) or "/".join(_parts(path)[-1:]) or "local") + tail
+    return (names.get(path) or "/".join(_parts(path, public=True)[-1:]) or "local") + tail
 
 
 def _pattern(paths: Iterable[str], *more: str) -> re.Pattern[str] | None:
@@ -216,28 +216,30 @@ def _pattern(paths: Iterable[str], *more: str) -> re.Pattern[str] | None:
     return re.compile("|".join([*known, *more])) if known or more else None
 
 
-def _parts(path: str) -> tuple[str, ...]:
-    """Return the parts of a path below its root, or below the folder of a user.
-
-    A home is expanded, and a relative path that is there made absolute, so that all spellings of a
-    folder are one.
-    """
+def _plain(path: str) -> str:
+    """Return a path with "/" between its parts, without detours; what is there made absolute."""
     if not is_local_path(path) and _is_there(path):
         path = str(Path(path).resolve())
     expanded = os.path.expanduser(path)  # noqa: PTH111 - Path would swallow foreign separators
-    plain = re.sub(r"^file:/+", "/", expanded).replace("\\", "/")
-    below = _USERS.sub("", posixpath.normpath(re.sub("/+", "/", plain)))
-    bare = re.sub(rf"^(?:[A-Za-z]:|{HOME})", "", below)
+    slashes = re.sub(r"^file:/+", "/", expanded).replace("\\", "/")
+    return posixpath.normpath(re.sub("/+", "/", slashes))
+
+
+def _parts(path: str, *, public: bool = False) -> tuple[str, ...]:
+    """Return the parts of a path below its root; if public, below the folder of a user."""
+    plain = _USERS.sub("", _plain(path)) if public else _plain(path)
+    bare = re.sub(rf"^(?:[A-Za-z]:|{HOME})", "", plain)
     return tuple(part for part in bare.split("/") if part not in ("", ".", ".."))
 
 
 def _shortest_names(paths: Iterable[str]) -> dict[str, str]:
     """Return for each path the shortest run of trailing parts that no other folder shares."""
-    parts = {path: _parts(path) for path in paths}
-    for path, own in parts.items():
-        if not is_local_path(path):  # the end of an absolute path is the same folder
-            whole = (p for q, p in parts.items() if is_local_path(q) and p[-len(own) :] == own)
-            parts[path] = next(whole, own)
+    whole = {path: _parts(path) for path in paths}
+    parts = {}
+    for path, own in whole.items():
+        # The end of an absolute path is the same folder.
+        same = (q for q in whole if is_local_path(q) and whole[q][-len(own) :] == own)
+        parts[path] = _parts(path if is_local_path(path) else next(same, path), public=True)
     folders = set(parts.values())
     names = {}
     for path, own in parts.items():

@@ -6,17 +6,17 @@ import re
 
 
 def text(given: object) -> str:
-    """``given`` on one line, with everything escaped that Markdown or HTML would act on."""
+    """Put a text on one line, with everything escaped that Markdown or HTML would act on."""
     return re.sub(r"([\\`*_\[\]<>|~&#$])", r"\\\1", " ".join(str(given).split()))
 
 
 def item(line: str) -> str:
-    """``line`` as an item of a list; a list marker that it begins with starts no second list."""
+    """Write an item of a list; a list marker that ``line`` begins with starts no second list."""
     return "- " + re.sub(r"^(\d*)([+\-=.)])", r"\1\\\2", text(line))
 
 
 def code(given: str) -> str:
-    """``given`` as a code span, whatever backticks it holds."""
+    """Write a code span, whatever backticks it holds."""
     line = " ".join(given.split())
     fence = "`" * (_longest_backticks(line) + 1)
     pad = " " if line.startswith("`") or line.endswith("`") else ""
@@ -24,7 +24,7 @@ def code(given: str) -> str:
 
 
 def fenced(given: str, language: str) -> str:
-    """``given`` as a code block, whatever fences it holds."""
+    """Write a code block, whatever fences it holds."""
     fence = "`" * max(3, _longest_backticks(given) + 1)
     return f"{fence}{language}\n{given.rstrip()}\n{fence}"
 

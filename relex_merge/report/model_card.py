@@ -51,6 +51,11 @@ LAWS = {
     "checkpoint, so that is what is written.",
 }
 
+OTHER_LAW = (
+    "The coefficients along it are continued to step {target} by the predictor {law}, which this "
+    "version does not have."
+)
+
 _MEASURES: tuple[tuple[Measure, str], ...] = (
     ("explained_variance", "Explained variance"),
     ("r2", "R² of the fit"),
@@ -135,7 +140,7 @@ def _shown(report: Report) -> _Shown:
 
 
 def _adapter(adapter: AdapterEntry) -> str:
-    """One paragraph: what of the update the factors hold."""
+    """Say in a paragraph what of the update the factors hold."""
     return (
         f"This is a LoRA adapter of rank {adapter['rank']} on {len(adapter['modules'])} modules. "
         f"It holds {1 - adapter['discarded']:.2%} of the energy ‖θ − θ₀‖² of the update: the "
@@ -144,7 +149,7 @@ def _adapter(adapter: AdapterEntry) -> str:
 
 
 def _opening(report: _Shown) -> str:
-    """One paragraph: what the model is."""
+    """Say in a paragraph what the model is."""
     base = markdown.code(report["base"]["reference"])
     untrained = "" if _reconstructs(report) else " It was not trained past the last of them."
     return (
@@ -158,14 +163,14 @@ def _reconstructs(report: _Shown) -> bool:
 
 
 def _what(report: _Shown) -> str:
-    """The prediction in words."""
+    """Name the prediction."""
     what = "Reconstruction of observed" if _reconstructs(report) else "Extrapolation to"
     rank = significant(report["method"]["rank"])
     return f"{what} step {format_step(report['target_step'])}, rank {rank}"
 
 
 def _observed_steps(report: _Shown) -> str:
-    """Number of checkpoints and the span of their steps."""
+    """Name the number of checkpoints and the span of their steps."""
     steps = [item["step"] for item in report["checkpoints"]]
     return (
         f"{len(steps)} observed checkpoints, steps "
@@ -174,7 +179,7 @@ def _observed_steps(report: _Shown) -> str:
 
 
 def _observed(report: _Shown) -> str:
-    """Table of base, checkpoints, target and share, and a folded list of every checkpoint."""
+    """Tabulate base, checkpoints, target and share; list every checkpoint, folded."""
     base = report["base"]
     rows = [
         f"| Base | {_reference(base)} |",
@@ -198,7 +203,7 @@ def _observed(report: _Shown) -> str:
 
 
 def _share(report: _Shown) -> str:
-    """Share of the run that was observed and what that saves."""
+    """Say which share of the run was observed and what that saves."""
     last, target = max(item["step"] for item in report["checkpoints"]), report["target_step"]
     if _reconstructs(report) or target <= last:
         return f"step {format_step(target)} lies within the observed steps: no rollouts are saved"
@@ -210,7 +215,7 @@ def _share(report: _Shown) -> str:
 
 
 def _reference(item: Reference) -> str:
-    """A checkpoint for a table cell: its reference, linked to the commit on the Hub if one was."""
+    """Name a checkpoint in a table cell, linked to the commit on the Hub if it has one."""
     reference, sha = item["reference"], item["sha"]
     shown = markdown.code(reference).replace("|", r"\|")
     if sha is None:
@@ -220,7 +225,7 @@ def _reference(item: Reference) -> str:
 
 
 def _method(report: _Shown) -> str:
-    """One paragraph on the arithmetic, with its source."""
+    """Describe the arithmetic in a paragraph, with its source."""
     method = report["method"]
     rank = significant(method["rank"])
     line = "line" if rank == "1" else f"{rank}-dimensional subspace"
@@ -231,7 +236,8 @@ def _method(report: _Shown) -> str:
     if _reconstructs(report):
         rest = "The tensor written is the observed update of that step, projected on it."
     elif (law := method.get("predictor", "linear")) != "linear":
-        rest = LAWS[law].format(target=format_step(report["target_step"]))
+        target = format_step(report["target_step"])
+        rest = LAWS.get(law, OTHER_LAW).format(target=target, law=markdown.code(law))
     else:
         fitted = "all observed steps" if method["window"] is None else _window(method["window"])
         rest = (
@@ -248,7 +254,7 @@ def _window(window: float) -> str:
 
 
 def _trust(report: _Shown) -> str:
-    """Verdict, its reasons, and the summary figures as a table."""
+    """Show the verdict, its reasons, what is missing, and the summary as a table."""
     verdict, summary = report["verdict"], report["summary"]
     rows = [
         f"| {label} | "
@@ -272,14 +278,14 @@ def _trust(report: _Shown) -> str:
 
 
 def _gaps(report: _Shown) -> list[str]:
-    """What could not be computed, as a list."""
+    """List what could not be computed."""
     if not report["gaps"]:
         return []
     return ["\nGaps in the report:\n", *(markdown.item(missing(gap)) for gap in report["gaps"])]
 
 
 def _chosen(report: _Shown) -> list[str]:
-    """How the predictor was chosen, and what spoke for each, where the recipe left it open."""
+    """Tell how the predictor was chosen, and what spoke for each, where the recipe left it open."""
     choice = report["choice"]
     if choice is None:
         return []

@@ -15,7 +15,7 @@ from relex_merge.formatting import cell
 from relex_merge.report.contents import BacktestsEntry, Report
 from relex_merge.report.entries import at_rest_where_broken
 from relex_merge.report.style import COLOURS, GREY, MARKERS, RED, new_figure, save
-from relex_merge.trajectory.backtests.assessment import stacked
+from relex_merge.trajectory.backtests.backtest import stacked
 from relex_merge.trajectory.backtests.groups import places
 from relex_merge.trajectory.gram import Array, in_window, least_squares_rows
 from relex_merge.trajectory.spectra import spectra
@@ -72,12 +72,12 @@ def _title(report: Report) -> str:
 
 
 def _floats(values: list[float | None]) -> Array:
-    """(n,) float64, NaN where a figure is undefined."""
+    """Return float64 (n,), NaN where a figure is undefined."""
     return np.asarray([np.nan if value is None else value for value in values])
 
 
 def _shares(cumulative: list[float | None]) -> Array:
-    """Share of each direction from the cumulative explained variance; NaN where undefined."""
+    """Return the share of each direction from cumulative explained variance; NaN where undefined."""
     return np.diff(_floats(cumulative), prepend=0.0)
 
 
@@ -102,7 +102,7 @@ def draw_spectrum(axes: Axes, report: Report) -> None:
 
 
 def _band(rows: Array) -> tuple[Array, Array]:
-    """10 % and 90 % quantiles of each column over the rows that are defined."""
+    """Return the 10 % and 90 % quantiles of each column over the rows that are defined."""
     defined = rows[np.isfinite(rows).all(axis=1)]
     if not len(defined):
         return np.full(rows.shape[1], np.nan), np.full(rows.shape[1], np.nan)
@@ -155,7 +155,7 @@ def _draw_observed(
 
 
 def draw_backtests(axes: Axes, report: Report) -> None:
-    """Draw the skill of every continuation against the extrapolation ratio.
+    """Draw the skill of every predictor against the extrapolation ratio.
 
     Beside it what the backtests lead one to expect, and the truth at held-out checkpoints.
     """
@@ -196,7 +196,7 @@ def _clip(skill: Array) -> Array:
 
 
 def _drawn(tests: BacktestsEntry) -> dict[str, str]:
-    """The five baselines, and the recipe's own method where it is none of them."""
+    """Name the five baselines, and the recipe's own method where it is none of them."""
     grid, labels = tests["grid"], tests["labels"]
     drawn = {key: labels[key] for key in DRAWN}
     own = [trial["skill"]["method"] for trial in grid]
@@ -262,8 +262,9 @@ def _draw_map(
     )
     every = -(-len(layers) // 18)
     ticks = list(range(len(layers)))[::every]
-    axes.set_xticks(ticks, [layers[i] for i in ticks], fontsize=8)
-    axes.set_yticks(range(len(kinds)), kinds, fontsize=8)
+    # a dollar in a name is a dollar
+    axes.set_xticks(ticks, [layers[i] for i in ticks], fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(kinds)), kinds, fontsize=8, parse_math=False)
     axes.set_xlabel("layer")
     axes.set_facecolor("0.93")
     bar = axes.figure.colorbar(image, ax=axes, pad=0.01, extend="min")

@@ -96,7 +96,7 @@ def _figures(report: Report) -> list[str]:
 
 
 def _best_and_worst(groups: Mapping[str, TensorEntry]) -> list[str | None]:
-    """Labels by skill, or explained variance where that is undefined; None: some left out."""
+    """Rank labels by skill, or explained variance where that is undefined; None: some left out."""
 
     def merit(label: str) -> tuple[float, float]:
         entry = groups[label]
@@ -111,7 +111,7 @@ def _best_and_worst(groups: Mapping[str, TensorEntry]) -> list[str | None]:
 
 
 def _trial_lines(trials: Sequence[TrialEntry], labels: Mapping[str, str]) -> list[str]:
-    """Continuations in rows, trials in columns."""
+    """Show predictors in rows, trials in columns."""
     lines = [_line("  fitted on", [str(t["checkpoints"]) for t in trials])]
     lines.append(_line("  ratio", [f"{t['ratio']:.3g}×" for t in trials]))
     for key, label in labels.items():
@@ -121,7 +121,7 @@ def _trial_lines(trials: Sequence[TrialEntry], labels: Mapping[str, str]) -> lis
 
 
 def _thinned(trials: Sequence[TrialEntry], cut: int | None) -> list[TrialEntry]:
-    """At most eight trials, the one at the user's own ratio always among them."""
+    """Keep at most eight trials, the one at the user's own ratio always among them."""
     kept = list(trials)
     while len(kept) > len(COLUMNS):
         del kept[next(i for i in (1, 3, 5, 7, 0) if kept[i]["checkpoints"] != cut)]
@@ -143,7 +143,7 @@ def _backtests(report: Report) -> list[str]:
 
 
 def _choice(report: Report) -> list[str]:
-    """The predictor that was chosen, why, and what spoke for the others."""
+    """Tell which predictor was chosen, why, and what spoke for the others."""
     choice = report.get("choice")
     if choice is None:
         return []
@@ -173,7 +173,7 @@ def chosen(choice: ChoiceEntry) -> str:
 
 
 def _gaps(report: Report) -> list[str]:
-    """What a report of today lacks; those of older versions have no such list."""
+    """Tell what could not be computed; reports of older versions have no list of it."""
     gaps = [missing(gap) for gap in report.get("gaps", [])]
     return ["gaps in this report", *_bullets(gaps)] if gaps else []
 

@@ -7,8 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from relex_merge.errors import RelexError
-from relex_merge.trajectory.gram import Array, reconstruction_weights, spectrum, weights
-from relex_merge.trajectory.predictors import AUTO, PREDICTORS
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.predictors import (
+    AUTO,
+    PREDICTORS,
+    RECONSTRUCTION,
+    FitParameters,
+    Predictor,
+)
 
 MODES = ("extrapolate", "reconstruct")
 SCOPES = ("model", "module", "tensor")
@@ -18,9 +24,20 @@ SCOPES = ("model", "module", "tensor")
 class Parameters:
     """The shared parameters of the method for one tensor, checked.
 
-    predictor: one of ``PREDICTORS``, or "auto" until relex_merge.choice has resolved it, once for
-    each ``scope``; auto_target: target_step is a place-holder until then. Raises RelexError when a
-    parameter is out of its range.
+    Attributes:
+        target_step: The step that is predicted.
+        rank: How many directions of the trajectory are kept.
+        degree: Of the polynomial that continues the coefficients.
+        window: How many of the last checkpoints enter the fit; None for all.
+        mode: One of ``MODES``.
+        predictor: One of ``PREDICTORS``, or "auto" until
+            :mod:`relex_merge.trajectory.backtests.automatic` has chosen one, once for each
+            ``scope``.
+        scope: One of ``SCOPES``.
+        auto_target: ``target_step`` is a place-holder until one is chosen.
+
+    Raises:
+        RelexError: A parameter is out of its range.
     """
 
     target_step: float
@@ -65,7 +82,14 @@ class Parameters:
         return self.mode == "extrapolate" and (self.auto_target or self.predictor == AUTO)
 
     def check(self, steps: Array) -> None:
-        """Raise RelexError when these parameters do not fit a series at ``steps`` (T,)."""
+        """Check the parameters against a series of checkpoints.
+
+        Args:
+            steps: (T,) ascending.
+
+        Raises:
+            RelexError: They do not fit such a series.
+        """
         T = len(steps)
         if T < 2:
             raise RelexError(
@@ -93,34 +117,32 @@ class Parameters:
             )
 
     def _check_predictor(self, steps: Array) -> None:
-        entry = PREDICTORS.get(self.predictor)
-        if entry is None:
+        predictor = PREDICTORS.get(self.predictor)
+        if predictor is None:
             return
-        if len(steps) < entry.needs:
+        if len(steps) < predictor.needs:
             raise RelexError(
-                f"predictor: {entry.name} needs at least {entry.needs} checkpoints, there are "
-                f"{len(steps)}; observe more, or take another predictor"
+                f"predictor: {predictor.name} needs at least {predictor.needs} checkpoints, there "
+                f"are {len(steps)}; observe more, or take another predictor"
             )
-        if not entry.fits(steps):
+        if not predictor.is_enough(steps):
             raise RelexError(
-                f"predictor: {entry.name} needs steps above 0, and the first checkpoint is at step "
-                f"{min(steps):g}; leave it out, or take predictor: linear"
+                f"predictor: {predictor.name} needs steps above 0, and the first checkpoint is at "
+                f"step {min(steps):g}; leave it out, or take predictor: linear"
             )
 
+    @property
+    def fit(self) -> FitParameters:
+        """How coefficients are fitted."""
+        return FitParameters(self.rank, self.window, self.degree)
+
     def weights(self, gram: Array, steps: Array) -> Array:
-        """w (T,) with θ̂ = θ₀ + Σ_t w_t δ_t, from G (T, T) and steps (T,)."""
-        own = spectrum(gram)
-        if self.mode == "reconstruct":
-            return reconstruction_weights(own, steps, self.target_step, rank=self.rank)
-        if self.predictor != "linear":
-            return PREDICTORS[self.predictor].weights(
-                gram, steps, self.target_step, rank=self.rank, window=self.window
-            )
-        return weights(
-            own,
-            steps,
-            self.target_step,
-            rank=self.rank,
-            degree=self.degree,
-            window=self.window,
+        """Return w (T,) with θ̂ = θ₀ + Σ_t w_t δ_t, for G (T, T) at ``steps`` (T,) ascending.
+
+        The predictor must have been chosen. A tensor that never moved gets 0, unless it is to stay
+        at its last checkpoint, which is the base as well.
+        """
+        predictor: Predictor = (
+            RECONSTRUCTION if self.mode == "reconstruct" else PREDICTORS[self.predictor]
         )
+        return predictor.with_fit(self.fit).weights(gram, steps, self.target_step)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relex_merge.checkpoints.files import INDEX
+from relex_merge.checkpoints.files import INDEX, shard_name
 from relex_merge.errors import disk_errors
 from relex_merge.weights.source import DTYPE_NAMES, TensorInfo
 
@@ -42,13 +42,8 @@ def plan_shards(tensors: Mapping[str, TensorInfo], max_bytes: int) -> list[Shard
             filled = 0
         groups[-1][name] = info
         filled += info.nbytes
-    if len(groups) == 1:
-        return [layout("model.safetensors", groups[0])]
     total = len(groups)
-    return [
-        layout(f"model-{i:05d}-of-{total:05d}.safetensors", group)
-        for i, group in enumerate(groups, start=1)
-    ]
+    return [layout(shard_name(i, total), group) for i, group in enumerate(groups, start=1)]
 
 
 def layout(file: str, tensors: Mapping[str, TensorInfo]) -> Shard:

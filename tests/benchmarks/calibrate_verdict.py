@@ -24,14 +24,14 @@ import numpy as np
 
 from relex_merge.report.build import build_report, gather
 from relex_merge.report.contents import Origin
-from relex_merge.trajectory.backtests.assessment import evaluate
+from relex_merge.trajectory.backtests.assessment import assess
+from relex_merge.trajectory.backtests.results import Evidence
 from relex_merge.trajectory.backtests.verdict import (
     CAUTION,
     CLEAR,
     DO_NOT,
     EXTRAPOLATE,
     VERDICTS,
-    Evidence,
     decide,
 )
 from relex_merge.trajectory.parameters import Parameters
@@ -81,7 +81,7 @@ def judge(family: str, whole: SeriesStatistics, T: int, dtype: str) -> Iterator[
     """Cases for the first T checkpoints of ``whole`` and every later one as a target."""
     observed = first(whole, T)
     predictor = Parameters(float(whole.steps[-1]))
-    later = evaluate(observed, predictor, predictor.target_step, whole).held_out
+    later = assess(observed, predictor, predictor.target_step, whole).held_out
     if later is None:
         return
     rows = list(range(len(whole.tensors)))
@@ -90,7 +90,7 @@ def judge(family: str, whole: SeriesStatistics, T: int, dtype: str) -> Iterator[
     for ratio, target in zip(ratios, whole.steps[T:], strict=True):
         if ratio < SHORTEST:
             continue
-        tried = evaluate(observed, predictor, float(target), None)
+        tried = assess(observed, predictor, float(target), None)
         report = build_report(
             observed,
             predictor,

@@ -44,6 +44,8 @@ def test_observed_steps_are_ranges_strides_lists_and_shares_of_the_run(
         ("1%", "the series has no such step"),
         ("", "chooses nothing"),
         ("-5", "is no choice of steps"),
+        (5000 * "9", "is no choice of steps"),
+        ("1-" + 5000 * "9", "is no choice of steps"),
     ],
 )
 def test_what_chooses_no_step_is_refused(text: str, said: str) -> None:

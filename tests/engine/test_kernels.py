@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from relex_merge.engine import kernels
-from relex_merge.trajectory import gram
+from relex_merge.trajectory.parameters import Parameters
 
 FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 HALF_ULP = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
@@ -295,7 +295,7 @@ def test_the_predicted_delta_of_a_large_tensor_is_within_1e_5_of_float64() -> No
     rows, steps = small_updates(T, d), np.arange(1.0, T + 1)
     with kernels.ieee_float32():
         G = kernels.accumulate(rows, torch.float32).gram
-        w = gram.weights(gram.spectrum(G), steps, target)
+        w = Parameters(target).weights(G, steps)
         out = torch.empty(d)
         kernels.combine(rows, torch.from_numpy(w)[None], [out], torch.float32)
 
@@ -368,7 +368,7 @@ def test_the_gpu_agrees_with_the_cpu_to_1e_5_of_the_delta(dtype: torch.dtype) ->
         there = rows.to(device)
         with kernels.ieee_float32():
             G = kernels.accumulate(there, compute).gram
-            w = gram.weights(gram.spectrum(G), steps, 50.0)
+            w = Parameters(50.0).weights(G, steps)
             out = torch.empty(rows.shape[1], dtype=compute, device=device)
             kernels.combine(there, torch.from_numpy(w)[None], [out], compute)
         deltas.append(out.cpu().double() - rows[0].double())

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tests.fake_hub import card
-from tests.fake_hub.access import identify, readable, repo_not_found, visible, writable, writer
+from tests.fake_hub.access import (
+    Token,
+    identify,
+    readable,
+    repo_not_found,
+    visible,
+    writable,
+    writer,
+)
 from tests.fake_hub.content import find_commit
 from tests.fake_hub.listing import hub_time
 from tests.fake_hub.messages import HubError, Reply, Request, json_reply, route
@@ -29,13 +37,20 @@ def whoami(hub: Hub, request: Request) -> Reply:
             "name": token.user,
             "fullname": token.user,
             "isPro": False,
-            "orgs": [{"type": "org", "name": name} for name in token.orgs or ()],
+            "orgs": [{"type": "org", "name": name} for name in _orgs(hub, token)],
             "auth": {
                 "type": "access_token",
                 "accessToken": {"displayName": "test", "role": token.role},
             },
         }
     )
+
+
+def _orgs(hub: Hub, token: Token) -> list[str]:
+    """The organizations of a token; every namespace that has a repo, where it reaches all."""
+    if token.orgs is not None:
+        return list(token.orgs)
+    return sorted({repo.namespace for repo in hub.repos.values()} - {token.user})
 
 
 @route("POST", "/api/validate-yaml")

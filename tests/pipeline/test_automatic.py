@@ -12,7 +12,7 @@ import torch
 
 import relex_merge
 from relex_merge.errors import RelexError
-from relex_merge.trajectory.predictors import PREDICTORS, weights
+from relex_merge.trajectory.predictors import PREDICTORS
 from tests.support.models import (
     Series,
     State,
@@ -88,7 +88,7 @@ def explicit(series: Series, name: str, target: float) -> dict[str, Any]:
     for tensor, weight in series.base_state.items():
         base = float64(weight)
         M = np.stack([float64(state[tensor]) - base for state in series.states])
-        result[tensor] = base + M.T @ weights(name, M @ M.T, steps, target)
+        result[tensor] = base + M.T @ PREDICTORS[name].weights(M @ M.T, steps, target)
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -37,14 +38,14 @@ def test_a_repo_that_is_not_found_or_out_of_reach(
     hub.commit_folder("org/secret", mine.base)
     hub.repos["org/secret"].private = True
     hub.add_token("hf_StrangersTokenDoNotPrint", orgs=())
-    for repo, token in [
-        ("org/nothing", WRITE_TOKEN),
-        ("org/secret", "hf_StrangersTokenDoNotPrint"),
-        ("org/secret", "hf_TokenThatNobodyHasDoNotPrint"),
+    for repo, token, named in [
+        ("org/nothing", WRITE_TOKEN, "org/nothing"),
+        ("org/secret", "hf_StrangersTokenDoNotPrint", "org/secret"),
+        ("org/secret", "hf_TokenThatNobodyHasDoNotPrint", "does not accept the token"),
     ]:
         monkeypatch.setenv("HF_TOKEN", token)
         message = refuse({**mine.recipe(), "base_model": repo})
-        assert repo in message
+        assert named in message
         assert "hf auth login" in message
         assert token not in message
 
@@ -210,12 +211,20 @@ def test_a_token_is_in_no_message_and_no_traceback(
 ) -> None:
     hub.commit_folder("org/base", mine.base)
     recipe = write_recipe(tmp_path / "r.yml", {**mine.recipe(), "base_model": "org/base"})
-    for token in ("hf_TokenThatNobodyHasDoNotPrint", WRITE_TOKEN):
+    for token in ("hf_TokenThatNobodyHasDoNotPrint", WRITE_TOKEN, "no-usual-token"):
         monkeypatch.setenv("HF_TOKEN", token)
         hub.faults.add(Fault("/api/models/org/base", status=403, message=f"no, {token}"))
         done = relex("run", recipe, tmp_path / "out", "-v")
         assert done.code == 1
         assert "Traceback" in done.err
         assert "org/base" in done.err
-        assert token not in done.err
+        assert token not in done.out + done.err
         hub.faults.clear()
+
+
+def test_v_shows_where_it_happened(relex: Command, mine: Series, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yml", mine.recipe(rank=9))
+    done = relex("run", recipe, tmp_path / "out", "-v")
+    assert done.code == 1
+    assert re.search(r'File ".*relex_merge/[a-z_/]+\.py", line', done.err)
+    assert re.search(r"^error: .*rank is 9", done.err, re.MULTILINE)

@@ -96,7 +96,7 @@ def test_anchors_and_merged_keys_are_plain_yaml(tmp_path: Path) -> None:
     )
     made = load_recipe(path)
     assert [checkpoint.step for checkpoint in listed_checkpoints(made)] == [1, 2]
-    assert "&" not in made.to_yaml().replace("&id", "") or load_recipe(path)
+    assert "&" not in made.to_yaml()
 
 
 def test_a_structure_from_python_is_held_to_the_same(tmp_path: Path) -> None:

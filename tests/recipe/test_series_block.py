@@ -130,6 +130,7 @@ def test_inspect_reads_a_series_too(branches: None, series: Series) -> None:
             "unknown key 'observed' in series; did you mean observe?",
         ),
         ({"repo": "org/run", "xyz": 1}, "known: folder, observe, pattern, repo"),
+        (None, "series is None; it must be a mapping"),
         ({"observe": "1-4"}, "series needs one repo or folder"),
         ({"repo": "org/run", "folder": "/runs"}, "series needs one repo or folder"),
         ({"repo": 5}, "repo of series is 5; it must be a name on the Hub"),

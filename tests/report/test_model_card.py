@@ -151,6 +151,7 @@ def test_license_link_to_a_file_points_into_the_base_repo() -> None:
         ),
         ("---\nlicense: other\nlicense_name: 3\n---\n", License(("other",))),
         ("---\nlicense: [oops\n---\n", None),
+        ("---\nlicense: mit\ndate: 2024-13-45\n---\n", None),
         ("---\n- a list\n---\n", None),
         ("---\nlicense: {a: 1}\n---\n", None),
         ("---\nlicense: My own terms!\n---\n", None),
@@ -189,6 +190,12 @@ def test_reconstruction_is_called_one() -> None:
     assert "xtrapolation to" not in card
     assert "fewer rollouts" not in card
     assert "polynomial" not in card
+
+
+def test_a_predictor_of_another_version_is_named() -> None:
+    method = {"name": "relex", "rank": 1, "degree": 1, "window": None, "mode": "extrapolate"}
+    card = make_card(make_report(method=method | {"predictor": "blend", "scope": "model"}))
+    assert "continued to step 500 by the predictor `blend`" in card
 
 
 def test_card_holds_what_a_reader_needs() -> None:

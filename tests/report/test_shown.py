@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from relex_merge.errors import RelexError
-from relex_merge.report import render_table, save_html, save_plot
+from relex_merge.report import render_table, save_coefficients_plot, save_html, save_plot
 from relex_merge.report.contents import Report
 from relex_merge.report.html import render_html
 from relex_merge.report.plot import draw, table_of
@@ -176,6 +176,14 @@ def test_names_are_escaped_in_the_page(statistics: SeriesStatistics) -> None:
     text = render_html(report_of(odd, 120.0), odd)
     assert "&lt;script&gt;" in text
     assert text.count("<script>") == 1
+
+
+def test_a_dollar_in_a_name_is_no_mathematics(tmp_path: Path) -> None:
+    name = r"layers.0.$\frac$.weight"
+    statistics = make(STEPS[:6], names=(name, "layers.1.w.weight")).statistics()
+    save_plot(report_of(statistics, 12.0), statistics, tmp_path / "report.svg")
+    save_coefficients_plot(statistics, [name], tmp_path / "coefficients.svg")
+    assert "frac" in (tmp_path / "report.svg").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("T", [2, 3, 10])

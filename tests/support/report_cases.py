@@ -83,16 +83,16 @@ def make(
 def report_of(
     statistics: SeriesStatistics,
     target: float,
-    predictors: Mapping[str, Parameters] | Parameters | None = None,
+    parameters: Mapping[str, Parameters] | Parameters | None = None,
     *,
     dtype: str = "float32",
     holdout: SeriesStatistics | None = None,
 ) -> Any:
     """The report with everything that is merely copied filled in, whatever a test reads of it."""
-    shared = predictors if isinstance(predictors, Parameters) else Parameters(target)
+    shared = parameters if isinstance(parameters, Parameters) else Parameters(target)
     return build_report(
         statistics,
-        predictors or shared,
+        parameters or shared,
         {
             "method": {
                 "name": "relex",

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from relex_merge.errors import RelexError
-from relex_merge.trajectory.backtests.automatic import FEWEST, choose
-from relex_merge.trajectory.backtests.resolve import resolve
+from relex_merge.trajectory.backtests.automatic import FEWEST, choose, resolve
 from relex_merge.trajectory.backtests.results import Choice
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters

@@ -12,29 +12,40 @@ import numpy as np
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.backtests.backtest import (
     Backtests,
+    Cut,
     Indices,
-    Trial,
     backtests,
-    before_cut,
     plan,
+    stacked,
 )
-from relex_merge.trajectory.backtests.compared import Continuation, baselines, method, others
-from relex_merge.trajectory.backtests.error_law import Forecast, forecast
+from relex_merge.trajectory.backtests.compared import baselines, method, others
+from relex_merge.trajectory.backtests.error_law import ErrorLaw, fit_error_law
 from relex_merge.trajectory.backtests.gaps import Attempt, insist
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters
+from relex_merge.trajectory.predictors import Predictor
+from relex_merge.trajectory.predictors.history import before_cut
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One series of N tensors and T observed checkpoints, tried out.
+class Assessment:
+    """What backtests make of one series of N tensors and T observed checkpoints.
 
-    parameters: one per tensor; common: the most frequent, used for sums over tensors.
-    target: step asked for; ratio: target / s_T, None where nothing is extrapolated.
-    tests: backtests on the observed checkpoints. same_ratio: which of them is cut at the user's own
-    ratio and predicts the last checkpoint, None where too few checkpoints lie before that cut.
-    held_out: fit on all observed, predict those beyond. law: what the backtests say about distance.
+    Attributes:
+        names: Of the N tensors.
+        steps: (T,) ascending.
+        grams: G (N, T, T).
+        parameters: One for each tensor.
+        common: The most frequent of them, used for sums over tensors.
+        target: The step asked for.
+        ratio: target / s_T; None where nothing is extrapolated.
+        compared: What was backtested: the recipe's own predictor first, then the others.
+        tests: Backtests on the observed checkpoints.
+        same_ratio: Which of them is cut at the user's own ratio and predicts the last checkpoint;
+            None where too few checkpoints lie before that cut.
+        held_out: Fit on all observed checkpoints, predict those beyond.
+        law: What the backtests say about distance.
     """
 
     names: list[str]
@@ -44,44 +55,37 @@ class Evaluation:
     common: Parameters
     target: float
     ratio: float | None
-    continuations: tuple[Continuation, ...]
+    compared: tuple[Predictor, ...]
     tests: Backtests
     same_ratio: int | None
     held_out: Backtests | None
-    law: Forecast | None
+    law: ErrorLaw | None
 
     @cached_property
     def row(self) -> dict[str, int]:
-        """name → its row."""
+        """Name → its row."""
         return {name: i for i, name in enumerate(self.names)}
 
 
-def stacked(statistics: SeriesStatistics) -> Array:
-    """(N, T, T): the Gram matrices of all tensors, in their order."""
-    T = len(statistics.steps)
-    grams = [tensor.gram for tensor in statistics.tensors.values()]
-    return np.stack(grams) if grams else np.zeros((0, T, T))
-
-
-def evaluate(
+def assess(
     statistics: SeriesStatistics,
     parameters: Mapping[str, Parameters] | Parameters,
     target: float,
     holdout: SeriesStatistics | None,
     attempt: Attempt = insist,
-) -> Evaluation:
-    """Run every backtest of every tensor, and the held-out trials if there are any.
+) -> Assessment:
+    """Run every backtest of every tensor, and predict the held-out checkpoints if there are any.
 
     Args:
-        statistics: of the observed checkpoints.
-        predictors: one for all tensors, or one per name.
-        target: step asked for.
-        holdout: statistics of the same tensors over the observed checkpoints and later ones.
-        attempt: what to do about a part whose arithmetic fails; unless told otherwise the
-            exception goes on.
+        statistics: Of the observed checkpoints.
+        parameters: For all tensors, or one for each name.
+        target: The step asked for.
+        holdout: Statistics of the same tensors over the observed checkpoints and later ones.
+        attempt: What to do about a part whose arithmetic fails; unless told otherwise the exception
+            goes on.
 
     Raises:
-        RelexError: there is nothing to report on, or a held-out step is not beyond the window.
+        RelexError: There is no tensor, or a held-out step is not beyond the observed ones.
     """
     names, steps = list(statistics.tensors), statistics.steps
     if not names:
@@ -91,11 +95,10 @@ def evaluate(
     beyond = common.mode == "extrapolate" and target > steps[-1] > 0
     ratio = float(target / steps[-1]) if beyond else None
     rank = min(common.rank, len(steps))
-    compared = (*baselines(min(max(rank, 3), len(steps))), *others(rank))
-    continuations = (method(own), *compared)
+    compared = (method(own), *baselines(min(max(rank, 3), len(steps))), *others(rank))
     grams = stacked(statistics)
-    tests = backtests(grams, steps, plan(steps, ratio), continuations, attempt)
-    return Evaluation(
+    tests = backtests(grams, steps, plan(steps, ratio), compared, attempt)
+    return Assessment(
         names=names,
         steps=steps,
         grams=grams,
@@ -103,13 +106,11 @@ def evaluate(
         common=common,
         target=target,
         ratio=ratio,
-        continuations=continuations,
+        compared=compared,
         tests=tests,
-        same_ratio=_same_ratio(tests, steps, ratio, continuations[0].needs),
-        held_out=None
-        if holdout is None
-        else _held_out(statistics, holdout, continuations, attempt),
-        law=attempt("backtests.forecast", lambda: forecast(tests, steps), None),
+        same_ratio=_same_ratio(tests, steps, ratio, compared[0].needs),
+        held_out=None if holdout is None else _held_out(statistics, holdout, compared, attempt),
+        law=attempt("backtests.forecast", lambda: fit_error_law(tests), None),
     )
 
 
@@ -122,7 +123,7 @@ def _same_ratio(tests: Backtests, steps: Array, ratio: float | None, needs: int)
 def _held_out(
     observed: SeriesStatistics,
     everything: SeriesStatistics,
-    continuations: Sequence[Continuation],
+    compared: Sequence[Predictor],
     attempt: Attempt,
 ) -> Backtests | None:
     T = len(observed.steps)
@@ -136,5 +137,4 @@ def _held_out(
     targets: Indices = np.arange(T, len(everything.steps))
     if not len(targets):
         return None
-    trials = [Trial(T, targets)]
-    return backtests(stacked(everything), everything.steps, trials, continuations, attempt)
+    return backtests(stacked(everything), everything.steps, [Cut(T, targets)], compared, attempt)

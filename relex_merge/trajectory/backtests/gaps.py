@@ -9,9 +9,8 @@ from typing_extensions import TypedDict
 
 T = TypeVar("T")
 
-# What arithmetic raises when it comes to no result. LAPACK's LinAlgError is a ValueError in numpy
-# and a RuntimeError in torch.
-UNCOMPUTABLE = (ArithmeticError, ValueError, RuntimeError)
+# What arithmetic raises when it comes to no result; LAPACK's LinAlgError is a ValueError.
+UNCOMPUTABLE = (ArithmeticError, ValueError)
 
 
 class Gap(TypedDict):
