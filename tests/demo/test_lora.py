@@ -17,20 +17,20 @@ from relex_merge.demo.settings import Lora
 from relex_merge.errors import RelexError
 from tests.support.demo_runs import (
     RLVR,
+    SHORT,
     STEPS,
-    TASK,
     TOTAL,
     Finished,
     assert_same_bits,
+    begin,
     run_small,
-    small_demo,
     small_settings,
     small_split,
     train_small,
     weights,
 )
-
-__all__ = ["small_demo"]
+from tests.support.first_digit import TASK
+from tests.support.models import Series
 
 END = f"relex/step-{TOTAL}"
 RATE = 3e-4
@@ -38,13 +38,13 @@ RATE = 3e-4
 
 @pytest.fixture(scope="module")
 def finished(small_demo: None, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Not to be changed."""
-    out = tmp_path_factory.mktemp("demo") / "out"
-    said: list[str] = []
+    """A demo of an adapter from nothing to its end. Not to be changed."""
 
     def offline(*_: object) -> None:
         raise OSError("the demo must not ask the network")
 
+    out = tmp_path_factory.mktemp("adapters") / "out"
+    said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("socket.socket.connect", offline)
         result = run_small(out, lora=True, lr=RATE, full=True, echo=said.append)
@@ -67,19 +67,16 @@ def adapter_weights(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def test_every_checkpoint_is_an_adapter_on_the_one_base(finished: Finished) -> None:
+def test_every_checkpoint_is_an_adapter_on_the_base_of_a_demo_without_lora(
+    finished: Finished, real_series: Series
+) -> None:
     for step in range(1, TOTAL + 1):
         folder = finished.out / f"series/step_{step}"
         assert {w.shape for n, w in adapter_weights(folder).items() if "q_proj.lora_A" in n} == {
             (Lora().rank, 32)
         }
         assert not list(folder.glob("model*"))
-    assert_same_bits(finished.out / "base", train_plain_base(finished))
-
-
-def train_plain_base(finished: Finished) -> Path:
-    """The base model of a demo without ``--lora``."""
-    return train_small(finished.out.parent / "plain", small_settings(), last=0).base
+    assert_same_bits(finished.out / "base", real_series.base)
 
 
 def test_the_demo_ends_with_an_adapter_that_peft_loads(finished: Finished) -> None:
@@ -133,6 +130,7 @@ def test_an_interrupted_training_goes_on_and_ends_in_the_same_bits(
     finished: Finished, tmp_path: Path
 ) -> None:
     settings = replace(small_settings(lora=Lora()), rlvr=replace(RLVR, lr=RATE))
+    begin(tmp_path / "out", settings, finished.out / "base")
     train_small(tmp_path / "out", settings, last=2)
     session = train_small(tmp_path / "out", settings, last=5)
     for step in range(1, 6):
@@ -142,7 +140,8 @@ def test_an_interrupted_training_goes_on_and_ends_in_the_same_bits(
         assert all(torch.equal(mine[name], wanted[name]) for name in mine), step
 
 
-def test_a_demo_without_lora_is_not_continued_with_it(tmp_path: Path) -> None:
+def test_a_demo_without_lora_is_not_continued_with_it(real_series: Series, tmp_path: Path) -> None:
+    begin(tmp_path / "out", small_settings(), real_series.base)
     train_small(tmp_path / "out", small_settings(), last=1)
     with pytest.raises(RelexError, match=r"unfinished demo with other settings.*--force"):
         run_small(tmp_path / "out", lora=True)
@@ -150,7 +149,7 @@ def test_a_demo_without_lora_is_not_continued_with_it(tmp_path: Path) -> None:
 
 def test_a_new_adapter_leaves_the_global_random_numbers_alone(tmp_path: Path) -> None:
     state = torch.random.get_rng_state()
-    train_small(tmp_path / "out", small_settings(lora=Lora()), last=1)
+    train_small(tmp_path / "out", small_settings(lora=Lora(), pretraining=SHORT), last=1)
     assert torch.equal(state, torch.random.get_rng_state())
 
 
@@ -160,8 +159,9 @@ def test_lora_and_bad_are_not_mixed(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_trl_trains_the_adapter_too(tmp_path: Path) -> None:
+def test_trl_trains_the_adapter_too(real_series: Series, tmp_path: Path) -> None:
     pytest.importorskip("trl")
+    begin(tmp_path / "out", small_settings(lora=Lora(), trainer="trl"), real_series.base)
     result = run_small(tmp_path / "out", lora=True, trainer="trl", observe=6, steps=9)
     for step in range(1, 7):
         assert adapter_weights(tmp_path / f"out/series/checkpoint-{step}")
