@@ -36,8 +36,8 @@ END = f"relex/step-{TOTAL}"
 RATE = 3e-4
 
 
-@pytest.fixture(scope="module")
-def finished(small_demo: None, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+@pytest.fixture(scope="module", name="adapter_demo")
+def _adapter_demo(small_demo: None, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A demo of an adapter from nothing to its end. Not to be changed."""
 
     def offline(*_: object) -> None:
@@ -51,14 +51,16 @@ def finished(small_demo: None, tmp_path_factory: pytest.TempPathFactory) -> Fini
     return Finished(out, "\n".join(said), result)
 
 
-def load_adapter(finished: Finished, folder: str) -> Any:
+def load_adapter(adapter_demo: Finished, folder: str) -> Any:
     """As any user of PEFT loads it."""
-    return PeftModel.from_pretrained(load_model(finished.out / "base"), finished.out / folder)
+    return PeftModel.from_pretrained(
+        load_model(adapter_demo.out / "base"), adapter_demo.out / folder
+    )
 
 
-def merged(finished: Finished, folder: str) -> dict[str, torch.Tensor]:
+def merged(adapter_demo: Finished, folder: str) -> dict[str, torch.Tensor]:
     """The base's weights with the adapter in ``folder`` merged in, in float64."""
-    model = load_adapter(finished, folder).double().merge_and_unload()
+    model = load_adapter(adapter_demo, folder).double().merge_and_unload()
     return dict(model.state_dict())
 
 
@@ -68,24 +70,24 @@ def adapter_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_every_checkpoint_is_an_adapter_on_the_base_of_a_demo_without_lora(
-    finished: Finished, real_series: Series
+    adapter_demo: Finished, real_series: Series
 ) -> None:
     for step in range(1, TOTAL + 1):
-        folder = finished.out / f"series/step_{step}"
+        folder = adapter_demo.out / f"series/step_{step}"
         assert {w.shape for n, w in adapter_weights(folder).items() if "q_proj.lora_A" in n} == {
             (Lora().rank, 32)
         }
         assert not list(folder.glob("model*"))
-    assert_same_bits(finished.out / "base", real_series.base)
+    assert_same_bits(adapter_demo.out / "base", real_series.base)
 
 
-def test_the_demo_ends_with_an_adapter_that_peft_loads(finished: Finished) -> None:
-    base, end = weights(finished.out / "base"), merged(finished, END)
+def test_the_demo_ends_with_an_adapter_that_peft_loads(adapter_demo: Finished) -> None:
+    base, end = weights(adapter_demo.out / "base"), merged(adapter_demo, END)
     changed = {name for name, weight in base.items() if not torch.equal(weight.double(), end[name])}
     assert changed == {name for name in base if "_proj.weight" in name}
 
 
-def test_accuracies_are_those_of_the_adapters_in_out(finished: Finished) -> None:
+def test_accuracies_are_those_of_the_adapters_in_out(adapter_demo: Finished) -> None:
     settings = small_settings()
     tokenizer, held_out = build_tokenizer(TASK), small_split(settings).held_out
     folders = {
@@ -94,48 +96,48 @@ def test_accuracies_are_those_of_the_adapters_in_out(finished: Finished) -> None
         "two-point line": "two-point",
         "real RLVR": f"series/step_{TOTAL}",
     }
-    assert [row.name for row in finished.result.rows if row.name in folders] == list(folders)
+    assert [row.name for row in adapter_demo.result.rows if row.name in folders] == list(folders)
     for name, folder in folders.items():
-        model = load_adapter(finished, folder)
+        model = load_adapter(adapter_demo, folder)
         with one_thread():
             again = evaluate(model, tokenizer, TASK, held_out, settings.stream("evaluation"))
-        assert again == finished.result.row(name).accuracy, name
+        assert again == adapter_demo.result.row(name).accuracy, name
 
 
-def test_reinforcement_moved_the_adapter_where_the_reward_is(finished: Finished) -> None:
-    rows = finished.result.row
+def test_reinforcement_moved_the_adapter_where_the_reward_is(adapter_demo: Finished) -> None:
+    rows = adapter_demo.result.row
     assert rows("real RLVR").accuracy.sampled > rows("base").accuracy.sampled + 0.05
     assert rows("last observed").rollouts == STEPS * RLVR.rollouts
 
 
-def test_the_two_point_line_goes_through_base_and_last_observed(finished: Finished) -> None:
-    base, last = weights(finished.out / "base"), merged(finished, f"series/step_{STEPS}")
-    for name, line in merged(finished, "two-point").items():
+def test_the_two_point_line_goes_through_base_and_last_observed(adapter_demo: Finished) -> None:
+    base, last = weights(adapter_demo.out / "base"), merged(adapter_demo, f"series/step_{STEPS}")
+    for name, line in merged(adapter_demo, "two-point").items():
         start = base[name.replace("lm_head", "model.embed_tokens")].double()
         torch.testing.assert_close(line, start + TOTAL / STEPS * (last[name] - start))
 
 
 def test_the_story_says_that_it_is_an_adapter_its_size_and_how_to_push_it(
-    finished: Finished,
+    adapter_demo: Finished,
 ) -> None:
-    end = finished.out / END
+    end = adapter_demo.out / END
     own = (end / "adapter_model.safetensors").stat().st_size / 1000
-    full = (finished.out / "base/model.safetensors").stat().st_size / 1000
-    assert f"of a LoRA adapter of rank {Lora().rank}: " in finished.text
-    assert f"rank {Lora().rank}: {own:.0f} kB, the full model {full:.0f} kB" in finished.text
-    assert f"relex-merge push {end} NAME/REPO" in finished.text
+    full = (adapter_demo.out / "base/model.safetensors").stat().st_size / 1000
+    assert f"of a LoRA adapter of rank {Lora().rank}: " in adapter_demo.text
+    assert f"rank {Lora().rank}: {own:.0f} kB, the full model {full:.0f} kB" in adapter_demo.text
+    assert f"relex-merge push {end} NAME/REPO" in adapter_demo.text
 
 
 def test_an_interrupted_training_goes_on_and_ends_in_the_same_bits(
-    finished: Finished, tmp_path: Path
+    adapter_demo: Finished, tmp_path: Path
 ) -> None:
     settings = replace(small_settings(lora=Lora()), rlvr=replace(RLVR, lr=RATE))
-    begin(tmp_path / "out", settings, finished.out / "base")
+    begin(tmp_path / "out", settings, adapter_demo.out / "base")
     train_small(tmp_path / "out", settings, last=2)
     session = train_small(tmp_path / "out", settings, last=5)
     for step in range(1, 6):
         mine = adapter_weights(session.checkpoint(step))
-        wanted = adapter_weights(finished.out / f"series/step_{step}")
+        wanted = adapter_weights(adapter_demo.out / f"series/step_{step}")
         assert mine.keys() == wanted.keys()
         assert all(torch.equal(mine[name], wanted[name]) for name in mine), step
 

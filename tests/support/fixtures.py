@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -56,6 +57,16 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Series:
 def no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if matplotlib were not installed: drawing takes longer than a run of these tests."""
     monkeypatch.setattr("relex_merge.api.find_spec", lambda name: None)
+
+
+@pytest.fixture(autouse=True)
+def _our_loggers_speak() -> None:
+    """No test depends on what another one, or a library that it used, silenced."""
+    logging.disable(logging.NOTSET)
+    logging.getLogger().setLevel(logging.WARNING)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("relex_merge") and isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 @pytest.fixture(autouse=True)
