@@ -121,7 +121,9 @@ def _also_here(place: HubReference) -> Iterator[None]:
                 f"{place} is no folder on this disk and no name of a Hub repo, which is "
                 f"namespace/name ({str(error.__cause__).partition(chr(10))[0]})"
             ) from error
-        raise no_such(place, error) from error
+        if place.folder:
+            raise no_such(place, error) from error
+        raise
 
 
 def _with_ends(series: Series, seen: Overview, cache_dir: str | None) -> Series:

@@ -135,7 +135,9 @@ def _commit(place: HubReference, cache_dir: str | None) -> download.Commit:
     try:
         return download.pin(place.repo, place.revision, cache_dir)
     except RelexError as error:
-        raise no_such(place, error) from error
+        if place.folder:
+            raise no_such(place, error) from error
+        raise
 
 
 def _fetch(

@@ -39,9 +39,7 @@ def hub_reference(reference: str) -> HubReference:
 
 
 def no_such(place: HubReference, error: RelexError) -> RelexError:
-    """Return the error of looking for ``place`` on the Hub, with what else may have been meant."""
-    if not place.folder:
-        return error
+    """Return the error of looking for a folder in a repo, with what else may have been meant."""
     return RelexError(
         f"{place} is no folder on this disk, and it cannot be folder {place.folder} of a repo on "
         f"the Hub: {error}"

@@ -10,6 +10,7 @@ import pytest
 import relex_merge
 from relex_merge.checkpoints.find import find
 from relex_merge.checkpoints.hub_details import LOOKED_INTO, look_into
+from relex_merge.checkpoints.locate import locate
 from relex_merge.checkpoints.series import NothingFoundError
 from relex_merge.errors import RelexError
 from relex_merge.recipe.draft import draft
@@ -304,8 +305,10 @@ def test_nothing_found_says_what_was_looked_for_and_what_is_there(hub: Hub) -> N
 
 
 def test_names_that_the_hub_does_not_have_or_take(hub: Hub, tmp_path: Path) -> None:
-    with pytest.raises(RelexError, match="org/nothing is not on the Hub"):
-        find("org/nothing")
+    for look in (find, lambda reference: locate([reference])):
+        with pytest.raises(RelexError, match="org/nothing is not on the Hub") as caught:
+            look("org/nothing")
+        assert caught.value.__cause__ is not caught.value  # who follows the causes comes to an end
     with pytest.raises(RelexError, match="is no folder on this disk and no name of a Hub repo"):
         find("my run/checkpoints here")
     with pytest.raises(RelexError, match="no name of a Hub repo"):
