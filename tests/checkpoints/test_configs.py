@@ -94,14 +94,14 @@ def test_no_configuration_is_an_internal_error(kind: str, tmp_path: Path) -> Non
     config = CONFIG if kind == "model" else ADAPTER
     checkpoint(tmp_path / "step_1", json.dumps(config).encode(), kind)
     refused = 0
-    for text in mutations(config, 300):
+    for text in mutations(config, 100):
         checkpoint(tmp_path / "step_2", text, kind)
         try:
             found = find_local(tmp_path)
         except MisfitError:
             continue
         refused += found.steps == [1]
-    assert refused > 100
+    assert refused > 30
 
 
 def test_a_broken_configuration_on_this_disk_is_left_out_and_on_the_hub_an_error(

@@ -151,7 +151,7 @@ def test_no_index_is_an_internal_error(tmp_path: Path) -> None:
     folder = write_shards(tmp_path / "step_1")
     index = {"metadata": {"total_size": 24}, "weight_map": PLACES}
     kept = refused = 0
-    for text in mutations(index, 500):
+    for text in mutations(index, 200):
         (folder / INDEX).write_bytes(text)
         try:
             places = read_index(folder / INDEX)
@@ -167,5 +167,5 @@ def test_no_index_is_an_internal_error(tmp_path: Path) -> None:
         assert all(isinstance(part, str) for item in places.items() for part in item)
         fault = said_of(folder)
         assert fault is None or str(folder) in fault
-    assert kept > 20
-    assert refused > 200
+    assert kept > 8
+    assert refused > 80
