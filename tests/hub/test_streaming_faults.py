@@ -11,7 +11,6 @@ import pytest
 
 from relex_merge.errors import RelexError
 from relex_merge.hub import download as hub_files
-from relex_merge.hub import ranges
 from relex_merge.hub.ranges import Connections, RemoteFile
 from relex_merge.weights import remote
 from relex_merge.weights.remote import HubSource, coalesce
@@ -127,7 +126,7 @@ def test_a_hub_that_goes_away_for_a_minute_costs_no_run(
             if hub.is_away and sum(waited) >= 60:
                 hub.come_back()
 
-    monkeypatch.setattr(ranges.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     hub.after(FILES * HEADERS + 5, WEIGHTS, hub.go_away)
     assert streamed(tmp_path / "out") == whole
     assert sum(waited) >= 60
