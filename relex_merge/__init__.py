@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wrapt import register_post_import_hook
 
 if TYPE_CHECKING:
-    from relex_merge.api import extrapolate, inspect
+    from relex_merge.api import evaluate, extrapolate, inspect
     from relex_merge.errors import RelexError
     from relex_merge.publishing.publish_series import publish_series
     from relex_merge.publishing.push import push
@@ -24,6 +24,7 @@ __all__ = [
     "StopWhen",
     "TrajectoryCallback",
     "__version__",
+    "evaluate",
     "extrapolate",
     "inspect",
     "publish_series",
@@ -34,6 +35,7 @@ _HOMES = {
     "RelexError": "relex_merge.errors",
     "StopWhen": "relex_merge.training.stopping",
     "TrajectoryCallback": "relex_merge.training.callback",
+    "evaluate": "relex_merge.api",
     "extrapolate": "relex_merge.api",
     "inspect": "relex_merge.api",
     "publish_series": "relex_merge.publishing.publish_series",

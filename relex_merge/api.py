@@ -5,37 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from relex_merge.engine.factors import adapters_of
+from relex_merge.checkpoints.files import RECIPE
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import progress_bars as hub_bars
-from relex_merge.pipeline import dry_run, output_form, prepare
+from relex_merge.pipeline import dry_run, prepare
 from relex_merge.pipeline.automatic import is_open, refuse_auto
+from relex_merge.pipeline.grams import form_grams
 from relex_merge.pipeline.inspection import Inspection, of_output, of_series, with_holdout
-from relex_merge.pipeline.run import Notify, Result, Run, progress_bar
-from relex_merge.pipeline.staging import check_free, staging
-from relex_merge.recipe.load import Recipe, RecipeSource, load_recipe
+from relex_merge.pipeline.options import Notify, RunOptions, keep_silent
+from relex_merge.pipeline.progress import progress_bar
+from relex_merge.pipeline.run import Result, Run
+from relex_merge.pipeline.spare import spare_sources
+from relex_merge.pipeline.staging import check_free, resolved, staging
+from relex_merge.recipe.load import RecipeSource, load_recipe
+from relex_merge.recipe.variant import Variant
+from relex_merge.report.contents import Report
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
+    from relex_merge.evaluation.results import Evaluation
 
-def _say_nothing(message: str) -> None:
-    """For callers who do not want remarks."""
-
-
-def _accept_all(report: dict[str, Any]) -> None:
-    """For callers who decide for themselves."""
+__all__ = ["Inspection", "Result", "evaluate", "examine", "extrapolate", "forecast", "inspect"]
 
 
-def extrapolate(
+def _accept_all(report: Report) -> None:
+    """Accept a report, for callers who decide for themselves."""
+
+
+def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword of its own
     recipe: RecipeSource,
     out: str | Path,
     *,
     target_step: float | Sequence[float] | None = None,
+    scale: float | Sequence[float] | None = None,
     force: bool = False,
     options: MergeOptions | None = None,
     memory_budget: int | None = None,
@@ -45,8 +52,8 @@ def extrapolate(
     lora_rank: int | None = None,
     figure: bool | None = None,
     quiet: bool = False,
-    notify: Notify = _say_nothing,
-    accept: Callable[[dict[str, Any]], None] = _accept_all,
+    notify: Notify = keep_silent,
+    accept: Callable[[Report], None] = _accept_all,
     anyway: bool = False,
 ) -> Result:
     """Run a recipe and write the model to ``out``, whole or not at all.
@@ -57,6 +64,8 @@ def extrapolate(
         out: a folder that does not exist yet, or an empty one.
         target_step: replaces the recipe's; a sequence writes ``out/step-N`` for each, in one pass
             over the checkpoints.
+        scale: λ, replaces the recipe's; a sequence writes ``out/step-N-scale-λ`` for each
+            combination with the targets, in the same pass.
         force: replace a folder that is not empty.
         options: mergekit's options; default ``MergeOptions()``.
         memory_budget: bytes that the engine may allocate; default a quarter of the free memory, at
@@ -74,111 +83,165 @@ def extrapolate(
         anyway: write the last observed checkpoint where ``predictor: auto`` or ``target_step:
             auto`` say to stop there; otherwise that is an error.
 
+    Returns:
+        Where the output is, and its report.
+
     Raises:
         RelexError: whatever is wrong, with the remedy; nothing is left at ``out``.
     """
-    from mergekit.options import MergeOptions
-
-    targets = _targets(target_step)
+    variants = _variants(target_step, scale)
+    first = variants[0]
     run = Run(
-        load_recipe(recipe, target_step=targets[0]),
-        Path(out).resolve(),
-        targets if len(targets) > 1 else [None],
-        options or MergeOptions(),
-        memory_budget,
-        stream,
-        reuse,
-        form,
-        lora_rank,
-        find_spec("matplotlib") is not None if figure is None else figure,
-        quiet,
-        notify,
-        anyway,
+        load_recipe(recipe, target_step=first.target_step, scale=first.scale),
+        resolved(out),
+        RunOptions(
+            merge=options or _default_options(),
+            variants=variants if len(variants) > 1 else (Variant(),),
+            memory_budget=memory_budget,
+            stream=stream,
+            reuse=None if reuse is None else Path(reuse),
+            form=form,
+            lora_rank=lora_rank,
+            figure=find_spec("matplotlib") is not None if figure is None else figure,
+            quiet=quiet,
+            anyway=anyway,
+            notify=notify,
+        ),
     )
-    _spare_sources(run.recipe, run.out)
-    with staging(run.out, force) as stage, hub_bars(not quiet):
+    spare_sources(run.recipe, run.out)
+    command = [run.command(), force]
+    with staging(run.out, force, command=command, notify=notify) as stage, hub_bars(not quiet):
+        if stage.ended:
+            notify(f"{run.out} was finished by an earlier run of this command, stopped at its end")
+            return run.ended()
         result, reports = run.into(stage)
         try:
             for report in reports:
                 accept(report)
         except RelexError:
-            stage.finished.clear()  # what was refused is not worth keeping
+            stage.forget()  # what was refused is not worth keeping
             raise
         stage.publish(force)
     return result
 
 
-def _spare_sources(recipe: Recipe, out: Path) -> None:
-    """Raise RelexError when a model that the recipe reads lies at OUT, or inside it."""
-    for reference in recipe.config.referenced_models():
-        for part in (reference.model, reference.lora):
-            folder = Path(part.path).expanduser() if part else None
-            if folder and folder.is_dir() and folder.resolve().is_relative_to(out):
-                raise RelexError(f"{out} would replace {folder}, which is read; choose another OUT")
+def _default_options() -> MergeOptions:
+    from mergekit.options import MergeOptions
+
+    return MergeOptions()
 
 
-def _targets(target_step: float | Sequence[float] | None) -> list[float | None]:
-    if target_step is None:
-        return [None]
-    if isinstance(target_step, Sequence):
-        if len(set(target_step)) != len(target_step) or not target_step:
-            raise RelexError(f"target steps {list(target_step)}: give each once, and at least one")
-        return list(target_step)
-    return [target_step]
+def _variants(
+    target_step: float | Sequence[float] | None, scale: float | Sequence[float] | None
+) -> tuple[Variant, ...]:
+    """Return every combination of the targets and scales that were given."""
+    targets = _several("target steps", target_step)
+    scales = _several("scales", scale)
+    return tuple(Variant(step, factor) for step in targets for factor in scales)
 
 
-def forecast(
+def _several(what: str, given: float | Sequence[float] | None) -> tuple[float | None, ...]:
+    if not isinstance(given, Sequence):
+        return (given,)
+    if len(set(given)) != len(given) or not given:
+        raise RelexError(f"{what} {list(given)}: give each once, and at least one")
+    return tuple(given)
+
+
+def forecast(  # noqa: PLR0913  # as extrapolate
     recipe: RecipeSource,
     out: str | Path,
     *,
     target_step: float | Sequence[float] | None = None,
+    scale: float | Sequence[float] | None = None,
+    force: bool = False,
     options: MergeOptions | None = None,
     memory_budget: int | None = None,
     stream: bool | None = None,
     reuse: str | Path | None = None,
-    force: bool = False,
     form: str | None = None,
     lora_rank: int | None = None,
-    **_: object,
 ) -> str:
-    """What :func:`extrapolate` with the same arguments would read and write, as text.
+    """Return what :func:`extrapolate` would read and write, as text; no weights are read.
 
-    No byte of weights is read. Raises RelexError as :func:`extrapolate` would by then.
+    Args:
+        recipe: as for :func:`extrapolate`, like all that follow.
+        out: the folder.
+        target_step: replaces the recipe's.
+        scale: replaces the recipe's.
+        force: whether a folder that is not empty may be replaced.
+        options: mergekit's options.
+        memory_budget: bytes that the engine may allocate.
+        stream: whether weights on the Hub are read in ranges.
+        reuse: an earlier output whose Gram matrices are used.
+        form: "adapter" or "model".
+        lora_rank: rank of an adapter.
+
+    Raises:
+        RelexError: as :func:`extrapolate` would before it reads weights.
     """
-    from mergekit.options import MergeOptions
-
-    pass
-    from relex_merge.pipeline.dry_run import describe
-
-    check_free(Path(out), force)
-    targets = _targets(target_step)
-    options = options or MergeOptions()
-    loaded = load_recipe(recipe, target_step=targets[0])
+    check_free(resolved(out), force)
+    variants = _variants(target_step, scale)
+    first = variants[0]
+    loaded = load_recipe(recipe, target_step=first.target_step, scale=first.scale)
     if not loaded.is_relex:
         raise RelexError("--dry-run is for merge_method: relex")
+    asked = RunOptions(
+        merge=options or _default_options(),
+        variants=variants if len(variants) > 1 else (Variant(),),
+        stream=stream,
+        reuse=None if reuse is None else Path(reuse),
+        form=form,
+        lora_rank=lora_rank,
+    )
     # Without --stream only headers are looked at too: nothing is downloaded for a forecast.
     ahead = None if stream is False else stream
     try:
-        prepared = prepare.prepare(loaded, targets if len(targets) > 1 else [None], options, ahead)
+        prepared = prepare.prepare(loaded, asked.variants, asked.merge, ahead)
     except NeedsMergekit as reason:
         refuse_auto(loaded, reason)
         return f"through mergekit's own path (the recipe uses {reason}): every revision whole"
-    resources = available(options, memory_budget)
-    known = reuse is not None
-    if adapters_of(prepared.plan) or form == "adapter":
-        written = output_form.form_of(prepared, form, lora_rank)
-        text = dry_run.describe_adapters(prepared, written, resources, Path(out), options)
-    else:
-        cached = stream is False
-        text = describe(prepared, resources, Path(out), options, reused=known, cached=cached)
-    if is_open(prepared.plan) and not known:
+    text = dry_run.describe(prepared, asked, available(asked.merge, memory_budget), Path(out))
+    if is_open(prepared.plan) and reuse is None:
         text += "\nbefore that, everything is read once more to choose what `auto` leaves open"
     return text
 
 
-def inspect(source: RecipeSource, **how: Any) -> dict[str, Any]:
-    """The trust report of a recipe or a finished output: the ``report`` of :func:`examine`."""
-    return examine(source, **how).report
+def inspect(
+    source: RecipeSource,
+    *,
+    target_step: float | None = None,
+    holdout: Sequence[str] = (),
+    options: MergeOptions | None = None,
+    memory_budget: int | None = None,
+    stream: bool | None = None,
+    quiet: bool = False,
+) -> Report:
+    """Return the trust report of a recipe or of a finished output, without writing a model.
+
+    Args:
+        source: a recipe as for :func:`extrapolate`, or the folder of a finished output, whose Gram
+            matrices are read instead of weights.
+        target_step: replaces the recipe's.
+        holdout: references (brace ranges too) of checkpoints beyond the observed ones; the true
+            error there is reported.
+        options: mergekit's options.
+        memory_budget: bytes that the engine may allocate.
+        stream: whether weights on the Hub are read in ranges.
+        quiet: no progress bar.
+
+    Raises:
+        RelexError: whatever is wrong, with the remedy.
+    """
+    return examine(
+        source,
+        target_step=target_step,
+        holdout=holdout,
+        options=options,
+        memory_budget=memory_budget,
+        stream=stream,
+        quiet=quiet,
+    ).report
 
 
 def examine(
@@ -191,21 +254,11 @@ def examine(
     stream: bool | None = None,
     quiet: bool = False,
 ) -> Inspection:
-    """The trust report and the Gram matrices behind it, without writing a model.
-
-    Args:
-        source: a recipe as for :func:`extrapolate`, or the folder of a finished output, whose Gram
-            matrices are read instead of weights.
-        target_step: replaces the recipe's.
-        holdout: references (brace ranges too) of checkpoints beyond the observed ones; the true
-            error there is reported.
-        options, memory_budget, stream, quiet: as for :func:`extrapolate`.
+    """Return the trust report and the Gram matrices behind it; arguments as for :func:`inspect`.
 
     Raises:
         RelexError: whatever is wrong, with the remedy.
     """
-    from mergekit.options import MergeOptions
-
     if isinstance(source, (str, Path)) and Path(source).is_dir():
         if holdout:
             raise RelexError("--holdout needs the recipe: a finished output has no weights of them")
@@ -214,15 +267,121 @@ def examine(
     if not recipe.is_relex:
         raise RelexError(f"inspect is for merge_method: relex; {recipe.name} uses another one")
     recipe = with_holdout(recipe, holdout)
-    options = options or MergeOptions()
+    options = options or _default_options()
     try:
         with hub_bars(not quiet):
-            prepared = prepare.prepare(recipe, [None], options, stream, holdout=True)
+            prepared = prepare.prepare(recipe, [Variant()], options, stream, holdout=True)
     except NeedsMergekit as reason:
         raise RelexError(
             f"{recipe.name} uses {reason}; inspect reads plain series: a recipe with models: and "
             "a base of the same vocabulary"
         ) from reason
-    with progress_bar(quiet) as progress:
-        found = output_form.examine(prepared, available(options, memory_budget), progress)
+    with progress_bar("reading checkpoints", quiet=quiet, in_bytes=True) as progress:
+        found = form_grams(prepared, available(options, memory_budget), progress)
     return of_series(prepared, found)
+
+
+def evaluate(  # noqa: PLR0913  # as extrapolate
+    recipe: RecipeSource,
+    *,
+    prompts: str | Path | None = None,
+    text: str | Path | None = None,
+    samples: int = 1,
+    max_new_tokens: int = 64,
+    seed: int = 0,
+    describe: bool = False,
+    tasks: Sequence[str] = (),
+    include_path: str | Path | None = None,
+    limit: float | None = None,
+    targets: Sequence[float] = (),
+    scales: Sequence[float] = (),
+    anchors: Sequence[str] = (),
+    also: Sequence[str] = (),
+    every: int | None = None,
+    batch_size: int = 16,
+    options: MergeOptions | None = None,
+    memory_budget: int | None = None,
+    stream: bool | None = None,
+    quiet: bool = False,
+    json: str | Path | None = None,
+    choose: str | Path | None = None,
+) -> Evaluation:
+    """Measure what the candidates of a recipe can do, on text and on tasks.
+
+    Args:
+        recipe: as for :func:`extrapolate`, or the folder of a finished output.
+        prompts: a file of prompts, answered by the last observed checkpoint.
+        text: a file of finished text, in place of prompts.
+        samples: responses to each prompt.
+        max_new_tokens: of a response.
+        seed: of sampling.
+        describe: whether candidates answer the prompts too, to be described.
+        tasks: names that lm-eval knows.
+        include_path: a folder with more task files.
+        limit: only the first questions of each task, or a share below 1.
+        targets: target steps of the candidates; the recipe's own where empty.
+        scales: λ of the candidates; 0.1, 0.3, 0.5 and 1 where empty.
+        anchors: "line", "last" or "average"; "last", and the plain line, where empty.
+        also: references of other models, such as the real end of the run.
+        every: also every observed checkpoint whose step is a multiple of this.
+        batch_size: sequences in a forward pass.
+        options: mergekit's options.
+        memory_budget: bytes that the engine may allocate.
+        stream: whether weights on the Hub are read in ranges.
+        quiet: no progress bar.
+        json: a file for the whole evaluation.
+        choose: a file for the recipe that won.
+
+    Raises:
+        RelexError: whatever is wrong, with the remedy.
+    """
+    from relex_merge.evaluation.chosen_recipe import write_chosen
+    from relex_merge.evaluation.evaluate import evaluate_recipe
+    from relex_merge.evaluation.evaluation_file import write_evaluation
+    from relex_merge.evaluation.request import EvaluationRequest, TaskRequest
+    from relex_merge.evaluation.sampling import Sampling
+
+    if isinstance(recipe, (str, Path)) and Path(recipe).is_dir():
+        recipe = Path(recipe) / RECIPE
+    loaded = load_recipe(recipe)
+    if not loaded.is_relex:
+        raise RelexError(f"evaluate is for merge_method: relex; {loaded.name} uses another one")
+    asked = (
+        TaskRequest(
+            names=tuple(tasks),
+            include_path=None if include_path is None else Path(include_path),
+            limit=limit,
+        )
+        if tasks
+        else None
+    )
+    request = EvaluationRequest(
+        merge=options or _default_options(),
+        targets=tuple(targets),
+        scales=tuple(scales),
+        anchors=tuple(anchors),
+        prompts=None if prompts is None else Path(prompts),
+        text=None if text is None else Path(text),
+        sampling=Sampling(samples=samples, max_new_tokens=max_new_tokens, seed=seed),
+        describe=describe,
+        tasks=asked,
+        also=tuple(also),
+        every=every,
+        batch_size=batch_size,
+        memory_budget=memory_budget,
+        stream=stream,
+        quiet=quiet,
+    )
+    try:
+        with hub_bars(not quiet):
+            found = evaluate_recipe(loaded, request)
+    except NeedsMergekit as reason:
+        raise RelexError(
+            f"{loaded.name} uses {reason}; evaluate reads plain series: a recipe with models: and "
+            "a base of the same vocabulary"
+        ) from reason
+    if json is not None:
+        write_evaluation(Path(json), found)
+    if choose is not None:
+        write_chosen(loaded, found["chosen"], Path(choose))
+    return found

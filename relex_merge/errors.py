@@ -1,8 +1,10 @@
-"""The one exception that reaches a user, and what no message may show."""
+"""The one exception that reaches a user, words for others, and what no message may show."""
 
 from __future__ import annotations
 
+import errno
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +52,29 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RelexError(
-            f"cannot write {path}: {error.strerror or error}; free some room or choose another "
-            "place for OUT"
+            f"cannot write {path}: {error.strerror or error}; {_remedy(error)}"
         ) from error
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a disk, a quota or a limit that leaves no room."""
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in FULL:
+        return "free some room or choose another place for OUT"
+    if error.errno == errno.ENAMETOOLONG:
+        return "choose a shorter name"
+    return "choose another place for it, or make this one writable"
+
+
+def where_it_happened(error: BaseException) -> str:
+    """Return kind and text of an unexpected error, and the line of this package it came from."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    root = Path(__file__).resolve().parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if file.is_relative_to(root):
+            place = file.relative_to(root.parent).as_posix()
+            return f"{text}, at {place}:{frame.lineno} in {frame.name}"
+    return text

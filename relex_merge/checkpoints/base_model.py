@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from relex_merge.checkpoints.configs import Json, check_base, identity, read_json
+from relex_merge.checkpoints.configs import check_base, identity, read_config
 from relex_merge.checkpoints.files import CONFIG
+from relex_merge.checkpoints.json_files import Json
+from relex_merge.checkpoints.locate import local_folder
 from relex_merge.checkpoints.series import Base, Checkpoint
 from relex_merge.errors import RelexError
 from relex_merge.hub import download
@@ -19,10 +20,14 @@ _KEYS = ("base_model_name_or_path", "base_model", "_name_or_path")
 def propose(
     labelled: Iterable[tuple[str, Json]], own: Iterable[str] = ()
 ) -> tuple[Base | None, list[str]]:
-    """The base that configurations and cards name, and notes on names that are of no use here.
+    """Find the base that configurations and cards name.
 
-    labelled: (where it stands, what stands there), the first comes first; own: names of the series
-    itself, which is no base.
+    Args:
+        labelled: where something stands, and what stands there; the first comes first.
+        own: names of the series itself, which is no base.
+
+    Returns:
+        The base, None without one, and notes on names that are of no use on this machine.
     """
     labelled, own = list(labelled), set(own)
     notes: list[str] = []
@@ -33,18 +38,18 @@ def propose(
                 value = value[0]
             if not isinstance(value, str) or not value:
                 continue
-            folder = Path(value).expanduser()
-            name = str(folder.resolve()) if folder.is_dir() else value
+            folder = local_folder(value)
+            name = str(folder.resolve()) if folder else value
             if name in own:
                 continue
-            if folder.is_dir() or (may_be_on_hub(value) and value.count("/") == 1):
+            if folder or (may_be_on_hub(value) and value.count("/") == 1):
                 return Base(name, f"{key} in {where}"), notes
             notes.append(f"{key} in {where} says {value}, which is not on this machine")
     return None, notes
 
 
 def or_step_zero(base: Base | None, checkpoints: Sequence[Checkpoint]) -> Base | None:
-    """The base, or where nothing names one the checkpoint that was saved before the first step."""
+    """Return the base, or where nothing names one the checkpoint saved before the first step."""
     first = checkpoints[0]
     if base is None and first.step == 0 and first.kind == "model":
         return Base(first.reference, "the checkpoint of step 0")
@@ -52,25 +57,35 @@ def or_step_zero(base: Base | None, checkpoints: Sequence[Checkpoint]) -> Base |
 
 
 def config_of(reference: str, cache_dir: str | None = None) -> Json:
-    """What the config.json of a folder or Hub reference says. Raises RelexError without one."""
-    folder = Path(reference).expanduser()
-    if folder.is_dir():
+    """Read the config.json of a folder or Hub reference. Raises RelexError without one."""
+    folder = local_folder(reference)
+    if folder:
         if not (folder / CONFIG).is_file():
             raise RelexError(f"the base {reference} has no {CONFIG}; is it a model?")
-        return read_json(folder / CONFIG)
+        return read_config(folder / CONFIG)
     if not may_be_on_hub(reference):
         raise RelexError(f"the base {reference} does not exist; it was taken for a local folder")
     place = hub_reference(reference)
     pinned = download.pin(place.repo, place.revision, cache_dir).at(place.folder)
     if pinned.files and CONFIG not in pinned.files:
         raise RelexError(f"the base {reference} has no {CONFIG}; is it a model?")
-    return read_json(download.download_file(pinned, CONFIG, cache_dir))
+    return read_config(
+        download.download_file(pinned, CONFIG, cache_dir), f"{CONFIG} of the base {reference}"
+    )
 
 
 def check(base: str, checkpoint: str, own: Json, cache_dir: str | None = None) -> None:
-    """Raise RelexError when the base is not there or cannot be where a checkpoint came from.
+    """Check that a base is there and can be what a checkpoint came from.
 
-    own: the checkpoint's config.json; an adapter has none, and then only the base is looked at.
+    Args:
+        base: folder or Hub reference.
+        checkpoint: reference, for messages.
+        own: the checkpoint's config.json; of an adapter, which has none, it is empty, and only the
+            base is looked at.
+        cache_dir: the Hub's cache.
+
+    Raises:
+        RelexError: it is not there, or (MisfitError) it is another model.
     """
     config = config_of(base, cache_dir)
     if identity(config, "model") is None:

@@ -1,12 +1,12 @@
-"""What a finished output is: the check that stands before anything is published.
+"""Whether a checkpoint is whole: told from names, headers and the ends of files.
 
-A folder passes when its configuration parses, its weights are complete, and every weight file is
-as long as its own header says. That is decided from headers and file sizes; no weight is read.
+No weight is read. A checkpoint is whole when it has a configuration, its JSON files parse, no file
+has a temporary name, every weight file is as long as its own header says, and of shards there are
+all that the index names, with the tensors that it promises.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import zipfile
@@ -17,33 +17,139 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from relex_merge.checkpoints.configs import config_name, read_json
+from relex_merge.checkpoints.configs import config_name
 from relex_merge.checkpoints.files import (
+    ADAPTER_CONFIG,
     CHAT_TEMPLATE,
     CONFIG,
     GENERATION,
-    GRAM,
-    INDEXES,
     PROCESSOR,
     REPORT,
     TOKENIZER,
+    NotWholeError,
     Weights,
-    weights_among,
+    find_weights,
+    is_shard,
+    require_weights,
 )
+from relex_merge.checkpoints.json_files import parse_object, peek_json
 from relex_merge.errors import RelexError
 
-_CONFIGS = ("config.json", "adapter_config.json")
-_WEIGHTS = (".safetensors", ".bin")
-_INDEX = (".safetensors.index.json", ".bin.index.json")
-_SHARD = re.compile(r"(?P<stem>.+)-\d+-of-\d+(?P<suffix>\.safetensors|\.bin)")
 TEMPORARY = re.compile(
     r"(?i).*(\.tmp|\.temp|\.part|\.partial|\.incomplete|\.lock|~)|(tmp|temp)[-_.].*"
 )
+_WEIGHTS = (".safetensors", ".bin")
+_TOKENIZERS = (*TOKENIZER, "*.model", "*.tiktoken", "*.spm", "vocab.*", "tekken.json", "bpe.codes")
+_TEMPLATES = "additional_chat_templates"  # transformers' folder of named chat templates
+_OTHER = (*CHAT_TEMPLATE, *PROCESSOR, *GENERATION)
+_NOT_THE_MODELS = "zero_to_fp32.py"  # DeepSpeed's, beside the code of a model
+
+
+# the weights
+
+
+def check_weights(folder: Path, weights: Weights) -> str | None:
+    """Look at the headers of all weight files.
+
+    Returns:
+        The dtype of most numbers, as safetensors spells it (BF16); None for pickles.
+
+    Raises:
+        NotWholeError: a file is missing, still being written or broken, or lacks a tensor that the
+            index promises.
+    """
+    if weights.orphans:
+        raise NotWholeError(f"{weights.files[0]} is a shard, and there is no index")
+    numbers: Counter[str] = Counter()
+    for file in weights.files:
+        held = tensors_of(folder / file)
+        if held is None:
+            continue
+        for dtype, shape in held.values():
+            numbers[dtype] += math.prod(shape)
+        promised = (name for name, place in weights.places.items() if place == file)
+        missing = next((name for name in promised if name not in held), None)
+        if missing is not None:
+            raise NotWholeError(f"{file} lacks the tensor {missing} that {weights.index} promises")
+    return numbers.most_common(1)[0][0] if numbers else None
+
+
+def tensors_of(path: Path) -> dict[str, tuple[str, list[int]]] | None:
+    """Return the dtype and shape of every tensor in a weight file; None for a pickle.
+
+    Raises:
+        NotWholeError: the file is not as long as its header says, or a pickle without its end.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix == ".bin":
+        if not zipfile.is_zipfile(path):
+            raise NotWholeError(f"{path.name} is not whole")
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return {name: (s.get_dtype(), s.get_shape()) for name, s in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise NotWholeError(f"{path.name} is not whole ({error})") from error
+
+
+def weights_of(folder: Path) -> Weights:
+    """Return the weights of a local checkpoint. Raises RelexError when it has none."""
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    return require_weights(names, folder, str(folder))
+
+
+# a checkpoint of a run
+
+
+def missing_part(folder: Path, weights: Weights) -> str | None:
+    """Return what a checkpoint lacks to be whole, or None."""
+    names = names_of(folder, weights)
+    temporary = [p.name for p in folder.iterdir() if p.is_file() and TEMPORARY.fullmatch(p.name)]
+    if temporary:
+        return f"{temporary[0]} is a file that is being written"
+    if config_name(weights.kind) not in names:
+        return f"it has no {config_name(weights.kind)}"
+    for name in names:
+        if name.endswith(".json") and not _parses(folder / name):
+            return f"{name} is no whole JSON file"
+    try:
+        check_weights(folder, weights)
+    except NotWholeError as error:
+        return str(error)
+    return None
+
+
+def _parses(path: Path) -> bool:
+    try:
+        parse_object(path.read_bytes())
+    except ValueError:
+        return False
+    return True
+
+
+def names_of(folder: Path, weights: Weights) -> tuple[str, ...]:
+    """Return the files that are published, relative to ``folder`` with "/" between the parts."""
+    config = config_name(weights.kind)
+    wanted = (config, *_TOKENIZERS, *_OTHER)
+    code = config == CONFIG and "auto_map" in peek_json(folder / config)
+    names = {*weights.files, *([weights.index] if weights.index else [])}
+    for path in folder.iterdir():
+        own_code = code and path.suffix == ".py" and path.name != _NOT_THE_MODELS
+        if path.is_file() and (own_code or any(fnmatchcase(path.name, w) for w in wanted)):
+            names.add(path.name)
+    if (folder / _TEMPLATES).is_dir():
+        names |= {f"{_TEMPLATES}/{p.name}" for p in (folder / _TEMPLATES).glob("*.jinja")}
+    return tuple(sorted(names))
+
+
+# a finished output
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A folder that passed.
+    """A folder that passed the check that stands before anything is published.
 
     Attributes:
         folder: where it is.
@@ -53,52 +159,40 @@ class Finished:
 
     folder: Path
     files: tuple[str, ...]
-    report: dict[str, Any] | None
+    report: dict[str, object] | None
 
     @property
     def is_adapter(self) -> bool:
         """Whether it is a PEFT adapter instead of a model."""
-        return "config.json" not in self.files
+        return CONFIG not in self.files
 
 
 def check_finished(folder: Path) -> Finished:
-    """Checks that ``folder`` is a complete model; hidden files are no part of one.
+    """Check that ``folder`` is a complete output; hidden files are no part of one.
 
     Raises:
         RelexError: it is not; the message names the file.
     """
     if not folder.is_dir():
         raise RelexError(f"{folder} is not a folder; run the recipe first, then push its output")
-    files = _files(folder)
-    report = _json_object(folder / REPORT) if REPORT in files else None
-    configs = [name for name in _CONFIGS if name in files]
+    files = _visible(folder)
+    report = _output_json(folder / REPORT) if REPORT in files else None
+    configs = [name for name in (CONFIG, ADAPTER_CONFIG) if name in files]
     if not configs:
         raise RelexError(
-            f"{folder} has no config.json, so it is not a finished output; run the recipe again"
+            f"{folder} has no {CONFIG}, so it is not a finished output; run the recipe again"
         )
     for name in configs:
-        _json_object(folder / name)
-    weights = [name for name in files if name.endswith(_WEIGHTS)]
-    if not {*weights} - {GRAM}:
-        raise RelexError(f"{folder} holds no weights (.safetensors); run the recipe again")
-    tensors = {name: _tensor_names(folder / name) for name in weights}
-    indexed = {
-        shard
-        for name in files
-        if name.endswith(_INDEX)
-        for shard in _check_index(folder, name, tensors)
-    }
-    for name in weights:
-        if _SHARD.fullmatch(name) and name not in indexed:
-            raise RelexError(
-                f"{folder / name} is a shard that no index names; it is left over from another "
-                "output, or the index is missing: run the recipe again into an empty folder"
-            )
+        _output_json(folder / name)
+    try:
+        _check_output(folder, files)
+    except NotWholeError as error:
+        raise RelexError(f"{folder}: {error}; run the recipe again") from error
     return Finished(folder, files, report)
 
 
-def _files(folder: Path) -> tuple[str, ...]:
-    """Every visible file below ``folder``."""
+def _visible(folder: Path) -> tuple[str, ...]:
+    """Return every file below ``folder`` that is not hidden."""
     names = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
@@ -113,170 +207,22 @@ def _files(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _json_object(path: Path) -> dict[str, Any]:
+def _output_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text("utf-8"))
+        return parse_object(path.read_bytes())
     except (OSError, ValueError) as error:
         raise RelexError(f"{path} cannot be read ({error}); run the recipe again") from error
-    if not isinstance(value, dict):
-        raise RelexError(f"{path} does not hold a JSON object; run the recipe again")
-    return value
 
 
-def _tensor_names(path: Path) -> set[str] | None:
-    """Tensors in a weight file, from its header; None for ``.bin``, which has no such header."""
-    from safetensors import SafetensorError, safe_open
-
-    if path.suffix == ".bin":
-        if not zipfile.is_zipfile(path):
-            raise RelexError(f"{path} is truncated or corrupt; run the recipe again")
-        return None
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return set(file.keys())
-    except (OSError, SafetensorError) as error:
-        raise RelexError(
-            f"{path} is truncated or corrupt ({error}); run the recipe again"
-        ) from error
-
-
-def _check_index(folder: Path, index: str, tensors: dict[str, set[str] | None]) -> set[str]:
-    """Shards that an index names, each one present and holding the tensors the index promises."""
-    weight_map = _json_object(folder / index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise RelexError(f"{folder / index} has no weight_map; run the recipe again")
-    shards = set()
-    for tensor, shard in weight_map.items():
-        name = (PurePosixPath(index).parent / str(shard)).as_posix()
-        if name not in tensors:
-            raise RelexError(
-                f"{folder / index} names the shard {shard}, which is not in the folder; "
-                "run the recipe again"
-            )
-        held = tensors[name]
-        if held is not None and tensor not in held:
-            raise RelexError(
-                f"{folder / name} lacks the tensor {tensor} that {index} promises; "
-                "run the recipe again"
-            )
-        shards.add(name)
-    return shards
-
-
-_SHARD_OF = re.compile(r".+-\d+-of-(\d+)\.(safetensors|bin)")
-
-
-def missing_part(folder: Path, weights: Weights) -> str | None:
-    """What a checkpoint lacks, or None when it is whole.
-
-    Whole means: no temporary file, a configuration, JSON files that parse, every safetensors file
-    as long as its header says, every ``.bin`` with the directory at its end, and of shards all that
-    the index names, with the index.
-    """
-    names = names_of(folder, weights)
-    temporary = [p.name for p in folder.iterdir() if p.is_file() and TEMPORARY.fullmatch(p.name)]
-    if temporary:
-        return f"{temporary[0]} is a file that is being written"
-    if config_name(weights.kind) not in names:
-        return f"it has no {config_name(weights.kind)}"
-    for name in names:
-        if name.endswith(".json") and not _parses(folder / name):
-            return f"{name} is no whole JSON file"
-    return _missing_shard(folder, weights, names) or _broken(folder, weights)
-
-
-def _parses(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return True
-
-
-def _missing_shard(folder: Path, weights: Weights, names: tuple[str, ...]) -> str | None:
-    """transformers writes the index after the shards, other writers before them."""
-    index = next((name for name in INDEXES if name in names), None)
-    if index is not None:
-        places = json.loads((folder / index).read_text(encoding="utf-8")).get("weight_map") or {}
-        missing = sorted({str(file) for file in places.values()} - set(weights.files))
-        return f"{missing[0]} is not there, which {index} names" if missing else None
-    shard = next((match for file in weights.files if (match := _SHARD_OF.fullmatch(file))), None)
-    if shard and int(shard[1]) > 1:
-        return f"{shard[0]} is a shard, and there is no index"
-    return None
-
-
-def _broken(folder: Path, weights: Weights) -> str | None:
-    try:
-        dtype_of(folder, weights.files)
-    except BrokenWeightsError as error:
-        return str(error)
-    for file in weights.files:
-        if file.endswith(".bin") and not zipfile.is_zipfile(folder / file):
-            return f"{file} is not whole"
-    return None
-
-
-class BrokenWeightsError(Exception):
-    """A file is not a whole safetensors file; the message says which."""
-
-
-def dtype_of(folder: Path, files: Sequence[str]) -> str | None:
-    """The dtype of most numbers, as safetensors spells it (BF16); None for ``.bin`` files.
-
-    Raises BrokenWeightsError for a file that is still being written, or broken.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    numbers: Counter[str] = Counter()
-    for file in files:
-        if not file.endswith(".safetensors"):
-            continue
-        try:
-            with safe_open(folder / file, framework="numpy") as tensors:
-                for name in tensors.keys():  # noqa: SIM118  # no mapping
-                    tensor = tensors.get_slice(name)
-                    numbers[tensor.get_dtype()] += math.prod(tensor.get_shape())
-        except (SafetensorError, OSError) as error:
-            raise BrokenWeightsError(f"{file} is not whole ({error})") from error
-    return numbers.most_common(1)[0][0] if numbers else None
-
-
-_TOKENIZERS = (*TOKENIZER, "*.model", "*.tiktoken", "*.spm", "vocab.*", "tekken.json", "bpe.codes")
-
-
-_TEMPLATES = "additional_chat_templates"  # transformers' folder of named chat templates
-
-
-_OTHER = (*CHAT_TEMPLATE, *PROCESSOR, *GENERATION)
-
-
-_NOT_THE_MODELS = "zero_to_fp32.py"  # DeepSpeed's, beside the code of a model
-
-
-def weights_of(folder: Path) -> Weights:
-    """The weights of a checkpoint. Raises RelexError when it has none."""
-    names = [path.name for path in folder.iterdir() if path.is_file()]
-    weights = weights_among(names)
+def _check_output(folder: Path, files: Sequence[str]) -> None:
+    """Check the model's weights, and every file beside them, such as the Gram matrices."""
+    weights = find_weights([name for name in files if "/" not in name], folder)
     if weights is None:
-        raise RelexError(
-            f"{folder} holds no weights (model.safetensors, its shards, pytorch_model.bin or an "
-            "adapter); remove the folder, or leave the step out with --observe"
-        )
-    return weights
-
-
-def names_of(folder: Path, weights: Weights) -> tuple[str, ...]:
-    """The files that are published, relative to ``folder`` with "/" between the parts."""
-    config = config_name(weights.kind)
-    index = INDEXES[0] if weights.files[0].endswith(".safetensors") else INDEXES[1]
-    wanted = (config, *_TOKENIZERS, *_OTHER, *((index,) if weights.kind == "model" else ()))
-    code = config == CONFIG and "auto_map" in read_json(folder / config)
-    names = set(weights.files)
-    for path in folder.iterdir():
-        own_code = code and path.suffix == ".py" and path.name != _NOT_THE_MODELS
-        if path.is_file() and (own_code or any(fnmatchcase(path.name, w) for w in wanted)):
-            names.add(path.name)
-    if (folder / _TEMPLATES).is_dir():
-        names |= {f"{_TEMPLATES}/{p.name}" for p in (folder / _TEMPLATES).glob("*.jinja")}
-    return tuple(sorted(names))
+        raise NotWholeError("it has no weights")
+    check_weights(folder, weights)
+    for name in files:
+        if not name.endswith(_WEIGHTS) or name in weights.files:
+            continue
+        if is_shard(PurePosixPath(name).name):
+            raise NotWholeError(f"{name} is a shard that no index names, left over from before")
+        tensors_of(folder / name)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeAlias
 
 from relex_merge.checkpoints.files import ADAPTER_CONFIG, CONFIG
+from relex_merge.checkpoints.json_files import Json, read_json
 from relex_merge.checkpoints.series import Kind
 from relex_merge.errors import RelexError
 
-Json: TypeAlias = Mapping[str, Any]
-
 _SIZES = ("hidden_size", "d_model", "n_embd", "num_hidden_layers", "n_layer", "num_layers")
+_NAMES = ("model_type", "base_model_name_or_path", "dtype", "torch_dtype")
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
 
 
@@ -22,12 +20,14 @@ _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F
 class Identity:
     """What all checkpoints of a run have in common.
 
-    model: the architecture; sizes: hidden size and number of layers, as the configuration names
-    them; of an adapter only its base's name counts.
+    Attributes:
+        model: the architecture; of an adapter the name of its base.
+        sizes: hidden size and number of layers, as the configuration names them; none of an
+            adapter.
     """
 
     model: str
-    sizes: tuple[tuple[str, Any], ...]
+    sizes: tuple[tuple[str, int], ...]
 
     def __str__(self) -> str:
         return " ".join([self.model, *(f"{name} {value}" for name, value in self.sizes)])
@@ -37,31 +37,58 @@ class MisfitError(RelexError):
     """Models that are not of one run."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON file, empty where there is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def config_name(kind: Kind) -> str:
-    """The file that says which model a checkpoint is."""
+    """Return the name of the file that says which model a checkpoint is."""
     return ADAPTER_CONFIG if kind == "adapter" else CONFIG
 
 
+def read_config(path: Path, label: str | None = None) -> Json:
+    """Return what a config.json or adapter_config.json says, empty where there is no such file.
+
+    Args:
+        path: the file.
+        label: what to call it in messages; by default its path.
+
+    Raises:
+        RelexError: it is no JSON object, or what it says about the model has the wrong type.
+    """
+    config = read_json(path, label)
+    for part, where in ((config, ""), (config.get("text_config"), "text_config.")):
+        if isinstance(part, dict):
+            _check(part, f"{label or path}: {where}")
+    return config
+
+
+def _check(config: Json, where: str) -> None:
+    """Raise RelexError for a value that :func:`identity` or :func:`dtype` could not use."""
+    for key in (*_NAMES, *_SIZES, "architectures", "text_config"):
+        value = config.get(key)
+        if value is None:
+            continue
+        if key in _NAMES:
+            right, wanted = isinstance(value, str), "a name"
+        elif key == "architectures":
+            right = isinstance(value, list) and all(isinstance(name, str) for name in value)
+            wanted = "a list of names"
+        elif key == "text_config":
+            right, wanted = isinstance(value, dict), "an object"
+        else:
+            right = isinstance(value, int) and not isinstance(value, bool) and value > 0
+            wanted = "a number of 1 or more"
+        if not right:
+            raise RelexError(f"{where}{key} is {str(value)[:60]!r}, not {wanted}; fetch it again")
+
+
 def identity(config: Json, kind: Kind) -> Identity | None:
-    """What a configuration says about the model; None for one that says nothing."""
+    """Return what a configuration says about the model; None for one that says nothing."""
     if kind == "adapter":
         # A base may be named by its place on one machine and another; ranks may differ in a series.
-        base = PurePosixPath(str(config.get("base_model_name_or_path") or "")).name
+        base = PurePosixPath(config.get("base_model_name_or_path") or "").name
         return Identity(f"adapter of {base}", ()) if base else None
-    names = config.get("architectures") or [config.get("model_type")]
-    inner = config.get("text_config")
-    sizes = {**(inner if isinstance(inner, dict) else {}), **config}
-    known = tuple((name, sizes[name]) for name in _SIZES if name in sizes)
-    return Identity(str(names[0]), known) if names[0] else None
+    name = next(iter(config.get("architectures") or ()), config.get("model_type"))
+    sizes = {**(config.get("text_config") or {}), **config}
+    known = tuple((size, sizes[size]) for size in _SIZES if sizes.get(size) is not None)
+    return Identity(name, known) if name else None
 
 
 def check_same_model(found: Sequence[tuple[str, Identity | None]], remedy: str) -> None:
@@ -96,6 +123,6 @@ def check_base(base: str, config: Json, checkpoint: str, own: Json) -> None:
 
 
 def dtype(config: Json) -> str | None:
-    """The dtype that a configuration names, as safetensors spells it."""
-    name = config.get("dtype") or config.get("torch_dtype")
-    return _DTYPES.get(str(name))
+    """Return the dtype that a configuration names, as safetensors spells it."""
+    name = config.get("dtype") or config.get("torch_dtype") or ""
+    return _DTYPES.get(name.removeprefix("torch."))

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from relex_merge.checkpoints.find_local import find_local
 from relex_merge.checkpoints.find_on_hub import find_on_hub
+from relex_merge.checkpoints.locate import local_folder
 from relex_merge.checkpoints.series import NothingFoundError, Series
 from relex_merge.hub.references import hub_reference, may_be_on_hub
 
 
 def find(series: str, pattern: str | None = None, cache_dir: str | None = None) -> Series:
-    """The series in a local folder or a Hub repo.
+    """Find the series in a local folder or a Hub repo.
 
-    series: a folder; ``owner/name``, where branches, tags, folders of ``main`` and the commits on
-    it are looked at; or ``owner/name[/folder]@revision``, where folders of that revision and the
-    commits on it are. pattern: its first group is the step in the name of a branch, tag or folder,
-    or in the title of a commit; default: what such names usually look like.
+    Args:
+        series: a folder; ``owner/name``, where branches, tags, folders of ``main`` and the commits
+            on it are looked at; or ``owner/name[/folder]@revision``, where folders of that
+            revision and the commits on it are.
+        pattern: a regular expression whose first group is the step in the name of a branch, tag or
+            folder, or in the title of a commit; by default what such names usually look like.
+        cache_dir: the Hub's cache.
 
-    Raises NothingFoundError when there is no checkpoint, and RelexError for whatever else is wrong.
+    Raises:
+        NothingFoundError: there is no checkpoint.
+        RelexError: whatever else is wrong.
     """
-    folder = Path(series).expanduser()
-    if folder.is_dir():
+    folder = local_folder(series)
+    if folder:
         return find_local(folder, pattern)
     path = series.partition("@")[0]
     if "/" not in path:

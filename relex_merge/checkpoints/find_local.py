@@ -6,68 +6,177 @@ OpenRLHF ``global_step50_hf``; any other folder with a number and a model in it 
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from relex_merge.checkpoints import configs
 from relex_merge.checkpoints.base_model import or_step_zero, propose
-from relex_merge.checkpoints.files import has_fsdp_shards
-from relex_merge.checkpoints.folders import ModelFolder, model_folders
+from relex_merge.checkpoints.complete import check_weights
+from relex_merge.checkpoints.configs import check_same_model, config_name, identity, read_config
+from relex_merge.checkpoints.files import (
+    TRAINER_STATE,
+    NotWholeError,
+    Weights,
+    find_weights,
+    has_fsdp_shards,
+    is_beside,
+    is_model_folder,
+)
 from relex_merge.checkpoints.grouping import Candidate, choose, grouped
-from relex_merge.checkpoints.names import Named, compile_pattern, read_by, read_name
-from relex_merge.checkpoints.series import Base, Checkpoint, NothingFoundError, Series
+from relex_merge.checkpoints.json_files import Json, peek_json
+from relex_merge.checkpoints.locate import local_folder
+from relex_merge.checkpoints.notes import LeftOut, left_out, nothing_found, without_weights
+from relex_merge.checkpoints.series import (
+    Base,
+    Checkpoint,
+    NothingFoundError,
+    Series,
+    end_of_run,
+)
+from relex_merge.checkpoints.steps import Named, compile_pattern, read_by, read_name
 from relex_merge.errors import RelexError
+from relex_merge.formatting import some
 
-TRAINER_STATE = "trainer_state.json"
+_DEEPEST = 6  # folders, as in checkpoints/project/run/global_step_1/actor/huggingface
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder that holds a model, or should.
+
+    Attributes:
+        path: where it is.
+        name: relative to the folder searched, POSIX.
+        sizes: file → bytes.
+        weights: the files that hold the weights, None without any.
+        config: what its configuration says, empty without one.
+        dtype: of most of its numbers.
+        fault: why it cannot be read, None when it is whole.
+    """
+
+    path: Path
+    name: str
+    sizes: Mapping[str, int]
+    weights: Weights | None = None
+    config: Json = field(default_factory=dict)
+    dtype: str | None = None
+    fault: str | None = None
+
+    def left_out(self) -> LeftOut:
+        """Return the folder as one that cannot be read."""
+        why = self.fault or without_weights(self.sizes)
+        return LeftOut(self.name, str(self.path), tuple(self.sizes), why)
 
 
 def find_local(folder: str | Path, pattern: str | None = None) -> Series:
-    """The series below ``folder``.
+    """Find the series below a folder.
 
-    pattern: a regular expression on the path relative to ``folder``, whose first group is the step;
-    only folders that it finds count. Checkpoints without whole weights are left out and noted.
+    Checkpoints without whole weights are left out and noted.
+
+    Args:
+        folder: where a trainer leaves its checkpoints.
+        pattern: a regular expression on the path relative to ``folder``, whose first group is the
+            step; only folders that it finds count.
 
     Raises:
         NothingFoundError: there is none; the message says what was looked for and what is there.
         RelexError: the pattern is not usable, or the checkpoints are of different models.
     """
     compiled = compile_pattern(pattern)
-    root = Path(folder).expanduser().absolute()  # a symbolic link may be there for its name
-    if not root.is_dir():
-        raise NothingFoundError(f"{root} is not a folder")
-    seen = list(model_folders(root, everything=pattern is not None))
+    found = local_folder(str(folder))
+    if found is None:
+        raise NothingFoundError(f"{folder} is not a folder")
+    root = found.absolute()  # a symbolic link may be there for its name
+    seen = list(_model_folders(root, everything=pattern is not None))
     named = [(f, read_by(compiled, f.name)) for f in seen if f.name != "."]
     numbered = [(f, n) for f, n in named if n is not None]
     whole = [_candidate(f, n) for f, n in numbered if f.fault is None]
     if not whole:
         raise NothingFoundError(_nothing(root, seen, [f for f, _ in numbered], pattern))
-    groups = grouped(whole, by_pattern=pattern is not None)
-    choice = choose(groups, by_pattern=pattern is not None)
+    choice = choose(grouped(whole, by_pattern=pattern is not None), by_pattern=pattern is not None)
     taken = choice.group.checkpoints
     check_nameable(taken)
     folders = {str(f.path): f for f, _ in numbered}
-    configurations = [
-        (c.reference, configs.read_json(Path(c.reference) / configs.config_name(c.kind)))
-        for c in taken
-    ]
-    configs.check_same_model(
-        [(label, configs.identity(one, taken[0].kind)) for label, one in configurations],
+    check_same_model(
+        [(c.reference, identity(folders[c.reference].config, c.kind)) for c in taken],
         "put each run into a folder of its own, or choose one with --pattern",
     )
-    first = folders[taken[0].reference]
-    base, remarks = _base(root, configurations[0][1], first, [f.path for f, _ in numbered])
+    base, remarks = _base(root, folders[taken[0].reference], [f.path for f, _ in numbered])
     steps = {c.step for c in taken}
-    faulty = [f for f, n in numbered if f.fault and n.step not in steps]
+    faulty = [f.left_out() for f, n in numbered if f.fault and n.step not in steps]
+    states = [peek_json(place / TRAINER_STATE) for place in (root, Path(taken[-1].reference))]
     return Series(
         str(root),
         choice.group.layout,
         taken,
         or_step_zero(base, taken),
-        _last_step(root, taken),
-        (*choice.notes, *_faults(faulty), *remarks),
+        end_of_run(taken[-1].step, states),
+        (*choice.notes, *left_out(faulty), *remarks),
     )
+
+
+# the folders
+
+
+def _model_folders(root: Path, *, everything: bool) -> Iterator[ModelFolder]:
+    """Yield every model folder below ``root`` and ``root`` itself, in the order of the names.
+
+    everything: also what trainers keep beside the policy, such as a critic.
+    """
+    waiting: list[tuple[Path, tuple[Path, ...]]] = [(root, ())]
+    while waiting:
+        path, above = waiting.pop()
+        real, depth = path.resolve(), len(above)
+        if real in above:  # a symbolic link in a circle
+            continue
+        sizes, below = _listing(path)
+        found = None
+        if is_model_folder(sizes) or has_fsdp_shards(sizes):
+            found = _look_into(root, path, sizes)
+            yield found
+        if depth == _DEEPEST or (found and depth and not found.fault):
+            continue  # what lies inside a checkpoint belongs to it
+        waiting += [
+            (path / name, (*above, real))
+            for name in sorted(below, reverse=True)
+            if everything or not is_beside(name)
+        ]
+
+
+def _listing(path: Path) -> tuple[dict[str, int], list[str]]:
+    """Return file → bytes, and the names of the folders; nothing where it may not be read."""
+    sizes, folders = {}, []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif entry.is_file():
+                    sizes[entry.name] = entry.stat().st_size
+    except OSError:
+        return {}, []
+    return sizes, folders
+
+
+def _look_into(root: Path, path: Path, sizes: Mapping[str, int]) -> ModelFolder:
+    """Return a model folder with its weights checked as far as their headers go."""
+    name, weights = path.relative_to(root).as_posix(), None
+    try:
+        weights = find_weights(sizes, path)
+        if weights is None:
+            fault = "FSDP shards only" if has_fsdp_shards(sizes) else without_weights(sizes)
+            return ModelFolder(path, name, sizes, fault=fault)
+        dtype = check_weights(path, weights)
+        file = config_name(weights.kind)
+        config = read_config(path / file, file)
+    except (NotWholeError, RelexError) as error:
+        return ModelFolder(path, name, sizes, weights, fault=str(error))
+    return ModelFolder(path, name, sizes, weights, config, dtype)
+
+
+# the series
 
 
 def check_nameable(taken: Sequence[Checkpoint]) -> None:
@@ -98,7 +207,7 @@ def _candidate(folder: ModelFolder, named: Named) -> Candidate:
 
 
 def _layout(named: Named) -> str:
-    """Which trainer names its folders so."""
+    """Return which trainer names its folders so."""
     plain = read_name(named.name)
     shape = plain.shape if plain else named.shape
     if "global_step_{step}/" in shape or "global_steps_{step}/" in shape:
@@ -110,55 +219,13 @@ def _layout(named: Named) -> str:
     return "plain"
 
 
-def _faults(faulty: Sequence[ModelFolder]) -> list[str]:
-    """Notes on checkpoints that were left out."""
-    shards = [f for f in faulty if has_fsdp_shards(f.sizes)]
-    inside = {f.path / "huggingface" for f in shards}  # has a configuration, and waits for weights
-    notes = [
-        f"{f.name} was left out: {_fault(f)}"
-        for f in faulty
-        if f not in shards and f.path not in inside
-    ]
-    if shards:
-        names = ", ".join(f.name for f in shards)
-        notes.append(f"left out, since they hold FSDP shards only: {names}; {_conversion(shards)}")
-    return notes
-
-
-def _fault(folder: ModelFolder) -> str:
-    if folder.weights is not None:
-        return f"{folder.fault}"
-    return f"{folder.fault} (it holds {_some(sorted(folder.sizes))})"
-
-
-def _conversion(shards: Sequence[ModelFolder]) -> str:
-    """verl's own command, once for each folder."""
-    lines = [
-        "python -m verl.model_merger merge --backend fsdp "
-        f"--local_dir {shlex.quote(str(f.path))} "
-        f"--target_dir {shlex.quote(str(f.path / 'huggingface'))}"
-        for f in shards
-    ]
-    return "verl converts them:\n  " + "\n  ".join(lines)
-
-
 def _nothing(
     root: Path,
     seen: Sequence[ModelFolder],
     numbered: Sequence[ModelFolder],
     pattern: str | None,
 ) -> str:
-    """What to say when there is no checkpoint that can be read."""
-    shards = [f for f in seen if has_fsdp_shards(f.sizes)]
-    if shards:
-        return (
-            f"{root} holds checkpoints of verl in FSDP shards only, which no other tool reads; "
-            f"{_conversion(shards)}"
-        )
-    if numbered:
-        faults = "; ".join(f"{f.name}: {_fault(f)}" for f in numbered[:4])
-        more = f"; and {len(numbered) - 4} more" if len(numbered) > 4 else ""
-        return f"{root}: no checkpoint with whole weights; {faults}{more}"
+    """Say why there is no checkpoint that can be read."""
     looked = (
         f"looked for folders that {pattern!r} finds and that hold a model"
         if pattern
@@ -166,40 +233,29 @@ def _nothing(
         "folders with a number, with config.json and model.safetensors (or adapter_config.json and "
         "adapter_model.safetensors) in them"
     )
-    if any(f.name == "." for f in seen) and len(seen) == 1:
+    shards = [f for f in seen if has_fsdp_shards(f.sizes)]
+    if not shards and not numbered and [f.name for f in seen] == ["."]:
         return (
             f"{root} holds one model and no series below it; give the folder that its checkpoints "
             f"lie in ({looked})"
         )
     models = [f.name for f in seen if f.name != "."]
-    there = _some(models) if models else _some(sorted(p.name for p in root.iterdir()))
     which = "models without a step in their names" if models else "there is"
-    return f"no checkpoints in {root}: {looked}; {which}: {there}"
-
-
-def _some(names: Sequence[str], count: int = 8) -> str:
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more if names else "nothing"
-
-
-def _last_step(root: Path, taken: Sequence[Checkpoint]) -> int:
-    """The last step seen, or ``max_steps`` where the trainer wrote down a later end."""
-    states = [root, Path(taken[-1].reference)]
-    ends = [
-        configs.read_json(folder / TRAINER_STATE).get(key)
-        for folder in states
-        for key in ("max_steps", "global_step")
-    ]
-    return max([taken[-1].step, *(end for end in ends if isinstance(end, int))])
+    there = some(models or sorted(path.name for path in root.iterdir()))
+    return nothing_found(
+        str(root),
+        [folder.left_out() for folder in shards or numbered],
+        f"{looked}; {which}: {there}",
+    )
 
 
 def _base(
-    root: Path, config: configs.Json, first: ModelFolder, checkpoints: Sequence[Path]
+    root: Path, first: ModelFolder, checkpoints: Sequence[Path]
 ) -> tuple[Base | None, list[str]]:
-    """What the first checkpoint or the cards say that the run started from."""
+    """Return what the first checkpoint or the cards say that the run started from."""
     kind = first.weights.kind if first.weights else "model"
     labelled = [
-        (f"{first.name}/{configs.config_name(kind)}", config),
+        (f"{first.name}/{config_name(kind)}", first.config),
         ("README.md", _front_matter(root / "README.md")),
         (f"{first.name}/README.md", _front_matter(first.path / "README.md")),
     ]
@@ -207,13 +263,14 @@ def _base(
     return propose(labelled, own=[str(path.resolve()) for path in (root, *checkpoints)])
 
 
-def _front_matter(readme: Path) -> configs.Json:
-    """The mapping at the head of a model card, empty where there is none."""
+def _front_matter(readme: Path) -> Json:
+    """Return the mapping at the head of a model card, empty where there is none."""
+    import yaml
     from huggingface_hub import metadata_load
 
     if not readme.is_file():
         return {}
     try:
         return metadata_load(readme) or {}
-    except ValueError:
+    except (ValueError, yaml.YAMLError):
         return {}

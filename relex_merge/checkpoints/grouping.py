@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from relex_merge.checkpoints.series import Checkpoint
 
@@ -31,8 +31,12 @@ _SHOWN = 12  # steps listed in a note
 class Group:
     """Checkpoints that belong together.
 
-    shape: what their names have in common, ``{step}`` in the step's place; guessed: whether it is
-    a guess that the number is a step; doubles: those whose step another one has already.
+    Attributes:
+        layout: how they are kept.
+        shape: what their names have in common, ``{step}`` in the step's place.
+        checkpoints: ascending by step, no step twice.
+        guessed: whether it is a guess that the number is a step.
+        doubles: those whose step another one has already.
     """
 
     layout: str
@@ -70,7 +74,7 @@ class Candidate:
 
 
 def grouped(candidates: Iterable[Candidate], *, by_pattern: bool) -> list[Group]:
-    """Groups of one layout, kind and shape; with a pattern the names may differ in shape."""
+    """Group by layout, kind and shape; with a pattern the names may differ in shape."""
     families: dict[tuple[str, ...], list[Candidate]] = {}
     for item in candidates:
         family = "" if by_pattern else item.family
@@ -89,7 +93,7 @@ def grouped(candidates: Iterable[Candidate], *, by_pattern: bool) -> list[Group]
 
 
 def _group(members: Sequence[Candidate]) -> Group:
-    """The first of those with the same step stays."""
+    """Make a group; the first of those with the same step stays."""
     by_step: dict[int, Checkpoint] = {}
     doubles = []
     for member in members:
@@ -117,7 +121,7 @@ class Choice:
 
 
 def choose(groups: Sequence[Group], *, by_pattern: bool) -> Choice:
-    """The best of several groups, which are in the order of ``Group.order``; one at least."""
+    """Take the best of several groups, which are in the order of ``Group.order``; one at least."""
     taken, others = groups[0], groups[1:]
     notes = []
     if others:
@@ -149,7 +153,7 @@ def _why(taken: Group, other: Group) -> str:
 
 
 def about_steps(group: Group) -> list[str]:
-    """Notes on steps that occur twice and on gaps."""
+    """Return notes on steps that occur twice and on gaps."""
     notes = []
     for double in group.doubles:
         kept = next(c for c in group.checkpoints if c.step == double.step)
@@ -162,17 +166,17 @@ def about_steps(group: Group) -> list[str]:
         notes = [*notes[:_SHOWN], f"and {len(notes) - _SHOWN} more steps are there twice"]
     missing, stride = gaps([checkpoint.step for checkpoint in group.checkpoints])
     if missing:
-        some = ", ".join(map(str, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")
+        listed = ", ".join(map(str, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")
         steps = f"step{'s' * (len(missing) != 1)}"
-        notes.append(f"gaps: {steps} {some} missing, every {stride} elsewhere")
+        notes.append(f"gaps: {steps} {listed} missing, every {stride} elsewhere")
     return notes
 
 
 def gaps(steps: Sequence[int]) -> tuple[list[int], int]:
-    """Steps that a regular series would have and this one has not, and its stride.
+    """Return the steps that a regular series would have and this one has not, and its stride.
 
     A series is regular when more than half of the distances are the same; without that nothing is
-    missing.
+    missing. No more steps are returned than a note has room for, and one.
     """
     distances = [b - a for a, b in pairwise(steps)]
     if not distances:
@@ -183,5 +187,5 @@ def gaps(steps: Sequence[int]) -> tuple[list[int], int]:
     missing: list[int] = []
     for a, b in pairwise(steps):
         if (b - a) % stride == 0:
-            missing += range(a + stride, b, stride)
+            missing += islice(range(a + stride, b, stride), _SHOWN + 1 - len(missing))
     return missing, stride

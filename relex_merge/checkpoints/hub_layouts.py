@@ -7,11 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from relex_merge.checkpoints.files import has_fsdp_shards, is_model_folder, weights_among
-from relex_merge.checkpoints.folders import is_beside
+from relex_merge.checkpoints.files import (
+    has_fsdp_shards,
+    is_beside,
+    is_model_folder,
+    weights_among,
+)
 from relex_merge.checkpoints.grouping import Candidate
-from relex_merge.checkpoints.names import Named, read_by
+from relex_merge.checkpoints.notes import LeftOut, without_weights
 from relex_merge.checkpoints.series import Checkpoint
+from relex_merge.checkpoints.steps import Named, read_by, read_title
 from relex_merge.hub.references import HubReference
 
 if TYPE_CHECKING:
@@ -24,7 +29,7 @@ OUR_OUTPUTS = "relex-step-"  # what push calls an extrapolation by default
 def from_refs(
     repo: str, layout: str, refs: Sequence[GitRefInfo], pattern: re.Pattern[str] | None
 ) -> list[Candidate]:
-    """Those with a step in their names. layout: ``branches`` or ``tags``."""
+    """Return those with a step in their names. layout: ``branches`` or ``tags``."""
     found = []
     for ref in refs:
         named = None if ref.name.startswith(OUR_OUTPUTS) else read_by(pattern, ref.name)
@@ -46,15 +51,12 @@ _FOLDER_ONLY = ", checkpoint"
 def from_commits(
     repo: str, commits: Sequence[GitCommitInfo], pattern: re.Pattern[str] | None
 ) -> list[Candidate]:
-    """Those whose titles say a step, or that the pattern finds; newest first, as they are listed.
-
-    Other numbers in titles ("Upload 12 files") are no steps.
-    """
+    """Return those whose titles say a step, or that the pattern finds; newest first, as listed."""
     found = []
     for commit in commits:
-        named = read_by(pattern, commit.title)
+        named = read_by(pattern, commit.title) if pattern else read_title(commit.title)
         beside = pattern is None and commit.title.endswith(_FOLDER_ONLY)
-        if named is not None and not named.guessed and not beside:
+        if named is not None and not beside:
             checkpoint = Checkpoint(
                 named.step,
                 f"{repo}@{commit.commit_id}",
@@ -68,26 +70,29 @@ def from_commits(
 
 @dataclass(frozen=True)
 class Subfolders:
-    """found: with their weights; faulty: folder → step, of those without; shards: of the faulty
-    those that hold FSDP shards.
+    """The folders of a revision that are called by a step.
+
+    Attributes:
+        found: those with weights.
+        faulty: step and folder of those without.
     """
 
     found: tuple[Candidate, ...]
-    faulty: Mapping[str, int]
-    shards: tuple[str, ...]
+    faulty: tuple[tuple[int, LeftOut], ...]
 
 
 def from_subfolders(
     place: HubReference, sha: str, sizes: Mapping[str, int], pattern: re.Pattern[str] | None
 ) -> Subfolders:
-    """Those below the place's folder. sizes: path in the repo → bytes, of every file."""
+    """Return the folders below the place's own. sizes: path in the repo → bytes, of every file."""
     top = f"{place.folder}/" if place.folder else ""
     folders: dict[str, dict[str, int]] = {}
     for path, size in sizes.items():
         folder, _, file = path.rpartition("/")
         if folder and path.startswith(top):
             folders.setdefault(folder, {})[file] = size
-    found, faulty, shards = [], {}, []
+    found: list[Candidate] = []
+    faulty: list[tuple[int, LeftOut]] = []
     taken: set[str] = set()
     for folder in sorted(folders):
         files = folders[folder]
@@ -102,11 +107,17 @@ def from_subfolders(
         if candidate:
             found.append(candidate)
             taken.add(folder)
-            continue
-        faulty[folder] = named.step
-        if has_fsdp_shards(files):
-            shards.append(folder)
-    return Subfolders(tuple(found), faulty, tuple(shards))
+        else:
+            faulty.append((named.step, LeftOut(folder, folder, files, _fault(folder, files))))
+    return Subfolders(tuple(found), tuple(faulty))
+
+
+def _fault(folder: str, files: Mapping[str, int]) -> str:
+    """Say why a folder is no checkpoint that a recipe could name."""
+    sign = next((sign for sign in "@+" if sign in folder), None)
+    if sign:
+        return f"its path has {sign!r} in it, which mergekit takes for a revision or an adapter"
+    return without_weights(files)
 
 
 def _candidate(

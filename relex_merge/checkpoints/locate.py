@@ -1,7 +1,8 @@
-"""From references to checkpoints: where each one's files are, and at which step it was taken."""
+"""From references to checkpoints: where the files of each are, and which are brought here."""
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from relex_merge.checkpoints.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from relex_merge.checkpoints.files import (
+    ADAPTER_CONFIG,
+    SMALL_FILES,
+    index_among,
+    is_adapter,
+    require_weights,
+)
 from relex_merge.errors import RelexError
 from relex_merge.hub import download
 from relex_merge.hub.references import HubReference, hub_reference, may_be_on_hub, no_such
@@ -17,12 +24,6 @@ from relex_merge.hub.references import HubReference, hub_reference, may_be_on_hu
 A = TypeVar("A")
 B = TypeVar("B")
 
-ADAPTER_FILES = frozenset((ADAPTER_CONFIG, *ADAPTER_WEIGHTS))
-MODEL_FILES = frozenset(
-    f"{name}{end}"
-    for name in ("model.safetensors", "pytorch_model.bin")
-    for end in ("", ".index.json")
-)
 REQUESTS = 16  # to the Hub at a time, while references are pinned and headers read
 
 
@@ -30,11 +31,12 @@ REQUESTS = 16  # to the Hub at a time, while references are pinned and headers r
 class Snapshot:
     """One model as it is read: its reference, and its files on this disk or at a Hub commit.
 
-    reference: as the recipe has it, a Hub reference or an absolute folder path.
-    pin: the Hub commit, None for a local folder.
-    folder: the folder on this disk; for a streamed model without its weights, and for one between
-        the base and the last checkpoint without anything but an index of shards.
-    streamed: whether the weights are read from the Hub in ranges instead of from ``folder``.
+    Attributes:
+        reference: as the recipe has it, a Hub reference or an absolute folder path.
+        pin: the Hub commit, None for a local folder.
+        folder: the folder on this disk; for a streamed model without its weights, and for one
+            between the base and the last checkpoint without anything but an index of shards.
+        streamed: whether the weights are read from the Hub in ranges instead of from ``folder``.
     """
 
     reference: str
@@ -57,18 +59,34 @@ class Snapshot:
     @property
     def is_adapter(self) -> bool:
         """Whether it is a PEFT adapter, and not a model that has one beside its own weights."""
-        return bool(self.files & ADAPTER_FILES) and not self.files & MODEL_FILES
+        return is_adapter(self.files)
+
+
+def local_folder(text: str) -> Path | None:
+    """Return the folder of that name on this disk, None where there is none."""
+    try:
+        folder = Path(text).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError):  # the name is too long, or of the home of no user
+        return None
 
 
 def locate(
     references: Sequence[str], *, cache_dir: str | None = None, stream: bool | None = None
 ) -> list[Snapshot]:
-    """Pin every reference, a folder or ``owner/name[/sub/folder][@revision]``, and bring it here.
+    """Pin every reference and bring here what is read from the disk.
 
-    stream: True reads weights from the Hub in ranges, False downloads them to the cache, None
-    streams what is not cached already. Configuration and tokenizer are taken from the first and the
-    last of the references; those of the others are left where they are when they are streamed. Each
-    moving ref is looked at once. Raises RelexError naming the reference.
+    Configuration and tokenizer are taken from the first and the last of the references; those of
+    the others are left where they are when they are streamed. Each moving ref is looked at once.
+
+    Args:
+        references: folders, or ``owner/name[/sub/folder][@revision]``.
+        cache_dir: the Hub's cache.
+        stream: True reads weights from the Hub in ranges, False downloads them to the cache, None
+            streams what is not cached already.
+
+    Raises:
+        RelexError: the message names the reference.
     """
     found = _find(references, cache_dir)
     ends = {references[0], references[-1]}
@@ -77,7 +95,7 @@ def locate(
 
 
 def in_parallel(call: Callable[[A], B], arguments: Sequence[A]) -> list[B]:
-    """Results of ``call`` in order, a few at a time.
+    """Return the results of ``call`` in order, computed a few at a time.
 
     An error or Ctrl-C is passed on at once: downloads that are under way are not waited for.
     """
@@ -89,7 +107,7 @@ def in_parallel(call: Callable[[A], B], arguments: Sequence[A]) -> list[B]:
 
 
 def _find(references: Sequence[str], cache_dir: str | None) -> list[Path | download.Pin]:
-    """Local folders, and the commits that the other references point to now."""
+    """Return local folders, and the commits that the other references point to now."""
     places = [_place(reference) for reference in references]
     moving = {(p.repo, p.revision): p for p in places if isinstance(p, HubReference)}
     found = in_parallel(lambda place: _commit(place, cache_dir), list(moving.values()))
@@ -101,10 +119,10 @@ def _find(references: Sequence[str], cache_dir: str | None) -> list[Path | downl
 
 
 def _place(reference: str) -> Path | HubReference:
-    """The local folder of that name, else what is to be looked for on the Hub."""
+    """Return the local folder of that name, else what is to be looked for on the Hub."""
     path, _, revision = reference.partition("@")
-    folder = Path(path).expanduser()
-    if folder.is_dir():
+    folder = local_folder(path)
+    if folder:
         if revision:
             raise RelexError(f"{reference}: a local folder has no revisions; drop @{revision}")
         return folder.resolve()
@@ -131,18 +149,23 @@ def _fetch(
     """Bring to the disk what is read from there."""
     if isinstance(found, Path):
         return Snapshot(str(found), None, found)
-    weights = found.weight_patterns()
-    streamed = False
-    if found.files and stream is not False and weights == download.WEIGHT_FILES[0]:
-        streamed = bool(stream) or not download.cached(found, cache_dir)
-    if streamed and reference not in ends:
-        for file in (download.INDEX, ADAPTER_CONFIG):
-            if file in found.files:
-                download.download_file(found, file, cache_dir)
-        return Snapshot(reference, found, download.folder_of(found, cache_dir), streamed)
-    wanted = download.SMALL_FILES if streamed else (*download.SMALL_FILES, *weights)
-    offline = not found.files
-    folder = download.download(found, wanted, cache_dir)
-    if not streamed and not offline:
+    small = partial(download.download, found, SMALL_FILES, cache_dir)
+    if not found.files:  # offline: the cache decides
+        return Snapshot(reference, found, small())
+    index = index_among(found.files)
+    if index:
+        download.download_file(found, index, cache_dir)
+    folder = download.folder_of(found, cache_dir)
+    weights = require_weights(found.files, folder, reference)
+    streamed = stream is not False and weights.safetensors
+    if streamed and not stream:
+        streamed = not download.cached(found, weights.files, cache_dir)
+    if not streamed:
+        wanted = (*SMALL_FILES, *map(glob.escape, weights.files))
+        folder = download.download(found, wanted, cache_dir)
         download.remember(found, reference.partition("@")[2] or None, cache_dir)
+    elif reference in ends:
+        folder = small()
+    elif ADAPTER_CONFIG in found.files:
+        download.download_file(found, ADAPTER_CONFIG, cache_dir)
     return Snapshot(reference, found, folder, streamed)

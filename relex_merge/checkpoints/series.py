@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -16,12 +17,17 @@ class NothingFoundError(RelexError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint of a series.
+    """One checkpoint of a series. What was not looked up is None.
 
-    step: of the run; reference: as a recipe names it, an absolute folder or a Hub reference; sha:
-    the Hub commit, None for a folder; size: bytes of weights; dtype: of most of its numbers, as
-    safetensors spells it (BF16); date: when it was saved, ISO 8601, UTC; kind: a whole model or a
-    LoRA adapter; layout: of the series that it is part of. None: not looked up.
+    Attributes:
+        step: of the run.
+        reference: as a recipe names it, an absolute folder or a Hub reference.
+        layout: of the series that it is part of.
+        sha: the Hub commit, None for a folder.
+        size: bytes of weights.
+        dtype: of most of its numbers, as safetensors spells it (BF16).
+        date: when it was saved, ISO 8601, UTC.
+        kind: a whole model or a LoRA adapter.
     """
 
     step: int
@@ -36,7 +42,12 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Base:
-    """The model that a run started from, and where that is written down; None: the user says so."""
+    """The model that a run started from.
+
+    Attributes:
+        reference: a folder or a Hub reference.
+        found_in: where that is written down; None where the user said so.
+    """
 
     reference: str
     found_in: str | None = None
@@ -46,10 +57,14 @@ class Base:
 class Series:
     """The checkpoints of one run.
 
-    source: the folder or the Hub repo; layout: how the checkpoints are kept there (transformers,
-    verl, openrlhf, plain, branches, tags, commits, subfolders); checkpoints: ascending by step, no
-    step twice; base: what is proposed as base, if anything says; last_step: where the run ended or
-    was to end; notes: gaps, duplicates, what else is there and why this was taken.
+    Attributes:
+        source: the folder or the Hub repo.
+        layout: how the checkpoints are kept there: transformers, verl, openrlhf, plain, branches,
+            tags, commits or subfolders.
+        checkpoints: ascending by step, no step twice.
+        base: what is proposed as base, None where nothing says it.
+        last_step: where the run ended or was to end.
+        notes: gaps, duplicates, what else is there and why this was taken.
     """
 
     source: str
@@ -65,5 +80,16 @@ class Series:
         return [checkpoint.step for checkpoint in self.checkpoints]
 
     def noting(self, *notes: str) -> Series:
-        """The same series with more notes."""
+        """Return the same series with more notes."""
         return replace(self, notes=(*self.notes, *notes))
+
+
+def end_of_run(last: int, states: Iterable[Mapping[str, object]]) -> int:
+    """Return where a run ended or was to end.
+
+    Args:
+        last: the last step seen.
+        states: what the trainer wrote down (``trainer_state.json``), which may name a later one.
+    """
+    said = [state.get(key) for state in states for key in ("max_steps", "global_step")]
+    return max([last, *(step for step in said if type(step) is int)])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import click
 
 from relex_merge.errors import RelexError
+from relex_merge.report.contents import Report
 from relex_merge.report.table import chosen
 
 REFUSAL = "do not extrapolate"
@@ -20,13 +20,18 @@ class RefusedError(RelexError):
     exit_code = 3
 
 
-def ask(*, strict: bool, yes: bool) -> Callable[[dict[str, Any]], None]:
-    """Print the verdict; when it is bad ask (on a terminal), refuse (strict) or warn.
+def ask(*, strict: bool, yes: bool) -> Callable[[Report], None]:
+    """Return a function that prints a verdict, and asks, refuses or warns when it is bad.
 
-    The function returned raises RefusedError when nothing is to be written.
+    It asks on a terminal, refuses with ``strict``, and warns otherwise. It raises RefusedError when
+    nothing is to be written.
+
+    Args:
+        strict: refuse without asking.
+        yes: go on without asking.
     """
 
-    def accept(report: dict[str, Any]) -> None:
+    def accept(report: Report) -> None:
         verdict, choice = report["verdict"], report.get("choice")
         if choice is not None:
             click.echo(f"chosen predictor: {chosen(choice)}", err=True)

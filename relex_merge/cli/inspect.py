@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
-from mergekit.options import PrettyPrintHelp, add_merge_options
+from mergekit.options import PrettyPrintHelp
 
-from relex_merge.cli.options import SIZE
+from relex_merge.cli.options import SIZE, apply_globally, merging_options
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -39,40 +40,26 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--memory-budget", type=SIZE, help="Bytes the engine may use, for example 2G.")
 @click.option("--stream/--no-stream", default=None, help="As for run.")
-@add_merge_options  # type: ignore[untyped-decorator]  # mergekit ships no types
+@merging_options
 def command(
     recipe: Path,
-    json_file: Path | None,
-    plot: Path | None,
-    gram: Path | None,
-    html: Path | None,
-    coefficients: Path | None,
-    tensors: tuple[str, ...],
-    rank: int,
     target_step: float | None,
     holdout: tuple[str, ...],
     memory_budget: int | None,
     stream: bool | None,
     merge_options: MergeOptions,
+    **files: Any,
 ) -> None:
     """Say how far the trajectory of RECIPE can be trusted.
 
     RECIPE is a recipe file, or the folder of a finished output: then no weights are read.
     """
     from relex_merge.api import examine
-    from relex_merge.report import render_table, save_html, save_plot
-    from relex_merge.report.style import check_format
+    from relex_merge.report import render_table
 
-    for file in (json_file, plot, gram, html, coefficients):
-        if file and not file.parent.is_dir():
-            raise click.UsageError(f"{file}: there is no folder {file.parent}")
-    drawn = coefficients if coefficients and coefficients.suffix != ".csv" else None
-    if drawn and not tensors:
-        raise click.UsageError("a plot of coefficients needs --tensor NAME, once for each panel")
-    for file in (plot, html and html.with_suffix(".svg"), drawn):
-        if file:
-            check_format(file)  # now, not after all weights were read
-    merge_options.apply_global_options()
+    wanted = _Files(**files)
+    wanted.check()
+    apply_globally(merge_options)
     found = examine(
         recipe,
         target_step=target_step,
@@ -83,24 +70,78 @@ def command(
         quiet=merge_options.quiet,
     )
     click.echo(render_table(found.report))
-    if json_file:
-        json_file.write_text(json.dumps(found.report, indent=1) + "\n", encoding="utf-8")
-    if plot:
-        save_plot(found.report, found.observed, plot)
-    if gram:
-        found.everything.save(gram)
-    if html:
-        save_html(found.report, found.observed, html)
-    if coefficients:
-        _save_coefficients(found, coefficients, tensors, rank)
+    wanted.save(found)
 
 
-def _save_coefficients(found: Inspection, file: Path, tensors: tuple[str, ...], rank: int) -> None:
-    from relex_merge.report import coefficients_csv, save_coefficients_plot
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    """What is to be written besides the table; see the help texts of the options.
 
-    fitted = len(found.observed.steps)
-    if file.suffix == ".csv":
-        text = coefficients_csv(found.everything, tensors or None, fitted=fitted, rank=rank)
-        file.write_text(text, encoding="utf-8")
-        return
-    save_coefficients_plot(found.everything, tensors, file, fitted=fitted, rank=rank)
+    Attributes:
+        tensors: whose coefficients are written.
+        rank: directions whose coefficients are written.
+    """
+
+    json_file: Path | None
+    plot: Path | None
+    gram: Path | None
+    html: Path | None
+    coefficients: Path | None
+    tensors: tuple[str, ...]
+    rank: int
+
+    def check(self) -> None:
+        """Raise now what would fail only after all weights were read."""
+        from relex_merge.report.style import check_format
+
+        for file in (self.json_file, self.plot, self.gram, self.html, self.coefficients):
+            if file and not file.parent.is_dir():
+                raise click.UsageError(f"{file}: there is no folder {file.parent}")
+        for file in self._drawings():
+            check_format(file)
+
+    def _drawings(self) -> Iterator[Path]:
+        if self.plot:
+            yield self.plot
+        if self.html:
+            yield self.html.with_suffix(".svg")
+        if self.coefficients and self.coefficients.suffix != ".csv":
+            if not self.tensors:
+                raise click.UsageError(
+                    "a plot of coefficients needs --tensor NAME, once for each panel"
+                )
+            yield self.coefficients
+
+    def save(self, found: Inspection) -> None:
+        """Write every file that is wanted. Raises RelexError for one that cannot be written."""
+        from relex_merge.errors import disk_errors
+        from relex_merge.report import save_html, save_plot
+        from relex_merge.report.contents import to_json
+
+        if self.json_file:
+            with disk_errors(self.json_file):
+                self.json_file.write_text(to_json(found.report), encoding="utf-8")
+        if self.plot:
+            with disk_errors(self.plot):
+                save_plot(found.report, found.observed, self.plot)
+        if self.gram:
+            with disk_errors(self.gram):
+                found.everything.save(self.gram)
+        if self.html:
+            with disk_errors(self.html):
+                save_html(found.report, found.observed, self.html)
+        if self.coefficients:
+            with disk_errors(self.coefficients):
+                self._save_coefficients(found, self.coefficients)
+
+    def _save_coefficients(self, found: Inspection, file: Path) -> None:
+        from relex_merge.report import coefficients_csv, save_coefficients_plot
+
+        fitted = len(found.observed.steps)
+        if file.suffix == ".csv":
+            text = coefficients_csv(
+                found.everything, self.tensors or None, fitted=fitted, rank=self.rank
+            )
+            file.write_text(text, encoding="utf-8")
+            return
+        save_coefficients_plot(found.everything, self.tensors, file, fitted=fitted, rank=self.rank)

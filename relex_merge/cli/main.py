@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
+import signal
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import click
 
 from relex_merge.cli.secrets import blank, blanked_logs, traceback_of
-from relex_merge.errors import RelexError
+from relex_merge.errors import RelexError, where_it_happened
 
 # name: (module that defines click command ``command``, one line of help)
 _COMMANDS = {
     "run": ("relex_merge.cli.run", "Run a recipe: extrapolate, write, and maybe publish."),
     "recipe": ("relex_merge.cli.recipe", "Write a recipe for a Hub repo or a folder."),
     "inspect": ("relex_merge.cli.inspect", "The trust report, without writing a model."),
+    "evaluate": (
+        "relex_merge.cli.evaluate",
+        "Measure what the candidates of a recipe can do.",
+    ),
     "push": ("relex_merge.cli.push", "Publish a finished output as a new Hub revision."),
     "publish-series": (
         "relex_merge.cli.publish_series",
@@ -61,8 +68,20 @@ def group() -> None:
     """Extrapolate an RLVR run from its first checkpoints, along its rank-1 weight trajectory."""
 
 
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code after SIGTERM, as shells have it."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, handled like Ctrl-C: what is half done is cleaned up."""
+
+
 def main(args: list[str] | None = None) -> None:
-    """Run the command: exit code 0, 1 for a fault the user can act on, 2 for wrong usage."""
+    """Entry point of the command.
+
+    It exits with 0, with 1 for a fault that the user can act on, 2 for wrong usage, 3 when a bad
+    verdict was refused, and 143 after SIGTERM.
+    """
     arguments = sys.argv[1:] if args is None else args
     with blanked_logs():
         sys.exit(_run(arguments))
@@ -71,27 +90,52 @@ def main(args: list[str] | None = None) -> None:
 def _run(arguments: list[str]) -> int:
     """Run the command and tell what goes wrong; returns the exit code."""
     try:
-        code: Any = group.main(arguments, prog_name="relex-merge", standalone_mode=False)
+        with _terminable():
+            code: Any = group.main(arguments, prog_name="relex-merge", standalone_mode=False)
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
         click.echo(blank(shown.getvalue()), err=True, nl=False)
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; nothing half done is left at OUT", err=True)
-        _leave(1)
+    except (click.Abort, KeyboardInterrupt) as error:
+        what = "terminated" if _was_terminated(error) else "interrupted"
+        click.echo(f"{what}; nothing half done is left at OUT", err=True)
+        _leave(TERMINATED if _was_terminated(error) else 1)
+    except RelexError as error:
+        _trace(arguments, error)
+        click.echo(f"error: {blank(str(error))}", err=True)
+        return TERMINATED if _was_terminated(error) else error.exit_code
     except Exception as error:
-        verbose = _verbose(arguments)
-        if verbose:
-            click.echo(traceback_of(error), err=True)
-        if isinstance(error, RelexError):
-            click.echo(f"error: {blank(str(error))}", err=True)
-            return error.exit_code
-        text = blank(" ".join(str(error).split()))
-        where = "" if verbose else " (-v shows where)"
-        click.echo(f"error: {type(error).__name__}: {text}{where}", err=True)
+        _trace(arguments, error)
+        click.echo(f"error: {blank(where_it_happened(error))} (-v shows more)", err=True)
         return 1
     return code or 0
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise Terminated at SIGTERM; a second one ends the process at once, as ever."""
+
+    def terminate(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    default = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if not default or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _was_terminated(error: BaseException | None) -> bool:
+    """Tell whether SIGTERM is what an error came from."""
+    while error is not None and not isinstance(error, Terminated):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _leave(code: int) -> NoReturn:
@@ -103,5 +147,7 @@ def _leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _verbose(arguments: list[str]) -> bool:
-    return any(a == "--verbose" or (a[:1] == "-" and set(a[1:]) == {"v"}) for a in arguments)
+def _trace(arguments: list[str], error: BaseException) -> None:
+    """Show the traceback of an error, if ``-v`` was given."""
+    if any(a == "--verbose" or (a[:1] == "-" and set(a[1:]) == {"v"}) for a in arguments):
+        click.echo(traceback_of(error), err=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
+from relex_merge.formatting import read_size
 
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+if TYPE_CHECKING:
+    from mergekit.options import MergeOptions
+
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Size(click.ParamType[int]):
@@ -19,20 +22,55 @@ class Size(click.ParamType[int]):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes, with K, M, G and T as powers of 1024."""
+        """Return the bytes; K, M, G and T are powers of 1024."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE)
-        if not match:
+        nbytes = read_size(str(value))
+        if nbytes is None:
             self.fail(f"{value!r} is not a size; write for example 500M or 2G", param, ctx)
-        return int(float(match[1]) * _UNITS[match[2].upper()])
+        return nbytes
 
 
 SIZE = Size()
 
 
+class _Checked(click.ParamType[Any]):
+    """Another type, whose ValueErrors name the option."""
+
+    def __init__(self, inner: click.ParamType[Any]) -> None:
+        self.name = inner.name
+        self._inner = inner
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Convert as the inner type does."""
+        try:
+            return self._inner.convert(value, param, ctx)
+        except ValueError:
+            self.fail(f"{value!r} is not a size; write for example 500M or 5B", param, ctx)
+
+
+def merging_options(command: F) -> F:
+    """Add mergekit's own options."""
+    from mergekit.options import add_merge_options
+
+    command = add_merge_options(command)
+    for option in command.__click_params__:  # type: ignore[attr-defined]  # made by click
+        if option.name == "out_shard_size":
+            option.type = _Checked(option.type)
+    return command
+
+
+def apply_globally(options: MergeOptions) -> None:
+    """Set threads, seed and verbosity for this process. Raises click.UsageError."""
+    if options.num_threads is not None and options.num_threads < 1:
+        raise click.UsageError(f"--num-threads {options.num_threads}: give at least 1")
+    if options.random_seed is not None and not 0 <= options.random_seed < 2**32:
+        raise click.UsageError(f"--random-seed {options.random_seed}: give 0 to {2**32 - 1}")
+    options.apply_global_options()
+
+
 def publishing_options(command: F) -> F:
-    """Where and how to publish; the same for ``run --push-to`` and ``push``."""
+    """Add the options of ``run --push-to`` and ``push``: where and how to publish."""
     for option in (
         click.option("--create-pr", is_flag=True, help="Open a pull request instead."),
         click.option("--private", is_flag=True, help="Make the repo private if it is created."),

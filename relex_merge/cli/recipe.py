@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -29,7 +27,7 @@ from relex_merge.checkpoints import find
 @click.option("--json", "as_json", is_flag=True, help="Everything found, as JSON.")
 @click.option("--quiet", is_flag=True, help="No table and no progress bar.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
-def command(
+def command(  # noqa: PLR0913, PLR0917  # click hands over each option as a keyword
     series: str,
     base: str | None,
     target_step: float | None,
@@ -41,20 +39,28 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Write a recipe for SERIES: a Hub repo (owner/name, or one revision of it, owner/name@main)
-    or a local folder of checkpoints.
+    """Write a recipe for SERIES.
+
+    SERIES is a Hub repo (owner/name), one revision of it (owner/name@main), or a local folder of
+    checkpoints.
     """
-    pass
     from relex_merge.cli import series_table
-    from relex_merge.errors import RelexError
+    from relex_merge.errors import RelexError, disk_errors
     from relex_merge.hub.download import progress_bars
+    from relex_merge.pipeline.progress import progress_bar
     from relex_merge.recipe.draft import draft
 
     if output and not output.parent.is_dir():
         raise click.UsageError(f"{output}: there is no folder {output.parent}")
-    if output and output.exists() and not force:
-        raise RelexError(f"{output} exists; give another FILE, or --force to replace it")
-    with progress_bars(False), _progress(quiet or as_json) as progress:
+    if output:
+        with disk_errors(output):
+            if output.exists() and not force:
+                raise RelexError(f"{output} exists; give another FILE, or --force to replace it")
+    hidden = quiet or as_json
+    with (
+        progress_bars(False),
+        progress_bar("looking into checkpoints", quiet=hidden, delay=2) as progress,
+    ):
         found = draft(
             find.find(series, pattern),
             base=base,
@@ -63,7 +69,8 @@ def command(
             progress=progress,
         )
     if output:
-        output.write_text(found.text, encoding="utf-8")
+        with disk_errors(output):
+            output.write_text(found.text, encoding="utf-8")
     if as_json:
         known = series_table.as_json(
             found.series, found.chosen, found.base, found.target_step, found.text
@@ -73,25 +80,3 @@ def command(
     if not quiet:
         click.echo(series_table.render(found.series, found.chosen, found.base) + "\n", err=True)
     click.echo(f"wrote {output}" if output else found.text.rstrip())
-
-
-@contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int], Callable[[], object]]]:
-    """A bar of checkpoints, shown when looking into them takes more than a moment."""
-    from tqdm import tqdm
-
-    with contextlib.ExitStack() as stack:
-
-        def start(total: int) -> Callable[[], object]:
-            bar = stack.enter_context(
-                tqdm(
-                    total=total,
-                    desc="looking into checkpoints",
-                    disable=quiet,
-                    delay=2,
-                    leave=False,
-                )
-            )
-            return bar.update
-
-        yield start

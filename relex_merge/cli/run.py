@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from mergekit.options import PrettyPrintHelp, add_merge_options
+from mergekit.options import PrettyPrintHelp
 
-from relex_merge.cli.confirm import ask
-from relex_merge.cli.options import SIZE, publishing_options
+from relex_merge.cli.confirm import RefusedError, ask
+from relex_merge.cli.options import (
+    SIZE,
+    apply_globally,
+    merging_options,
+    publishing_options,
+)
+from relex_merge.formatting import size
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -26,6 +32,13 @@ if TYPE_CHECKING:
     type=float,
     multiple=True,
     help="Replaces the recipe's; repeat it for several models in OUT/step-N, in one pass.",
+)
+@click.option(
+    "--scale",
+    "scales",
+    type=float,
+    multiple=True,
+    help="λ, replaces the recipe's; repeat it for all combinations in OUT/step-N-scale-λ.",
 )
 @click.option("--force", is_flag=True, help="Replace OUT, and with --push-to the revision.")
 @click.option("--memory-budget", type=SIZE, help="Bytes the engine may use, for example 2G.")
@@ -61,11 +74,12 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Say what would be read and written, and stop.")
 @click.option("--push-to", metavar="REPO", help="Publish the finished output to this Hub repo.")
 @publishing_options
-@add_merge_options  # type: ignore[untyped-decorator]  # mergekit ships no types
+@merging_options
 def command(
     recipe: Path,
     out: Path,
     target_steps: tuple[float, ...],
+    scales: tuple[float, ...],
     strict: bool,
     yes: bool,
     dry_run: bool,
@@ -80,18 +94,24 @@ def command(
     """
     from relex_merge.api import extrapolate, forecast
     from relex_merge.publishing.push import check_target
-    from relex_merge.recipe.load import as_number, load_recipe
+    from relex_merge.recipe.load import load_recipe
+    from relex_merge.recipe.schema import as_number
 
     publishing = {name: options.pop(name) for name in ("revision", "private", "create_pr")}
-    if push_to and len(target_steps) > 1:
-        raise click.UsageError("--push-to takes one target; push OUT/step-N one by one instead")
+    if push_to and (len(target_steps) > 1 or len(scales) > 1):
+        raise click.UsageError("--push-to takes one model; push OUT/step-N one by one instead")
     if any(publishing.values()) and not push_to:
         raise click.UsageError("--revision, --private and --create-pr are for --push-to REPO")
     if publishing["revision"] and publishing["create_pr"]:
         raise click.UsageError("a pull request goes to main: give either --create-pr or --revision")
-    merge_options.apply_global_options()
-    options |= {"target_step": target_steps or None, "options": merge_options}
+    apply_globally(merge_options)
+    options |= {
+        "target_step": target_steps or None,
+        "scale": scales or None,
+        "options": merge_options,
+    }
     if dry_run:
+        del options["figure"]  # no part of what is read
         click.echo(forecast(recipe, out, **options))
         return
     source: Path | Recipe = recipe
@@ -110,13 +130,15 @@ def command(
         anyway=yes,
         **options,
     )
-    for folder in result.outputs.values() or [result.out]:
+    for folder in result.variants.values() or [result.out]:
         click.echo(f"wrote {folder}")
+    if strict and result.outputs and not result.report:
+        raise RefusedError("the model is written, but there is no verdict, and --strict was given")
     adapter = result.report.get("adapter")
-    if adapter and len(result.outputs) == 1:
+    if adapter and len(result.variants) == 1:
         click.echo(
             f"an adapter of rank {adapter['rank']} on {len(adapter['modules'])} modules, "
-            f"{adapter['bytes'] / 1e6:.3g} MB, with {1 - adapter['discarded']:.2%} of the update's "
+            f"{size(adapter['bytes'])}, with {1 - adapter['discarded']:.2%} of the update's "
             "energy"
         )
     if push_to:

@@ -7,14 +7,14 @@ from dataclasses import asdict
 from typing import Any
 
 from relex_merge.checkpoints.series import Base, Checkpoint, Series
+from relex_merge.formatting import size
 
 _ROWS = 40  # of a longer table the ends are shown
 _HEAD = ("step", "reference", "sha", "size", "dtype", "date")
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def render(series: Series, chosen: Sequence[Checkpoint], base: Base) -> str:
-    """Head, one row for each observed checkpoint, and the notes."""
+    """Return a head, one row for each observed checkpoint, and the notes."""
     count, steps = len(series.checkpoints), series.steps
     lines = [
         f"{series.source}: {count} checkpoint{'s' * (count != 1)} ({series.layout}), steps "
@@ -33,7 +33,7 @@ def render(series: Series, chosen: Sequence[Checkpoint], base: Base) -> str:
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    """Numbers to the right, words to the left."""
+    """Align numbers to the right, words to the left."""
     cells = [
         cell.rjust(width) if name in ("step", "size") else cell.ljust(width)
         for name, cell, width in zip(_HEAD, row, widths, strict=True)
@@ -52,18 +52,10 @@ def _row(checkpoint: Checkpoint) -> tuple[str, ...]:
     )
 
 
-def size(count: int) -> str:
-    """A number of bytes with three digits: 3.09 GB."""
-    value, unit = float(count), 0
-    while value >= 1000 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{value:.3g} {_UNITS[unit]}"
-
-
 def as_json(
     series: Series, chosen: Sequence[Checkpoint], base: Base, target_step: float, recipe: str
 ) -> dict[str, Any]:
-    """Everything that the table says, every checkpoint, and the text of the recipe."""
+    """Return all that the table says, every checkpoint, and the text of the recipe."""
     return {
         "source": series.source,
         "layout": series.layout,

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 class Demonstrations:
     """Prompts with their right answers and their habits, ready to be drawn from.
 
-    question: int64 (N, prompt length); right, habit: int64 (N, answer length + 1), ``EOS`` at the
-    end and ``PAD`` after it; competence: float32 (N,).
+    Attributes:
+        question: int64 (N, prompt length).
+        right: int64 (N, answer length + 1), ``EOS`` at the end and ``PAD`` after it.
+        habit: the same for the habits.
+        competence: float32 (N,), probability that the right answer is shown.
     """
 
     def __init__(self, task: Task, tokenizer: Any, prompts: list[str]) -> None:
@@ -38,7 +41,13 @@ class Demonstrations:
     def draw(
         self, n: int, share: float | None, rng: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``n`` questions and answers; right with probability ``share``, None: the competence."""
+        """Draw questions and answers.
+
+        Args:
+            n: how many.
+            share: probability of a right answer; None: the question's competence.
+            rng: what they are drawn with.
+        """
         import torch
 
         rows = torch.randint(len(self.question), (n,), generator=rng)
@@ -55,10 +64,17 @@ def train_base(
     settings: Settings,
     tick: Callable[[], object] = lambda: None,
 ) -> Any:
-    """Train the base model on ``prompts`` and return it; ``tick`` is called after every step.
+    """Train the base model, and return it.
 
     Cross-entropy of the answers' tokens, AdamW, one-cycle learning rate. Deterministic for the
     settings; use inside :func:`relex_merge.demo.model.one_thread`.
+
+    Args:
+        task: what is learnt.
+        tokenizer: of the task.
+        prompts: what is trained on.
+        settings: of the demo.
+        tick: called after every step.
     """
     import torch
 

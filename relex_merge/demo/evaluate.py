@@ -1,4 +1,4 @@
-"""Accuracy on problems that nobody trained on."""
+"""Accuracy on problems that no model was trained on."""
 
 from __future__ import annotations
 
@@ -25,22 +25,30 @@ class Accuracy:
 
     @property
     def greedy_error(self) -> float:
-        """Standard error of ``greedy``."""
+        """The standard error of ``greedy``."""
         return standard_error(self.greedy, self.problems)
 
     @property
     def sampled_error(self) -> float:
-        """Standard error of ``sampled``."""
+        """The standard error of ``sampled``."""
         return standard_error(self.sampled, self.problems)
 
 
 def standard_error(share: float, n: int) -> float:
-    """√(p(1 − p)/n), of a share p of n independent trials."""
+    """Return √(p(1 − p)/n), of a share p of n independent trials."""
     return math.sqrt(share * (1 - share) / n)
 
 
 def evaluate(model: Any, tokenizer: Any, task: Task, prompts: list[str], seed: int) -> Accuracy:
-    """Greedy, and sampled at temperature 1 with random numbers that depend on ``seed`` alone."""
+    """Measure a model, greedily and sampled at temperature 1.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        task: what the answers are verified by.
+        prompts: the problems, of one length.
+        seed: all that the random numbers depend on.
+    """
     import torch
 
     questions = encode(tokenizer, prompts)

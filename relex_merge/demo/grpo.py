@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def advantages(rewards: torch.Tensor) -> torch.Tensor:
-    """(P, group) rewards → (P, group): (r − mean) / (standard deviation + 1e-4) of each group."""
+    """Return (r − mean) / (standard deviation + 1e-4) of each group, (P, group) of both."""
     deviation = rewards.std(1, keepdim=True) + 1e-4
     return (rewards - rewards.mean(1, keepdim=True)) / deviation
 
@@ -52,7 +52,7 @@ class Grpo:
         self._done = 0
 
     def step(self) -> float:
-        """Sample, verify, update once. Returns the mean reward of the rollouts."""
+        """Sample, verify, update once; return the mean reward of the rollouts."""
         import torch
 
         how = self._how
@@ -78,6 +78,7 @@ class Grpo:
         return rewards.mean().item()
 
     def state(self) -> TrainerState:
+        """Return what the next step needs besides the weights."""
         return TrainerState(self._optimizer.state_dict(), self._rng.get_state())
 
     def restore(self, state: TrainerState) -> None:

@@ -12,12 +12,16 @@ from relex_merge.demo.model import load_model
 from relex_merge.demo.session import Session
 from relex_merge.demo.settings import Lora
 from relex_merge.errors import disk_errors
+from relex_merge.report.contents import read_report
 
 
 def load_policy(session: Session, folder: Path, *, trainable: bool = False) -> Any:
-    """The model in ``folder`` in float32: a whole one, or the session's base under an adapter.
+    """Load a model in float32: a whole one, or the session's base under an adapter.
 
-    trainable: for training to go on from there; before the first step an adapter is new then.
+    Args:
+        session: the demo.
+        folder: where the model or adapter lies.
+        trainable: for training to go on from there; before the first step an adapter is new then.
     """
     from peft import PeftModel
 
@@ -31,9 +35,14 @@ def load_policy(session: Session, folder: Path, *, trainable: bool = False) -> A
 
 
 def new_adapter(base: Any, lora: Lora, seed: int) -> Any:
-    """``base`` under an adapter on every linear layer: A drawn by PEFT, B = 0.
+    """Put an adapter on every linear layer of ``base``: A drawn by PEFT, B = 0.
 
     The global random state is left as it was.
+
+    Args:
+        base: the model.
+        lora: rank and scaling.
+        seed: of A.
     """
     import torch
     from peft import LoraConfig, get_peft_model
@@ -47,9 +56,18 @@ def new_adapter(base: Any, lora: Lora, seed: int) -> Any:
 
 
 def scale_adapter(folder: Path, factor: float, out: Path) -> Path:
-    """The adapter in ``folder`` with δ = (α/r) B A multiplied by ``factor``, written to ``out``.
+    """Write an adapter with δ = (α/r) B A multiplied by a factor, which goes to α.
 
-    B and A stay as they are: the factor goes to α. Raises RelexError.
+    Args:
+        folder: of the adapter.
+        factor: what δ is multiplied by.
+        out: folder of the new adapter, which replaces what lies there.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        RelexError: it cannot be written.
     """
     with disk_errors(out):
         shutil.rmtree(out, ignore_errors=True)
@@ -61,8 +79,8 @@ def scale_adapter(folder: Path, factor: float, out: Path) -> Path:
 
 
 def describe(adapter: Path, base: Path) -> str:
-    """What lies in ``adapter``, an extrapolated one on ``base``, and how to publish it."""
-    report = json.loads((adapter / REPORT).read_text(encoding="utf-8"))["adapter"]
+    """Say what lies in ``adapter``, an extrapolated one on ``base``, and how to publish it."""
+    report = read_report(adapter / REPORT)["adapter"]
     own, full = (
         file.stat().st_size / 1000
         for file in (adapter / ADAPTER_WEIGHTS[0], base / "model.safetensors")

@@ -20,7 +20,7 @@ PAD, EOS = 0, 1
 
 
 def build_tokenizer(task: Task) -> Any:
-    """One token a character, after ``<pad>`` = 0 and ``<eos>`` = 1; decoding is exact."""
+    """Make a tokenizer of one token a character, after ``<pad>`` = 0 and ``<eos>`` = 1."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -35,9 +35,14 @@ def build_tokenizer(task: Task) -> Any:
 
 
 def build_model(vocabulary: int, size: Pretraining, seed: int) -> Any:
-    """A Qwen2ForCausalLM in float32 with random weights, in evaluation mode.
+    """Make a Qwen2ForCausalLM in float32 with random weights, in evaluation mode.
 
     The global random state is left as it was.
+
+    Args:
+        vocabulary: number of tokens.
+        size: its sizes.
+        seed: of the weights.
     """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -62,7 +67,16 @@ def build_model(vocabulary: int, size: Pretraining, seed: int) -> Any:
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write model and tokenizer to ``folder``, whole or not at all. Raises RelexError."""
+    """Write model and tokenizer, whole or not at all.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        folder: where to; what lies there is replaced.
+
+    Raises:
+        RelexError: it cannot be written.
+    """
     partial = folder.with_name(f".{folder.name}.partial")
     with disk_errors(folder):
         shutil.rmtree(partial, ignore_errors=True)
@@ -74,7 +88,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def load_model(folder: Path) -> Any:
-    """The model in ``folder`` in float32, in evaluation mode."""
+    """Load the model in ``folder`` in float32, in evaluation mode."""
     from transformers import AutoModelForCausalLM
 
     with quiet_transformers():
@@ -82,21 +96,21 @@ def load_model(folder: Path) -> Any:
 
 
 def encode(tokenizer: Any, prompts: list[str]) -> torch.Tensor:
-    """int64 (N, prompt length): prompts of one length, as token ids."""
+    """Return the token ids of prompts of one length, int64 (N, prompt length)."""
     import torch
 
     return torch.tensor(tokenizer(prompts)["input_ids"])
 
 
 def decode(tokenizer: Any, tokens: torch.Tensor) -> list[str]:
-    """Texts of int64 (N, length), without padding and end marks."""
+    """Return the texts of token ids, int64 (N, length), without padding and end marks."""
     texts: list[str] = tokenizer.batch_decode(tokens, skip_special_tokens=True)
     return texts
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums of floats depend on how many threads share them; one thread gives the same bits always.
+    """Compute on one thread, since the bits of a sum depend on how many threads share it.
 
     At this size it is no slower, and far faster on a machine that is busy.
     """
@@ -112,7 +126,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Transformers shows a bar for every file, however small, and warns of its own deprecations."""
+    """Silence the bars that transformers shows for every file, and its own deprecations."""
     from transformers.utils import logging
 
     shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()

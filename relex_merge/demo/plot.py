@@ -19,9 +19,16 @@ STYLES: dict[str, dict[str, Any]] = {
 
 
 def save_accuracy_plot(curves: dict[str, Curve], observe: int, title: str, path: Path) -> None:
-    """Write the figure to ``path``: greedy accuracy on the left, sampled on the right.
+    """Draw greedy accuracy on the left, sampled on the right.
 
-    Raises RelexError when matplotlib is missing.
+    Args:
+        curves: by name.
+        observe: step up to which the run was observed.
+        title: of the figure.
+        path: the file.
+
+    Raises:
+        RelexError: matplotlib is missing.
     """
     figure = new_figure(10, 4.2)
     greedy, sampled = figure.subplots(1, 2, sharey=True)

@@ -14,7 +14,7 @@ from relex_merge.demo.trl_trainer import require_trl
 from relex_merge.errors import RelexError
 
 
-def run_demo(
+def run_demo(  # noqa: PLR0913  # a public function: each option is a keyword of its own
     out: str | Path,
     *,
     task: str = "addition",
@@ -38,7 +38,8 @@ def run_demo(
             which then goes on where it stopped and ends as if it had never been interrupted.
         task: a module of :mod:`relex_merge.demo.tasks`.
         seed: decides everything that is random.
-        steps: length of the full run; observe: how many of them are trained and observed.
+        steps: length of the full run.
+        observe: how many of them are trained and observed.
         lr: learning rate of the RLVR run; default that of :mod:`relex_merge.demo.settings`.
         full: train on to ``steps``, to compare with the real end.
         bad: a setting in which extrapolation fails, and the trust report says so.

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Rollouts:
     """``group`` answers to each of P prompts, those to one prompt in neighbouring rows.
 
-    tokens: int64 (P·group, length), ``PAD`` after the end of an answer.
-    logprob: float32 (P·group,), of the whole answer under the model; keeps the gradient.
+    Attributes:
+        tokens: int64 (P·group, length), ``PAD`` after the end of an answer.
+        logprob: float32 (P·group,), of the whole answer under the model; keeps the gradient.
     """
 
     tokens: torch.Tensor
@@ -31,9 +32,14 @@ def answer(
     group: int = 1,
     rng: torch.Generator | None = None,
 ) -> Rollouts:
-    """Answers of at most ``length`` tokens to questions, int64 (P, prompt length).
+    """Answer questions.
 
-    Sampled at temperature 1 with ``rng``; greedy without.
+    Args:
+        model: the model.
+        questions: int64 (P, prompt length).
+        length: most tokens of an answer.
+        group: answers to each question.
+        rng: what they are sampled with, at temperature 1; greedy without.
     """
     import torch
 

@@ -31,23 +31,30 @@ class Session:
 
     @property
     def base(self) -> Path:
+        """Folder of the base model."""
         return self.out / "base"
 
     @property
     def series(self) -> Path:
+        """Folder of the checkpoints."""
         return self.out / "series"
 
     @property
     def prefix(self) -> str:
-        """How checkpoint folders are called before their step; TRL chooses its own name."""
+        """What stands before the step in the name of a checkpoint; TRL chooses its own."""
         return "checkpoint-" if self.settings.trainer == "trl" else "step_"
 
     def checkpoint(self, step: int) -> Path:
-        """The model after ``step`` updates; the base after none."""
+        """Return the folder of the model after ``step`` updates; the base's after none."""
         return self.base if step == 0 else self.series / f"{self.prefix}{step}"
 
     def save_state(self, step: int | None, trainer: TrainerState | None = None) -> None:
-        """Note that training has come to ``step``; None: not even the base is there."""
+        """Note how far the training has come.
+
+        Args:
+            step: the newest checkpoint; None: not even the base is there.
+            trainer: what the next step needs besides the weights.
+        """
         import torch
 
         partial = self.out / f"{STATE}.partial"
@@ -62,7 +69,7 @@ class Session:
             partial.replace(self.out / STATE)
 
     def load_state(self) -> tuple[int | None, TrainerState | None]:
-        """The step that training has come to, and how to go on from there."""
+        """Return the step that training has come to, and how to go on from there."""
         import torch
 
         content = torch.load(self.out / STATE, weights_only=True)
@@ -71,7 +78,7 @@ class Session:
         return content["step"], TrainerState(content["optimizer"], content["generator"])
 
     def trained(self) -> int | None:
-        """How many steps of RLVR are on the disk whole; None: not even the base."""
+        """Count the steps of RLVR that are whole on the disk; None: not even the base."""
         done = self.load_state()[0]
         if done is None or self.settings.trainer == "builtin":
             return done
@@ -80,12 +87,17 @@ class Session:
         return int(max((step_of(str(file.parent)) or 0 for file in whole), default=0))
 
     def finish(self) -> None:
-        """The demo is complete: from now on OUT is refused like any folder that is not empty."""
+        """Declare the demo complete: from now on OUT is refused as any folder that is not empty."""
         (self.out / STATE).unlink()
 
 
 def open_session(out: Path, settings: Settings, *, force: bool) -> Session:
-    """Make ``out`` ready: new, emptied of an earlier demo by ``force``, or to be continued.
+    """Make the demo's folder ready.
+
+    Args:
+        out: new, empty, or that of an unfinished demo of these settings, which goes on.
+        settings: of the demo.
+        force: remove an earlier demo from it.
 
     Raises:
         RelexError: OUT is not empty and holds no unfinished demo of these settings, or cannot be

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from relex_merge.errors import RelexError
 
-FEWEST_OBSERVED = 6
-"""With fewer checkpoints the trust report has nothing to backtest on."""
+FEWEST_OBSERVED = 6  # with fewer checkpoints the trust report has nothing to backtest on
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,11 @@ class Pretraining:
 class Rlvr:
     """Reinforcement learning: ``prompts`` × ``group`` rollouts a step, then one AdamW update.
 
-    warm_up: steps over which the learning rate rises linearly to ``lr``.
+    Attributes:
+        lr: learning rate.
+        prompts: of one step.
+        group: answers to each prompt.
+        warm_up: steps over which the learning rate rises linearly to ``lr``.
     """
 
     lr: float = 6e-6
@@ -50,17 +53,14 @@ class Rlvr:
 
 
 GOOD = Rlvr()
+
+# Large steps on few rollouts: the accuracy is reached at once and the weights wander from there.
+# The explained variance is high all the same; the backtests say that the line leads nowhere.
 BAD = Rlvr(lr=5e-4, prompts=16, group=8)
-"""Large steps on few rollouts: the accuracy is reached at once and the weights wander from there.
 
-The explained variance is high all the same; the backtests say that the line leads nowhere.
-"""
-
+# A learning rate that rises over the first steps: the line through all of them is too slow. The
+# backtests prefer the slope of the last checkpoints.
 WARM_UP = Rlvr(lr=3e-5, warm_up=20)
-"""A learning rate that rises over the first steps: the line through all of them is too slow.
-
-The backtests prefer the slope of the last checkpoints.
-"""
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,22 @@ class Lora:
     alpha: int = 32
 
 
-LORA = Rlvr(lr=4e-5)
-"""An adapter needs a higher rate: its B starts at 0, and A is small."""
+LORA = Rlvr(lr=4e-5)  # an adapter needs a higher rate: its B starts at 0, and A is small
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides what the training does; ``steps`` and ``observe`` only say how far it goes.
+    """Everything that decides what the training does, and how far it goes.
 
-    steps: length of the full run; observe: checkpoints that RELEX sees; lora: the adapter that is
-    trained, None: the whole model.
+    Attributes:
+        task: module of :mod:`relex_merge.demo.tasks`.
+        seed: of everything that is random.
+        steps: length of the full run.
+        observe: checkpoints that RELEX sees.
+        trainer: "builtin" or "trl".
+        pretraining: of the base.
+        rlvr: of the run.
+        lora: the adapter that is trained; None: the whole model.
     """
 
     task: str
@@ -96,16 +102,16 @@ class Settings:
     lora: Lora | None = None
 
     def fingerprint(self) -> str:
-        """What must agree for an interrupted run to be continued."""
+        """Return what must agree for an interrupted run to be continued."""
         kept = {k: v for k, v in asdict(self).items() if k not in ("steps", "observe")}
         return json.dumps(kept, sort_keys=True)
 
     def stream(self, purpose: str) -> int:
-        """A seed of its own for each purpose, so that no two of them share random numbers."""
+        """Return a seed for one purpose, so that no two purposes share random numbers."""
         return random.Random(f"{purpose} {self.seed}").getrandbits(62)
 
 
-def make_settings(
+def make_settings(  # noqa: PLR0913  # the options of run_demo
     *,
     task: str,
     seed: int,
@@ -117,7 +123,7 @@ def make_settings(
     lora: bool = False,
     warm_up: bool = False,
 ) -> Settings:
-    """The settings that a user's choices mean.
+    """Turn a user's choices, those of :func:`relex_merge.demo.run_demo`, into settings.
 
     Raises:
         RelexError: the combination makes no sense.

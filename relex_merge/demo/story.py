@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from mergekit.options import MergeOptions
@@ -24,14 +25,23 @@ from relex_merge.demo.table import DemoResult, Row, render
 from relex_merge.demo.tasks import load_task, split_prompts
 from relex_merge.demo.training import train
 from relex_merge.errors import disk_errors
-from relex_merge.pipeline.run import Result
 from relex_merge.report import render_table, save_html
+from relex_merge.report.contents import to_json
 
-BEYOND = 2
-"""The row "RELEX beyond" is at this many lengths of the full run."""
-CURVE = (0.5, 1, 1.5, BEYOND)
-"""Where RELEX's accuracy is drawn, in lengths of the full run."""
-OBSERVED_POINTS, REAL_POINTS = 6, 20
+if TYPE_CHECKING:
+    from relex_merge.report.contents import Report
+
+BEYOND = 2  # the row "RELEX beyond" is at this many lengths of the full run
+CURVE = (0.5, 1, 1.5, BEYOND)  # where RELEX's accuracy is drawn, in lengths of the full run
+OBSERVED_POINTS, REAL_POINTS = 6, 20  # of the curves
+
+
+@dataclass(frozen=True)
+class Automatic:
+    """What ``predictor: auto`` made: a folder, and whether it is the last observed checkpoint."""
+
+    folder: Path
+    stops: bool
 
 
 class Story:
@@ -81,7 +91,7 @@ class Story:
         train(self.session, self.tokenizer, self.task, self.split.train, last, quiet=self.quiet)
 
     def _write_recipe(self) -> Path:
-        """The recipe that a user of this series would write."""
+        """Write the recipe that a user of this series would write."""
         recipe = self.out / "recipe.yml"
         checkpoints = f"{self.session.series / self.session.prefix}{{1..{self.settings.observe}}}"
         content = {
@@ -94,16 +104,15 @@ class Story:
             recipe.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         return recipe
 
-    def _trust_report(self, recipe: Path) -> dict[str, Any]:
-        """What ``relex-merge inspect`` says, shown before anything is extrapolated."""
+    def _trust_report(self, recipe: Path) -> Report:
+        """Show what ``relex-merge inspect`` says, before anything is extrapolated."""
         found = examine(recipe, quiet=True)
         folder = self.out / "trust-report"
         text = render_table(found.report)
         with disk_errors(folder):
             folder.mkdir(exist_ok=True)
             (folder / "report.txt").write_text(text + "\n", encoding="utf-8")
-            document = json.dumps(found.report, indent=1) + "\n"
-            (folder / "report.json").write_text(document, encoding="utf-8")
+            (folder / "report.json").write_text(to_json(found.report), encoding="utf-8")
             if find_spec("matplotlib"):
                 save_html(found.report, found.observed, folder / "report.html")
         verdict = found.report["verdict"]
@@ -115,14 +124,14 @@ class Story:
         return found.report
 
     def _extrapolate(self, recipe: Path) -> dict[int, Path]:
-        """Target step → model, all from one pass over the observed checkpoints."""
+        """Write a model for each target step, all from one pass over the observed checkpoints."""
         targets = sorted({round(self.settings.steps * length) for length in CURVE})
         later = [target for target in targets if target > self.settings.observe]
         result = extrapolate(recipe, self.out / "relex", target_step=later, force=True, quiet=True)
         return {int(step): folder for step, folder in result.outputs.items()}
 
-    def _automatic(self, line: Path) -> Result:
-        """The same recipe with ``predictor: auto``; if it says stop, the last checkpoint."""
+    def _automatic(self, line: Path) -> Automatic:
+        """Run the same recipe with ``predictor: auto``."""
         recipe = self.out / "recipe-auto.yml"
         content = yaml.safe_load(line.read_text(encoding="utf-8"))
         content["parameters"]["predictor"] = "auto"
@@ -132,10 +141,10 @@ class Story:
         choice = made.report["choice"]
         said = "stop at the last observed checkpoint" if choice["stops"] else choice["predictor"]
         self.echo(f"predictor: auto says: {said}\n  - {choice['reasons'][0]}")
-        return made
+        return Automatic(made.out, choice["stops"])
 
     def _two_points(self) -> Path:
-        """The line through the base and the last observed checkpoint, by a plain mergekit recipe.
+        """Make the line through base and last observed checkpoint, by a plain mergekit recipe.
 
         θ₀ + (s*/s_T)(θ_T − θ₀) is task arithmetic with weight s*/s_T; an adapter is scaled by it.
         """
@@ -158,17 +167,17 @@ class Story:
 
     def _measure(
         self,
-        report: dict[str, Any],
+        report: Report,
         extrapolated: dict[int, Path],
         two_points: Path,
-        automatic: Result,
+        automatic: Automatic,
     ) -> DemoResult:
         observe, steps = self.settings.observe, self.settings.steps
         models = {
             "observed": self._checkpoints(_spread(0, observe, OBSERVED_POINTS)),
             "extrapolated": extrapolated,
             "two-point": {steps: two_points},
-            "auto": {observe if automatic.report["choice"]["stops"] else steps: automatic.out},
+            "auto": {observe if automatic.stops else steps: automatic.folder},
         }
         if self.full:
             models["real"] = self._checkpoints(_spread(observe, steps, REAL_POINTS))

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from relex_merge.demo.evaluate import Accuracy
+from relex_merge.report.contents import MEASURES, Report
 
-Curve = list[tuple[int, Accuracy]]
-"""(step, accuracy there), ascending."""
+Curve: TypeAlias = list[tuple[int, Accuracy]]  # (step, accuracy there), ascending
 
 
 @dataclass(frozen=True)
 class Row:
     """One model of the table.
 
-    rollouts: answers that were sampled and verified to get it; ratio: how many times more the
-    real run spends to come to ``step``, None for the base.
+    Attributes:
+        name: what it is.
+        step: of the run, real or extrapolated.
+        accuracy: on the problems held out.
+        rollouts: answers that were sampled and verified to get it.
+        ratio: how many times more the real run spends to come to ``step``; None for the base.
     """
 
     name: str
@@ -31,21 +35,24 @@ class Row:
 class DemoResult:
     """What a demo showed.
 
-    rows: the table; curves: "observed", "extrapolated" and, with ``full``, "real"; report: the
-    trust report, made before anything was extrapolated.
+    Attributes:
+        out: the demo's folder.
+        rows: the table.
+        curves: "observed", "extrapolated" and, with ``full``, "real".
+        report: the trust report, made before anything was extrapolated.
     """
 
     out: Path
     rows: tuple[Row, ...]
     curves: dict[str, Curve]
-    report: dict[str, Any]
+    report: Report
 
     def row(self, name: str) -> Row:
-        """The row of that name."""
+        """Return the row of that name."""
         return next(row for row in self.rows if row.name == name)
 
     def as_dict(self) -> dict[str, Any]:
-        """The content of results.json."""
+        """Return the content of results.json."""
         summary = self.report["summary"]
         return {
             "rows": [
@@ -63,7 +70,7 @@ class DemoResult:
                 for name, curve in self.curves.items()
             },
             "verdict": self.report["verdict"],
-            "summary": {name: figures["model"] for name, figures in summary.items()},
+            "summary": {measure: summary[measure]["model"] for measure in MEASURES},
         }
 
 
@@ -77,7 +84,7 @@ def _figures(accuracy: Accuracy) -> dict[str, float]:
 
 
 def render(rows: tuple[Row, ...]) -> str:
-    """The table as text: accuracies with their standard errors, rollouts, and what was saved."""
+    """Write the table: accuracies with their standard errors, rollouts, and what was saved."""
     lines = [f"{'':22}{'step':>6}  {'greedy':>13}  {'sampled':>13}  {'rollouts':>8}  {'fewer':>6}"]
     for row in rows:
         a = row.accuracy

@@ -17,9 +17,17 @@ from relex_merge.demo.tasks import Task
 def train(
     session: Session, tokenizer: Any, task: Task, prompts: list[str], last: int, *, quiet: bool
 ) -> None:
-    """Base model and checkpoints 1 … ``last`` in the session's folder; goes on where it stopped.
+    """Train base model and checkpoints 1 … ``last``, or go on where that was interrupted.
 
     An interrupted training that is continued ends in the same bits as an uninterrupted one.
+
+    Args:
+        session: the demo.
+        tokenizer: of the task.
+        task: what is learnt.
+        prompts: what is trained on.
+        last: the last step.
+        quiet: no progress bars.
     """
     with one_thread():
         if session.load_state()[0] is None:

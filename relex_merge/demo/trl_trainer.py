@@ -34,10 +34,18 @@ def require_trl() -> None:
 def train_with_trl(
     session: Session, tokenizer: Any, task: Task, prompts: list[str], last: int, *, quiet: bool
 ) -> None:
-    """Folders ``checkpoint-1`` … ``checkpoint-last``, written by TRL after each step.
+    """Train by TRL, which writes ``checkpoint-1`` … ``checkpoint-last``, one after each step.
 
-    Goes on from the newest whole checkpoint, by the Trainer's own ``resume_from_checkpoint``. The
-    advantages are those of :mod:`relex_merge.demo.grpo`; loss and random numbers are TRL's own.
+    It goes on from the newest whole checkpoint, by the Trainer's own ``resume_from_checkpoint``.
+    The advantages are those of :mod:`relex_merge.demo.grpo`; loss and random numbers are TRL's own.
+
+    Args:
+        session: the demo.
+        tokenizer: of the task.
+        task: what answers are verified by.
+        prompts: what is trained on.
+        last: the last step.
+        quiet: no progress bar.
     """
     from datasets import Dataset
     from transformers import PrinterCallback
@@ -70,7 +78,7 @@ def train_with_trl(
 
 
 def _after_each_step(tick: Callable[[], object]) -> Any:
-    """A callback for the Trainer that calls ``tick``."""
+    """Make a callback for the Trainer that calls ``tick``."""
     from transformers import TrainerCallback
 
     class Tick(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -107,7 +115,7 @@ def _arguments(session: Session, length: int, last: int) -> Any:
 
 @contextmanager
 def _own_random_numbers() -> Iterator[None]:
-    """The Trainer seeds every global generator; put them back as they were."""
+    """Put the global generators, all of which the Trainer seeds, back as they were."""
     import torch
 
     python, numpy = random.getstate(), np.random.get_state()

@@ -9,11 +9,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relex_merge.checkpoints.files import INDEX, SINGLE
 from relex_merge.errors import RelexError
 
 if TYPE_CHECKING:
     from mergekit.architecture import ModelArchitecture
     from mergekit.options import MergeOptions
+
+
+_LONGEST = 500  # characters of what transformers has to say
 
 
 def read_config(folder: Path, label: str, *, trust_remote_code: bool) -> Any:
@@ -22,13 +26,13 @@ def read_config(folder: Path, label: str, *, trust_remote_code: bool) -> Any:
 
     try:
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers' validators have exceptions of their own
         if "trust_remote_code" in str(error):
             raise RelexError(
                 f"{label} brings its own code; give --trust-remote-code if you read and trust it"
             ) from error
         raise RelexError(
-            f"{label}: no usable config.json: {' '.join(str(error).split())}"
+            f"{label}: no usable config.json: {' '.join(str(error).split())[:_LONGEST]}"
         ) from error
     if len(config.architectures or ()) != 1:
         raise RelexError(f"{label}: config.json must name one entry under architectures")
@@ -63,7 +67,7 @@ def _infer(folder: Path, tensors: Iterable[str], options: MergeOptions) -> Model
             shutil.copyfile(file, Path(scratch, file.name))
         for file in folder.glob("*.py"):
             shutil.copyfile(file, Path(scratch, file.name))
-        index = {"weight_map": dict.fromkeys(tensors, "model.safetensors")}
-        Path(scratch, "model.safetensors.index.json").write_text(json.dumps(index))
+        index = {"weight_map": dict.fromkeys(tensors, SINGLE)}
+        Path(scratch, INDEX).write_text(json.dumps(index))
         reference = ModelReference.parse(scratch)
         return infer_architecture_info((reference,), reference, options)

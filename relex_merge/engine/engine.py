@@ -27,6 +27,7 @@ import torch
 
 from relex_merge.engine import kernels, rows
 from relex_merge.engine.buffers import Buffer, BufferPool
+from relex_merge.engine.memory_limits import memory_errors
 from relex_merge.engine.plan import ModelPlan
 from relex_merge.engine.resources import Resources
 from relex_merge.engine.schedule import Piece, Schedule, Segment, make_schedule
@@ -252,7 +253,7 @@ class Engine:
         """Sums over some columns of a segment; integer buffers are only compared."""
         plan = self._plan.tensors[segment.tensor]
         data = rows.view(buffer, segment, columns, self._plan, self._device)
-        if plan.predictors is None:
+        if plan.parameters is None:
             message = rows.unequal(data, plan, self._plan)
             if message:
                 raise RelexError(message)
@@ -271,7 +272,7 @@ class Engine:
         assert solver.W is not None  # combined only once solved
         data = rows.view(buffer, segment, columns, self._plan, self._device)
         results = [data[0]] * self._plan.targets
-        if plan.predictors is not None:
+        if plan.parameters is not None:
             results = [torch.empty_like(data[0], dtype=plan.work) for _ in solver.W]
             dtype = kernels.compute_dtype(data, plan.out.numel)
             onto_base = not self._plan.deltas
@@ -395,14 +396,35 @@ def run_engine(
     progress: Progress,
     known: SeriesStatistics | None,
 ) -> None:
-    """One run of the engine with what this machine can spare."""
-    Engine(
-        plan,
-        pieces,
-        sink,
-        span=resources.span(plan.T),
-        device=resources.device,
-        workers=resources.workers,
-        progress=progress(pieces.read_bytes),
-        known=known.tensors if known else None,
-    ).run()
+    """Run a schedule with what this machine can spare, and check that the sources stayed the same.
+
+    Args:
+        plan: what is made from what.
+        pieces: in which pieces.
+        sink: where results go.
+        resources: memory, workers and device.
+        progress: told how many bytes will be read, and of each read.
+        known: statistics of an earlier pass, for a schedule that forms none.
+
+    Raises:
+        RelexError: as :meth:`Engine.run`, for memory that does not suffice, and for a source that
+            is not what it was when opened.
+    """
+    with memory_errors():
+        Engine(
+            plan,
+            pieces,
+            sink,
+            span=resources.span(plan.T),
+            device=resources.device,
+            workers=resources.workers,
+            progress=progress(pieces.read_bytes),
+            known=known.tensors if known else None,
+        ).run()
+    check_unchanged(plan)
+
+
+def check_unchanged(plan: ModelPlan) -> None:
+    """Raise RelexError naming the file when a source is not what it was when it was opened."""
+    for source in plan.sources:
+        source.check_unchanged()

@@ -16,6 +16,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 import torch
 
+from relex_merge.engine.kernels import mirrored
 from relex_merge.engine.plan import ModelPlan
 from relex_merge.trajectory.gram import Array
 from relex_merge.weights.adapter import Adapter, LowRank
@@ -76,8 +77,7 @@ def gram(stack: Stack) -> Array:
         G[first:last, :last] = _block_sums(
             products.cpu().numpy(), stack.ends[first : last + 1], stack.ends[: last + 1]
         )
-    lower = np.tril(G)
-    return np.asarray(lower + np.tril(G, -1).T)
+    return mirrored(G)
 
 
 def _blocks(ends: Sequence[int]) -> list[tuple[int, int]]:
@@ -127,7 +127,7 @@ def split(plan: ModelPlan, adapters: Sequence[Adapter]) -> tuple[list[int], list
     for index, tensor in enumerate(plan.tensors):
         name = tensor.stored[0]
         deltas = [a.deltas[name] for a in adapters if name in a.deltas]
-        if deltas and tensor.predictors is not None:
+        if deltas and tensor.parameters is not None:
             low = all(isinstance(delta, LowRank) for delta in deltas)
             (factored if low else whole).append(index)
     return factored, whole

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from relex_merge.engine import kernels
+from relex_merge.engine.memory_limits import memory_errors
 from relex_merge.engine.plan import ModelPlan, TensorPlan
 from relex_merge.engine.threads import single_threaded
 from relex_merge.errors import RelexError
@@ -36,6 +37,7 @@ class _Growth:
     rows: Sequence[Numbers]
 
 
+@memory_errors()
 def grow(
     plan: ModelPlan, known: SeriesStatistics | None, memory: Memory, workers: int
 ) -> dict[str, TensorStatistics]:
@@ -44,7 +46,7 @@ def grow(
     known: of some of the plan's checkpoints, found by their steps; None: of none. Raises RelexError
     naming tensor and checkpoint for NaN or Inf.
     """
-    tensors = [tensor for tensor in plan.tensors if tensor.predictors is not None]
+    tensors = [tensor for tensor in plan.tensors if tensor.parameters is not None]
     had = np.zeros(0) if known is None else known.steps
     old = np.isin(plan.steps, had)
     memory.keep_only(plan.sources)
@@ -54,7 +56,10 @@ def grow(
     ]
     growth = _Growth(plan, known.tensors if known else {}, np.flatnonzero(~old).tolist(), old, rows)
     with kernels.ieee_float32(), single_threaded(), ThreadPoolExecutor(workers) as pool:
-        return {tensor.name: _tensor(growth, tensor, pool) for tensor in tensors}
+        found = {tensor.name: _tensor(growth, tensor, pool) for tensor in tensors}
+    for source in plan.sources:
+        source.check_unchanged()
+    return found
 
 
 def _tensor(growth: _Growth, tensor: TensorPlan, pool: ThreadPoolExecutor) -> TensorStatistics:
@@ -75,10 +80,9 @@ def _tensor(growth: _Growth, tensor: TensorPlan, pool: ThreadPoolExecutor) -> Te
     G = np.zeros((T, T))
     if growth.old.any():
         G[np.ix_(growth.old, growth.old)] = growth.known[tensor.name].gram
-    G[new] = rows
     G[:, new] = rows.T
-    G[np.ix_(new, new)] = (rows[:, new] + rows[:, new].T) / 2
-    return TensorStatistics(G, norm, moved, numel)
+    G[new] = rows
+    return TensorStatistics(kernels.mirrored(G), norm, moved, numel)
 
 
 def _span(growth: _Growth, tensor: TensorPlan, start: int) -> tuple[torch.Tensor, float, int]:

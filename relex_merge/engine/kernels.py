@@ -14,8 +14,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
+import numpy as np
 import torch
 
+from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.statistics import TensorStatistics
 
 Rows: TypeAlias = torch.Tensor | Sequence[torch.Tensor]
@@ -73,14 +75,26 @@ def _chunks(rows: Rows, dtype: torch.dtype) -> Iterator[tuple[slice, torch.Tenso
 
 
 def self_product(D: torch.Tensor) -> torch.Tensor:
-    """D Dᵀ (T, T). Of a tall D only the blocks on and below the diagonal are multiplied."""
+    """Return D Dᵀ (T, T) for D (T, n), equal to its own transpose to the last bit.
+
+    A matrix product adds up ⟨δ_i, δ_j⟩ and ⟨δ_j, δ_i⟩ in an order that the BLAS chooses by their
+    place in the result, so in float32 the two may differ. What counts is the half on and below the
+    diagonal; the other half is its mirror image. Of a tall D only the blocks on and below the
+    diagonal are multiplied.
+    """
     T = len(D)
     if T < 2 * BLOCK:
-        return D @ D.T
+        product = D @ D.T
+        return product.tril() + product.tril(-1).T
     h = T // 2 // 16 * 16  # whole register tiles
     below = D[h:] @ D[:h].T
     upper = torch.cat((self_product(D[:h]), below.T), dim=1)
     return torch.cat((upper, torch.cat((below, self_product(D[h:])), dim=1)))
+
+
+def mirrored(G: Array) -> Array:
+    """Return G (T, T) with its half below the diagonal mirrored to the half above it."""
+    return np.asarray(np.tril(G) + np.tril(G, -1).T)
 
 
 def accumulate(rows: Rows, dtype: torch.dtype, last: int = -1) -> TensorStatistics:

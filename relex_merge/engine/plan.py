@@ -16,8 +16,9 @@ import torch
 
 from relex_merge.errors import RelexError
 from relex_merge.recipe.load import Recipe
+from relex_merge.recipe.variant import Variant
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.weights.source import EXTRAPOLATED, Source, TensorInfo
 
 if TYPE_CHECKING:
@@ -35,14 +36,14 @@ class TensorPlan:
 
     stored: its name in the base and in each checkpoint (T + 1); work: the dtype of mergekit's
     rules in which inputs count and the result is first rounded; out: dtype and shape in the file;
-    predictors: one for each target, None for integer buffers, which are copied when all agree.
+    parameters: one for each target, None for integer buffers, which are copied when all agree.
     """
 
     name: str
     stored: tuple[str, ...]
     work: torch.dtype
     out: TensorInfo
-    predictors: tuple[Predictor, ...] | None
+    parameters: tuple[Parameters, ...] | None
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def refuse_other_machinery(recipe: Recipe, options: MergeOptions) -> None:
 
 def make_plan(
     recipe: Recipe,
-    targets: Sequence[float | None],
+    variants: Sequence[Variant],
     sources: Sequence[Source],
     steps: Array,
     architecture: ModelArchitecture,
@@ -107,11 +108,11 @@ def make_plan(
 ) -> ModelPlan:
     """The plan of a recipe over opened sources (base first, then the order of ``steps``).
 
-    targets: target steps; None takes the recipe's own (with its filters); observed: the steps that
+    variants: what is made; what one leaves to the recipe keeps its filters; observed: the steps that
     enter the fit, by default all. Raises RelexError naming tensor and checkpoint, or NeedsMergekit.
     """
     tensors = []
-    settings = Settings(recipe, targets, steps if observed is None else observed)
+    settings = Settings(recipe, variants, steps if observed is None else observed)
     for weight, t in _weights(architecture, config):
         stored = _stored_names(weight, sources, config)
         if stored is not None:
@@ -119,7 +120,7 @@ def make_plan(
             _check_shapes(weight, infos, sources)
             tensors.append(_plan_tensor(weight, stored, infos, settings, t, sources))
     last = -1 if observed is None else len(observed) - 1
-    return ModelPlan(tuple(sources), steps, len(targets), tuple(tensors), last)
+    return ModelPlan(tuple(sources), steps, len(variants), tuple(tensors), last)
 
 
 def _weights(architecture: ModelArchitecture, config: Any) -> Iterator[tuple[WeightInfo, float]]:
@@ -218,7 +219,7 @@ def _plan_tensor(
         work = _widest([info.dtype for info in infos])
     shape = infos[0].shape
     return TensorPlan(
-        weight.name, stored, work, TensorInfo(out, shape), settings.predictors(weight.name, t)
+        weight.name, stored, work, TensorInfo(out, shape), settings.parameters(weight.name, t)
     )
 
 
@@ -229,13 +230,13 @@ def _widest(dtypes: Sequence[torch.dtype]) -> torch.dtype:
 class Settings:
     """The method's shared parameters, resolved per tensor by mergekit's rules."""
 
-    def __init__(self, recipe: Recipe, targets: Sequence[float | None], steps: Array) -> None:
+    def __init__(self, recipe: Recipe, variants: Sequence[Variant], steps: Array) -> None:
         self.recipe = recipe
-        self._targets = targets
+        self._variants = variants
         self._steps = steps
-        self._checked: dict[tuple[Any, ...], Predictor] = {}
+        self._checked: dict[tuple[Any, ...], Parameters] = {}
 
-    def predictors(self, tensor: str, t: float) -> tuple[Predictor, ...]:
+    def parameters(self, tensor: str, t: float) -> tuple[Parameters, ...]:
         """One for each target. Raises RelexError when a parameter does not fit the series."""
         from mergekit import merge_methods
         from mergekit.parameter_resolver import resolve_parameter
@@ -258,16 +259,18 @@ class Settings:
                     f"{self.recipe.name}: no {parameter.name} for {tensor}; its filters leave this "
                     "tensor out: end the list with an entry that has no filter"
                 ) from error
-        return tuple(self._predictor(target, values) for target in self._targets)
+        return tuple(self._checked_parameters(variant, values) for variant in self._variants)
 
-    def _predictor(self, target: float | None, values: dict[str, Any]) -> Predictor:
-        if target is not None:
-            values = {**values, "target_step": target}
+    def _checked_parameters(self, variant: Variant, values: dict[str, Any]) -> Parameters:
+        if variant.target_step is not None:
+            values = {**values, "target_step": variant.target_step}
+        if variant.scale is not None:
+            values = {**values, "scale": variant.scale}
         key = tuple(sorted(values.items()))
         if key not in self._checked:
             if values["target_step"] == "auto":
                 values = {**values, "target_step": float(self._steps[-1]), "auto_target": True}
-            predictor = Predictor(**values)
-            predictor.check(self._steps)
-            self._checked[key] = predictor
+            parameters = Parameters(**values)
+            parameters.check(self._steps)
+            self._checked[key] = parameters
         return self._checked[key]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from relex_merge.engine import kernels
+from relex_merge.engine.memory_limits import free_memory
 from relex_merge.errors import RelexError
 
 if TYPE_CHECKING:
@@ -47,13 +48,17 @@ class Resources:
 
 
 def available(options: MergeOptions, memory_budget: int | None) -> Resources:
-    """Resources for mergekit's ``--device`` and ``--num-threads`` and a budget in bytes or None.
+    """Return what a run may use.
 
-    Default budget: a quarter of the free memory, at most 4 GiB; on a GPU a quarter of its free
-    memory. Raises RelexError when the device is not there.
+    Args:
+        options: mergekit's, of which ``--device`` and ``--num-threads`` count.
+        memory_budget: bytes; by default a quarter of the free memory (of the machine, or of the
+            container where that is less), at most 4 GiB; on a GPU a quarter of its free memory.
+
+    Raises:
+        RelexError: the device is not there, or the number of threads is none.
     """
-    import psutil
-
+    check_threads(options)
     try:
         device = torch.device(options.device or "cpu")
     except RuntimeError as error:
@@ -65,5 +70,10 @@ def available(options: MergeOptions, memory_budget: int | None) -> Resources:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return Resources(device, 2, memory_budget or free // 4)
-    free = psutil.virtual_memory().available
-    return Resources(device, workers, memory_budget or min(free // 4, LARGEST_DEFAULT))
+    return Resources(device, workers, memory_budget or min(free_memory() // 4, LARGEST_DEFAULT))
+
+
+def check_threads(options: MergeOptions) -> None:
+    """Raise RelexError for a ``--num-threads`` below 1."""
+    if options.num_threads is not None and options.num_threads < 1:
+        raise RelexError(f"--num-threads is {options.num_threads}; give 1 or more, or leave it out")

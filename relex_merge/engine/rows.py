@@ -51,7 +51,7 @@ def _to(rows: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 def _as_mergekit_would(rows: Rows, plan: TensorPlan) -> Rows:
     """Inputs rounded to the recipe's ``dtype`` where that is narrower than what is stored."""
-    if plan.predictors is None:
+    if plan.parameters is None:
         return rows
     if all(torch.promote_types(row.dtype, plan.work) == plan.work for row in rows):
         return rows

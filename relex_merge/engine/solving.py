@@ -78,9 +78,9 @@ class TensorSolver:
 
     def _solve(self) -> torch.Tensor:
         """W (K, T) float64: a weight vector for each target; no row for a tensor that is copied."""
-        if self.plan.predictors is None or self.statistics is None:
+        if self.plan.parameters is None or self.statistics is None:
             return torch.zeros((0, len(self._steps)), dtype=torch.float64)
         gram = self.statistics.gram
         return torch.from_numpy(
-            np.stack([p.weights(gram, self._steps) for p in self.plan.predictors])
+            np.stack([p.weights(gram, self._steps) for p in self.plan.parameters])
         )

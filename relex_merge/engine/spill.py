@@ -20,7 +20,8 @@ from typing import Any
 from relex_merge.engine.plan import ModelPlan
 from relex_merge.engine.schedule import Schedule
 from relex_merge.errors import RelexError
-from relex_merge.weights.source import Read, Source, fill
+from relex_merge.weights.files import fill
+from relex_merge.weights.source import Read, Source
 
 
 class SpillingSource(Source):
@@ -44,53 +45,60 @@ class SpillingSource(Source):
         anew: list[tuple[Read, Future[Path] | None]] = []
         again: list[tuple[Read, Future[Path]]] = []
         with self._lock:
-            for wish in reads:
-                place = (wish.name, wish.start)
+            for wanted in reads:
+                place = (wanted.name, wanted.start)
                 if place in self._kept:
-                    again.append((wish, self._kept.pop(place)))
-                elif wish.name in self._names:
-                    anew.append((wish, self._kept.setdefault(place, Future())))
+                    again.append((wanted, self._kept.pop(place)))
+                elif wanted.name in self._names:
+                    anew.append((wanted, self._kept.setdefault(place, Future())))
                 else:
-                    anew.append((wish, None))
+                    anew.append((wanted, None))
         try:
-            self._source.read([wish for wish, _ in anew])
-            for wish, kept in anew:
+            self._source.read([wanted for wanted, _ in anew])
+            for wanted, kept in anew:
                 if kept is not None:
-                    kept.set_result(self._keep(wish))
+                    kept.set_result(self._keep(wanted))
         except BaseException as error:
             for _, kept in anew:
                 if kept is not None and not kept.done():
                     kept.set_exception(error)
             raise
-        for wish, kept in again:
-            self._take(kept.result(), wish)
+        for wanted, kept in again:
+            self._take(kept.result(), wanted)
 
-    def _keep(self, wish: Read) -> Path:
+    def _keep(self, wanted: Read) -> Path:
         path = self._folder / f"{next(self._numbers)}"
         try:
-            path.write_bytes(wish.into)
+            path.write_bytes(wanted.into)
         except OSError as error:
             raise RelexError(
-                f"cannot keep {wish.name} of {self.label} in {self._folder}: "
+                f"cannot keep {wanted.name} of {self.label} in {self._folder}: "
                 f"{error.strerror or error}; free some room, choose another place for OUT, or "
                 "raise --memory-budget, which needs less scratch disk"
             ) from error
         return path
 
-    def _take(self, path: Path, wish: Read) -> None:
+    def _take(self, path: Path, wanted: Read) -> None:
         try:
             with path.open("rb", buffering=0) as stream:
-                fill(stream, wish.into)
+                fill(stream, wanted.into)
             path.unlink()
         except (OSError, EOFError) as error:
-            raise RelexError(f"{path} changed or vanished during the run") from error
+            raise RelexError(
+                f"{path} changed or vanished during the run; leave what is beside OUT alone, and "
+                "run again"
+            ) from error
 
     def fingerprint(self) -> list[Any]:
-        """That of the source."""
+        """Return the wrapped source's fingerprint."""
         return self._source.fingerprint()
 
+    def check_unchanged(self) -> None:
+        """Raise RelexError when the wrapped source has changed."""
+        self._source.check_unchanged()
+
     def stop(self) -> None:
-        """Let the source's reads end soon."""
+        """Let the wrapped source's reads end soon."""
         self._source.stop()
 
 

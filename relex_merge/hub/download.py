@@ -20,12 +20,6 @@ from relex_merge.errors import RelexError
 from relex_merge.hub.contact import reach
 from relex_merge.hub.errors import TOKEN_HELP, http_error, hub_errors, patiently, request_error
 
-# Everything of a checkpoint but its weights: configuration, tokenizer, chat template, card.
-SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.py", "README.md")
-WEIGHT_FILES = (("*.safetensors",), ("*.bin",))  # the first kind that a repo has is taken
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-
 
 @dataclass(frozen=True)
 class Pin:
@@ -55,13 +49,6 @@ class Pin:
     def matching(self, patterns: Sequence[str]) -> list[str]:
         """Return the model's files that fit any of the glob patterns."""
         return [f for f in self.files if any(fnmatch(f, pattern) for pattern in patterns)]
-
-    def weight_patterns(self) -> tuple[str, ...]:
-        """Return the glob patterns of the weight files to read: safetensors where there are any."""
-        for patterns in WEIGHT_FILES:
-            if self.matching(patterns):
-                return patterns
-        return WEIGHT_FILES[0] + WEIGHT_FILES[1]
 
 
 @dataclass(frozen=True)
@@ -248,15 +235,15 @@ def download_file(pinned: Pin, file: str, cache_dir: str | None = None) -> Path:
         )
 
 
-def cached(pinned: Pin, cache_dir: str | None = None) -> bool:
-    """Tell whether every weight file of the model lies in the cache already."""
+def cached(pinned: Pin, files: Sequence[str], cache_dir: str | None = None) -> bool:
+    """Tell whether all of these files of the model lie in the cache already."""
     from huggingface_hub import try_to_load_from_cache
 
     return all(
         isinstance(
             try_to_load_from_cache(pinned.repo, pinned.path(file), cache_dir, pinned.sha), str
         )
-        for file in pinned.matching(pinned.weight_patterns())
+        for file in files
     )
 
 

@@ -18,6 +18,7 @@ import torch
 from relex_merge.checkpoints.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from relex_merge.engine.truncated_svd import Truncated
 from relex_merge.errors import disk_errors
+from relex_merge.report.contents import AdapterEntry
 from relex_merge.weights.adapter import PREFIX
 from relex_merge.weights.source import TensorInfo
 from relex_merge.weights.writer import ShardFile, layout
@@ -27,9 +28,15 @@ DISCARDED = 0.01  # share of the energy whose loss deserves a warning
 
 @dataclass(frozen=True)
 class Module:
-    """One adapted module: its path in the model; m × n of δ = B A; its rank; δᵀ where stored so.
+    """One adapted module, δ = B A of shape (m, n).
 
-    The rank is at most min(m, n): more would be zeros.
+    Attributes:
+        path: of the module in the model.
+        m: rows of δ.
+        n: columns of δ.
+        rank: of the factors, at most min(m, n): more would be zeros.
+        transposed: whether the model stores δᵀ.
+        embedding: whether it is an embedding, whose factors PEFT names differently.
     """
 
     path: str
@@ -41,7 +48,7 @@ class Module:
 
     @property
     def names(self) -> tuple[str, str]:
-        """Names of A and B in the file."""
+        """The names of A and B in the file."""
         if self.embedding:
             return f"{PREFIX}{self.path}.lora_embedding_A", f"{PREFIX}{self.path}.lora_embedding_B"
         return f"{PREFIX}{self.path}.lora_A.weight", f"{PREFIX}{self.path}.lora_B.weight"
@@ -49,7 +56,7 @@ class Module:
 
 @dataclass
 class _Energy:
-    """‖δ‖² of one weight, and that of the part which the adapter holds."""
+    """‖δ‖² of one weight in all (``total``), and of the part that the adapter holds (``kept``)."""
 
     total: float
     kept: float
@@ -58,8 +65,11 @@ class _Energy:
 class AdapterOutput:
     """A sink for factors and for weights stored whole; one folder for each target.
 
-    modules: index of the plan's tensor → module; whole: index → (name in the file, dtype and shape)
-    of what is stored as it is; dtype: of the factors.
+    Args:
+        folders: one for each target.
+        modules: index of the plan's tensor → the module that is stored as factors.
+        whole: index → name in the file, dtype and shape of a weight that is stored whole.
+        dtype: of the factors.
     """
 
     def __init__(
@@ -75,16 +85,22 @@ class AdapterOutput:
         self._dtype = dtype
         self._lock = threading.Lock()
         self._energy: list[dict[str, _Energy]] = [{} for _ in folders]
-        infos = infos_of(modules, whole, dtype)
-        self.nbytes = sum(info.nbytes for info in infos.values())
-        shard = layout(ADAPTER_WEIGHTS[0], infos)
+        self.nbytes = bytes_of(modules, whole, dtype)
+        shard = layout(ADAPTER_WEIGHTS[0], _infos_of(modules, whole, dtype))
         for folder in folders:
             with disk_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
         self._files = [ShardFile(folder, shard) for folder in folders]
 
     def put(self, target: int, index: int, found: Truncated, total: float) -> None:
-        """The factors of one module for one target; total: ‖δ‖² before the truncation."""
+        """Write the factors of one module for one target.
+
+        Args:
+            target: index of the target.
+            index: of the plan's tensor.
+            found: the factors B (m, rank) and A (rank, n).
+            total: ‖δ‖² before the truncation.
+        """
         module = self.modules[index]
         for name, factor in zip(module.names, (found.A, found.B), strict=True):
             raw = factor.to(self._dtype).cpu().contiguous().view(torch.uint8).numpy()
@@ -93,11 +109,11 @@ class AdapterOutput:
             self._energy[target][module.path] = _Energy(total, found.kept)
 
     def write(self, target: int, tensor: int, start: int, data: memoryview) -> None:
-        """Bytes of a weight that is stored whole."""
+        """Write bytes of a weight that is stored whole, from byte ``start`` on."""
         self._files[target].write(self._whole[tensor][0], start, data)
 
     def finished(self, tensor: int, statistics: object) -> None:
-        """Nothing waits for a single tensor."""
+        """Do nothing: no part of the file waits for a single tensor."""
 
     def close(self) -> None:
         """Close the files, finished or not."""
@@ -105,7 +121,7 @@ class AdapterOutput:
             file.close()
 
     def complete(self, config: Mapping[str, Any]) -> None:
-        """Everything was written: bring it to the disk, and the configuration beside it."""
+        """Bring what was written to the disk, and the adapter's configuration beside it."""
         for folder, file in zip(self.folders, self._files, strict=True):
             file.sync()
             with disk_errors(folder):
@@ -129,10 +145,12 @@ class AdapterOutput:
             "inference_mode": True,
         }
 
-    def energy(self, target: int, left_out: float = 0.0) -> dict[str, Any]:
-        """For the report: the share of ‖δ‖² that is not in the adapter, per module and in all.
+    def energy(self, target: int, left_out: float = 0.0) -> AdapterEntry:
+        """Return what the report says: the share of ‖δ‖² that a target's adapter does not hold.
 
-        left_out: ‖δ‖² of the weights that are none of its modules.
+        Args:
+            target: index of the target.
+            left_out: ‖δ‖² of the weights that are none of the adapter's modules.
         """
         found = dict(sorted(self._energy[target].items()))
         total = sum(e.total for e in found.values())
@@ -146,10 +164,40 @@ class AdapterOutput:
         }
 
 
-def infos_of(
+def bytes_of(
+    modules: Mapping[int, Module], whole: Mapping[int, tuple[str, TensorInfo]], dtype: torch.dtype
+) -> int:
+    """Return the bytes of all numbers in an adapter's file."""
+    return sum(info.nbytes for info in _infos_of(modules, whole, dtype).values())
+
+
+def remarks(adapter: AdapterEntry) -> list[str]:
+    """Return what a user should know of an adapter that does not hold all of the update.
+
+    Args:
+        adapter: what :meth:`AdapterOutput.energy` says of it.
+    """
+    found = []
+    lossy = {path: lost for path, lost in adapter["modules"].items() if lost > DISCARDED}
+    if lossy:
+        worst = max(lossy, key=lambda path: lossy[path])
+        found.append(
+            f"warning: rank {adapter['rank']} leaves out more than {DISCARDED:.0%} of the update's "
+            f"energy in {len(lossy)} of {len(adapter['modules'])} modules (most in {worst}: "
+            f"{lossy[worst]:.1%}; {adapter['discarded']:.1%} of the whole); raise --lora-rank"
+        )
+    if adapter["left_out"] > DISCARDED:
+        found.append(
+            f"warning: {adapter['left_out']:.1%} of the update's energy is in embeddings, norms, "
+            "biases or the output head, which the adapter leaves out; --as model keeps all of it"
+        )
+    return found
+
+
+def _infos_of(
     modules: Mapping[int, Module], whole: Mapping[int, tuple[str, TensorInfo]], dtype: torch.dtype
 ) -> dict[str, TensorInfo]:
-    """Name → dtype and shape of everything in an adapter's file."""
+    """Return dtype and shape of everything in an adapter's file, by name."""
     infos = dict(whole.values())
     for module in modules.values():
         a, b = module.names

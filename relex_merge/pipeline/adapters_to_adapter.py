@@ -1,130 +1,125 @@
-"""A series of adapters from factors to Gram matrices, and from there to an adapter or a model.
-
-Weights that an adapter stores whole (``modules_to_save``) go through the engine of full
-checkpoints; everything after G is what full checkpoints use.
-"""
+"""A series of adapters in, an adapter out; no full model is formed on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
+import torch
 
-from relex_merge.engine import engine, kernels
-from relex_merge.engine.factors import (
-    READERS,
-    Stack,
-    adapters_of,
-    factor_bytes,
-    gram,
-    read_stack,
-    split,
-)
-from relex_merge.engine.threads import single_threaded
-from relex_merge.engine.truncated_svd import truncate_product
+from relex_merge.engine.factors import adapters_of, split
 from relex_merge.errors import RelexError
-from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
+from relex_merge.hub.references import is_local_path
+from relex_merge.pipeline.adapter_output import AdapterOutput, Module, bytes_of
+from relex_merge.pipeline.adapter_pass import AdapterPass
+from relex_merge.pipeline.companions import complete_adapter
+from relex_merge.pipeline.writing import Written
+from relex_merge.weights.adapter import PREFIX, Adapter, Full, LowRank
+from relex_merge.weights.source import TensorInfo
 
 if TYPE_CHECKING:
-    from relex_merge.engine.engine import Progress
-    from relex_merge.engine.resources import Resources
-    from relex_merge.pipeline.adapter_output import AdapterOutput
+    from relex_merge.pipeline.options import RunOptions
     from relex_merge.pipeline.prepare import Prepared
+    from relex_merge.pipeline.writing import Job
 
 
-def examine(prepared: Prepared, resources: Resources, progress: Progress) -> SeriesStatistics:
-    """Only form the Gram matrices, of every checkpoint that was prepared."""
-    return _Run(prepared, resources, None).go(progress, None)
+def write(job: Job) -> Written:
+    """Write every target's adapter."""
+    job.stage.begin(None)
+    adapters = adapters_of(job.prepared.plan)
+    layout = _layout(job.prepared, adapters, job.options.lora_rank)
+    prepared = _stored_as(job.prepared, layout)
+    output = AdapterOutput(job.folders, layout.modules, layout.whole, layout.dtype)
+    try:
+        found = AdapterPass(prepared, job.resources, output).run(job.progress, job.known)
+        base = adapters[-1].config.base
+        if base is None or is_local_path(base):
+            base = prepared.snapshots[0].reference
+        output.complete({**adapters[-1].config.content, "base_model_name_or_path": base})
+    finally:
+        output.close()
+    complete_adapter(prepared, job.folders, job.options.merge)
+    return Written(found, tuple(output.energy(target) for target in range(len(job.folders))))
 
 
-def compute(
-    prepared: Prepared,
-    output: AdapterOutput,
-    resources: Resources,
-    progress: Progress,
-    known: SeriesStatistics | None,
-) -> SeriesStatistics:
-    """Write every target's adapter. known: statistics of an earlier pass over the same adapters."""
-    return _Run(prepared, resources, output).go(progress, known)
+def output_bytes(prepared: Prepared, options: RunOptions) -> int:
+    """Return the bytes of one target's adapter."""
+    layout = _layout(prepared, adapters_of(prepared.plan), options.lora_rank)
+    return bytes_of(layout.modules, layout.whole, layout.dtype)
 
 
 @dataclass(frozen=True)
-class _Run:
-    """One pass over the adapters of a series."""
+class _Layout:
+    """What the adapter's file holds.
 
-    prepared: Prepared
-    resources: Resources
-    output: AdapterOutput | None
+    Attributes:
+        modules: index of the plan's tensor → the module that is stored as factors.
+        whole: index → name in the file, dtype and shape of a weight that is stored whole.
+        dtype: of the factors.
+    """
 
-    def go(self, progress: Progress, known: SeriesStatistics | None) -> SeriesStatistics:
-        """The statistics of all adapted weights, in the model's order."""
-        plan = self.prepared.plan
-        adapters = adapters_of(plan)
-        factored, whole = split(plan, adapters)
-        index_of = {plan.tensors[i].stored[0]: i for i in factored}
-        pieces = engine.schedule_for(
-            plan,
-            whole,
-            self.resources,
-            gram=known is None,
-            combine=self.output is not None,
+    modules: dict[int, Module]
+    whole: dict[int, tuple[str, TensorInfo]]
+    dtype: torch.dtype
+
+
+def _layout(prepared: Prepared, adapters: Sequence[Adapter], rank: int | None) -> _Layout:
+    factored, whole = split(prepared.plan, adapters)
+    return _Layout(
+        {i: _module(prepared, adapters, i, rank) for i in factored},
+        {i: _stored_whole(prepared, adapters, i) for i in whole},
+        prepared.stated_dtype or _dtype_of_factors(adapters[-1]),
+    )
+
+
+def _stored_as(prepared: Prepared, layout: _Layout) -> Prepared:
+    """Return the run with the dtypes in which adapters store weights whole."""
+    tensors = tuple(
+        replace(t, out=layout.whole[i][1], work=layout.whole[i][1].dtype)
+        if i in layout.whole
+        else t
+        for i, t in enumerate(prepared.plan.tensors)
+    )
+    return replace(prepared, plan=replace(prepared.plan, tensors=tensors))
+
+
+def _module(
+    prepared: Prepared, adapters: Sequence[Adapter], index: int, rank: int | None
+) -> Module:
+    name = prepared.plan.tensors[index].stored[0]
+    deltas = [(a, d) for a in adapters if isinstance(d := a.deltas.get(name), LowRank)]
+    adapter, delta = deltas[0]
+    path = delta.a.removeprefix(PREFIX).rpartition(".lora_")[0]
+    m = adapter.source.tensors[delta.b].shape[0]
+    n = adapter.source.tensors[delta.a].shape[1]
+    highest = max(d.rank for _, d in deltas)
+    embedding = delta.a.endswith(".lora_embedding_A")
+    return Module(path, m, n, min(rank or highest, m, n), delta.transposed, embedding)
+
+
+def _stored_whole(
+    prepared: Prepared, adapters: Sequence[Adapter], index: int
+) -> tuple[str, TensorInfo]:
+    """Return name in the adapter's file, dtype and shape of a weight that adapters store whole."""
+    tensor = prepared.plan.tensors[index]
+    deltas = [adapter.deltas.get(tensor.stored[0]) for adapter in adapters]
+    names = {delta.name for delta in deltas if isinstance(delta, Full)}
+    if any(isinstance(delta, LowRank) for delta in deltas) or len(names) > 1:
+        raise RelexError(
+            f"some adapters of the series store {tensor.name} whole and others as factors; write "
+            "the full model with --as model"
         )
-        total = sum(factor_bytes(adapters, name) for name in index_of)
-        report = progress(total + pieces.read_bytes)
-        found: dict[str, TensorStatistics] = {}
+    name = next(iter(names))
+    infos = [a.source.tensors[name] for a in adapters if tensor.stored[0] in a.deltas]
+    return name, TensorInfo(prepared.stated_dtype or infos[-1].dtype, tensor.out.shape)
 
-        def work(name: str, index: int, readers: Executor) -> None:
-            stack = read_stack(adapters, name, readers).to(self.resources.device)
-            report(factor_bytes(adapters, name))
-            own = plan.tensors[index].name
-            found[own] = known.tensors[own] if known else self._statistics(stack, own)
-            if self.output is not None:
-                self._write(index, stack, found[own].gram)
 
-        self._each(work, index_of)
-        sink = engine.Collected(self.output)
-        engine.run_engine(plan, pieces, sink, self.resources, lambda _: report, known)
-        found |= {plan.tensors[i].name: s for i, s in sink.statistics.items()}
-        names = [tensor.name for tensor in plan.tensors if tensor.name in found]
-        ordered = {name: found[name] for name in names}
-        return SeriesStatistics(plan.steps, ordered, self.prepared.fingerprint())
-
-    def _each(self, work: Callable[[str, int, Executor], None], index_of: dict[str, int]) -> None:
-        """``work`` on every weight: one for each core, and one that is being read meanwhile."""
-        with (
-            kernels.ieee_float32(),
-            single_threaded(),
-            ThreadPoolExecutor(READERS, "relex-adapters") as readers,
-            ThreadPoolExecutor(self.resources.workers + 1, "relex-factors") as workers,
-        ):
-            tasks = [workers.submit(work, name, i, readers) for name, i in index_of.items()]
-            try:
-                for task in tasks:
-                    task.result()
-            except BaseException:
-                workers.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def _statistics(self, stack: Stack, name: str) -> TensorStatistics:
-        """‖θ₀‖² is not known: the base's weights are never read."""
-        G = gram(stack)
-        if not np.isfinite(G).all():
-            broken = int(np.flatnonzero(~np.isfinite(np.diag(G)))[0])
-            label = self.prepared.plan.sources[broken + 1].label
-            raise RelexError(f"{label}: {name} holds NaN or Inf; leave that checkpoint out")
-        moved = stack.numel if G[self.prepared.plan.last, self.prepared.plan.last] > 0 else 0
-        return TensorStatistics(G, float("nan"), moved, stack.numel)
-
-    def _write(self, index: int, stack: Stack, G: Array) -> None:
-        assert self.output is not None
-        plan = self.prepared.plan
-        for target, predictor in enumerate(plan.tensors[index].predictors or ()):
-            w = predictor.weights(G, plan.steps)
-            rank = self.output.modules[index].rank
-            self.output.put(
-                target, index, truncate_product(*stack.weighted(w), rank), float(w @ G @ w)
-            )
+def _dtype_of_factors(adapter: Adapter) -> torch.dtype:
+    """Return the dtype in which an adapter stores its factors."""
+    stored = (
+        adapter.source.tensors[delta.a].dtype
+        for delta in adapter.deltas.values()
+        if isinstance(delta, LowRank)
+    )
+    return next(stored, torch.float32)

@@ -1,4 +1,4 @@
-"""What a recipe leaves open (``predictor: auto``, ``target_step: auto``), settled in a plan."""
+"""Settling what a recipe leaves open: ``predictor: auto`` and ``target_step: auto``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from relex_merge.engine.plan import ModelPlan, NeedsMergekit
 from relex_merge.errors import RelexError
 from relex_merge.recipe.load import Recipe
-from relex_merge.trajectory.backtests.resolve import resolve
+from relex_merge.trajectory.backtests.automatic import resolve
 from relex_merge.trajectory.backtests.results import Choice
 from relex_merge.trajectory.statistics import SeriesStatistics
 
@@ -21,26 +21,30 @@ class StoppedError(RelexError):
 
 
 def is_open(plan: ModelPlan) -> bool:
-    """Whether something is to be chosen before a weight can be written."""
-    return any(p.is_open for tensor in plan.tensors for p in tensor.predictors or ())
+    """Tell whether something is to be chosen before a weight can be written."""
+    return any(p.is_open for tensor in plan.tensors for p in tensor.parameters or ())
 
 
 def settle(
     prepared: Prepared, statistics: SeriesStatistics
 ) -> tuple[Prepared, list[Choice | None]]:
-    """The run with concrete predictors, and for each target how they were chosen.
+    """Return the run with concrete predictors, and for each target how they were chosen.
 
-    statistics: of the observed checkpoints of this run. Raises RelexError as
-    :func:`relex_merge.trajectory.backtests.resolve` does.
+    Args:
+        prepared: the run as the recipe has it.
+        statistics: of its observed checkpoints.
+
+    Raises:
+        RelexError: no one choice can meet what the recipe asks for.
     """
     plan = prepared.plan
     results = [
-        resolve({t.name: t.predictors[i] for t in plan.tensors if t.predictors}, statistics)
+        resolve({t.name: t.parameters[i] for t in plan.tensors if t.parameters}, statistics)
         for i in range(plan.targets)
     ]
     tensors = tuple(
-        replace(t, predictors=tuple(result.predictors[t.name] for result in results))
-        if t.predictors
+        replace(t, parameters=tuple(result.parameters[t.name] for result in results))
+        if t.parameters
         else t
         for t in plan.tensors
     )

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from relex_merge.checkpoints.files import (
     CHAT_TEMPLATE,
@@ -22,12 +22,28 @@ from relex_merge.checkpoints.files import (
 )
 from relex_merge.errors import disk_errors
 
+if TYPE_CHECKING:
+    from mergekit.options import MergeOptions
 
-def write_config(config: Any, folder: Path, dtype: str) -> None:
-    """Save the base's transformers configuration with the dtype of the output."""
-    config.dtype = dtype
-    with disk_errors(folder):
-        config.save_pretrained(folder)
+    from relex_merge.pipeline.prepare import Prepared
+
+
+def complete_model(prepared: Prepared, folders: Sequence[Path], merge: MergeOptions) -> None:
+    """Write configuration, tokenizer, chat template and generation config beside the weights."""
+    base, last = prepared.snapshots[0], prepared.snapshots[-1]
+    donors = [last.folder, base.folder] if merge.copy_tokenizer else []
+    prepared.config.dtype = prepared.output_dtype
+    for folder in folders:
+        with disk_errors(folder):
+            prepared.config.save_pretrained(folder)
+        copy_companions(donors, folder, prepared.architecture.tagalong_files or ())
+
+
+def complete_adapter(prepared: Prepared, folders: Sequence[Path], merge: MergeOptions) -> None:
+    """Write tokenizer and chat template beside an adapter, where they are wanted."""
+    base, last = prepared.snapshots[0], prepared.snapshots[-1]
+    for folder in folders if merge.copy_tokenizer else ():
+        copy_tokenizer([last.folder, base.folder], folder)
 
 
 def copy_companions(
@@ -35,8 +51,11 @@ def copy_companions(
 ) -> None:
     """Copy each kind of file from the first of ``donors`` that has it.
 
-    tagalong: further files that mergekit's architecture definition names; tokenizer: whether
-    tokenizer and chat template are among them, or there already.
+    Args:
+        donors: folders to copy from, the preferred one first.
+        folder: where to copy to.
+        tagalong: further files that mergekit's architecture definition names.
+        tokenizer: whether tokenizer and chat template are to be copied too.
     """
     with disk_errors(folder):
         if tokenizer:
@@ -48,7 +67,7 @@ def copy_companions(
 
 
 def copy_tokenizer(donors: Sequence[Path], folder: Path) -> None:
-    """Tokenizer and chat template, each from the first of ``donors`` that has one."""
+    """Copy tokenizer and chat template, each from the first of ``donors`` that has one."""
     with disk_errors(folder):
         _copy(donors, folder, TOKENIZER, needs=VOCABULARY)
         _copy_chat_template(donors, folder)
@@ -64,7 +83,7 @@ def _copy(
 
 
 def _copy_chat_template(donors: Sequence[Path], folder: Path) -> None:
-    """A template lives in files of its own or inside tokenizer_config.json."""
+    """Copy the template, be it in a file of its own or inside tokenizer_config.json."""
     for donor in donors:
         if any((donor / file).is_file() for file in CHAT_TEMPLATE):
             _copy([donor], folder, CHAT_TEMPLATE, needs=CHAT_TEMPLATE)

@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from relex_merge.checkpoints.files import GRAM, RECIPE, REPORT
 from relex_merge.checkpoints.locate import Snapshot
-from relex_merge.engine.plan import Settings
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import Pin
 from relex_merge.hub.references import hub_reference
+from relex_merge.pipeline.asked import recall, with_parameters
 from relex_merge.pipeline.documents import make_report
-from relex_merge.pipeline.models_to_model import stored_dtype
-from relex_merge.pipeline.prepare import Prepared
 from relex_merge.recipe.braces import expand_braces
 from relex_merge.recipe.load import Recipe, load_recipe
-from relex_merge.trajectory.backtests.resolve import resolve
+from relex_merge.report.contents import Reference, Report, read_report
+from relex_merge.trajectory.backtests.automatic import resolve
 from relex_merge.trajectory.statistics import SeriesStatistics
+
+if TYPE_CHECKING:
+    from relex_merge.pipeline.prepare import Prepared
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """report: as in relex_report.json; observed: statistics of the checkpoints that enter the fit;
-    everything: of those held out too, the same when there are none.
+    """The trust report and the Gram matrices behind it.
+
+    Attributes:
+        report: as in relex_report.json.
+        observed: statistics of the checkpoints that enter the fit.
+        everything: statistics of those held out too; the same when there are none.
     """
 
-    report: dict[str, Any]
+    report: Report
     observed: SeriesStatistics
     everything: SeriesStatistics
 
 
 def load_statistics(path: Path) -> SeriesStatistics:
-    """The Gram matrices of a finished output, or of the file itself. Raises RelexError."""
+    """Read the Gram matrices of a finished output, or a file of them. Raises RelexError."""
     file = path / GRAM if path.is_dir() else path
     if not file.is_file():
         raise RelexError(f"{path} has no {GRAM}: it is no output of a relex recipe")
@@ -43,7 +48,7 @@ def load_statistics(path: Path) -> SeriesStatistics:
 
 
 def with_holdout(recipe: Recipe, references: Sequence[str]) -> Recipe:
-    """The recipe with further checkpoints that are held out of the fit."""
+    """Return the recipe with further checkpoints that are held out of the fit."""
     if not references:
         return recipe
     models = [
@@ -56,52 +61,58 @@ def with_holdout(recipe: Recipe, references: Sequence[str]) -> Recipe:
 
 
 def of_series(prepared: Prepared, found: SeriesStatistics) -> Inspection:
-    """The report of a series whose Gram matrices, over all that was prepared, are known."""
-    predictors = {
-        tensor.name: tensor.predictors[0]
+    """Return the report of a series.
+
+    Args:
+        prepared: the series, those held out included.
+        found: its Gram matrices, over all that was prepared.
+    """
+    asked = {
+        tensor.name: tensor.parameters[0]
         for tensor in prepared.plan.tensors
-        if tensor.predictors is not None and tensor.name in found.tensors
+        if tensor.parameters is not None and tensor.name in found.tensors
     }
     base, *checkpoints = prepared.snapshots
     kept = [s for s, observed in zip(checkpoints, prepared.observed, strict=True) if observed]
     observed = found.select(prepared.observed)
-    holdout = None if prepared.observed.all() else found
-    found_out = resolve(predictors, observed)
+    resolved = resolve(asked, observed)
     report = make_report(
         observed,
-        found_out.predictors,
+        resolved.parameters,
         [base, *kept],
-        stored_dtype(prepared.plan),
-        holdout=holdout,
-        choice=found_out.choice,
+        prepared.stored_dtype,
+        holdout=None if prepared.observed.all() else found,
+        choice=resolved.choice,
     )
+    report = with_parameters(report, prepared.recipe, observed.steps, asked)
     return Inspection(report, observed, found)
 
 
 def of_output(folder: Path, target_step: float | None) -> Inspection:
-    """The report of a finished output, computed again from its Gram matrices and recipe."""
+    """Return the report of a finished output, computed again from its Gram matrices.
+
+    Args:
+        folder: of the output.
+        target_step: replaces the one that the output was made for.
+
+    Raises:
+        RelexError: files are missing or cannot be read, or the target does not fit.
+    """
     statistics = load_statistics(folder)
-    try:
-        earlier = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        base, checkpoints = earlier["base"], earlier["checkpoints"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RelexError(f"{folder} has no readable {REPORT}") from error
+    earlier = read_report(folder / REPORT)
+    snapshots = [_snapshot(item) for item in (earlier["base"], *earlier["checkpoints"])]
+    dtype = earlier["dtype"]
     recipe = load_recipe(folder / RECIPE, target_step=target_step)
-    settings = Settings(recipe, [None], statistics.steps)
-    predictors = {name: settings.predictors(name, 0.0)[0] for name in statistics.tensors}
-    snapshots = [_snapshot(item) for item in (base, *checkpoints)]
-    found_out = resolve(predictors, statistics)
-    report = make_report(
-        statistics,
-        found_out.predictors,
-        snapshots,
-        earlier["dtype"],
-        choice=found_out.choice,
-    )
+    asked = recall(earlier, recipe, statistics.steps, statistics.tensors, target_step)
+    resolved = resolve(asked, statistics)
+    report = make_report(statistics, resolved.parameters, snapshots, dtype, choice=resolved.choice)
+    report = with_parameters(report, recipe, statistics.steps, asked)
+    if target_step is None and "adapter" in earlier:
+        report["adapter"] = earlier["adapter"]
     return Inspection(report, statistics, statistics)
 
 
-def _snapshot(item: dict[str, Any]) -> Snapshot:
+def _snapshot(item: Reference) -> Snapshot:
     reference, sha = item["reference"], item["sha"]
     place = hub_reference(reference)
     pin = Pin(place.repo, sha, (), place.folder) if sha else None

@@ -28,19 +28,19 @@ from relex_merge.engine import kernels
 from relex_merge.errors import RelexError
 from relex_merge.recipe.listed import is_observed, steps_in_order
 from relex_merge.recipe.names import METHOD
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.predictors import AUTO
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 PIECE_BYTES = 256 * 2**20  # of all rows together, when tensors in memory go through an accelerator
 
-_records: list[dict[str, tuple[TensorStatistics, Predictor]]] = []
+_records: list[dict[str, tuple[TensorStatistics, Parameters]]] = []
 
 
 @contextmanager
-def recording() -> Iterator[dict[str, tuple[TensorStatistics, Predictor]]]:
+def recording() -> Iterator[dict[str, tuple[TensorStatistics, Parameters]]]:
     """Collect, by tensor name, what the method saw and used while the context is open."""
-    record: dict[str, tuple[TensorStatistics, Predictor]] = {}
+    record: dict[str, tuple[TensorStatistics, Parameters]] = {}
     _records.append(record)
     try:
         yield record
@@ -49,7 +49,7 @@ def recording() -> Iterator[dict[str, tuple[TensorStatistics, Predictor]]]:
 
 
 def first_non_finite(rows: Sequence[torch.Tensor], labels: Sequence[str]) -> str | None:
-    """The label of the first row that holds NaN or Inf."""
+    """Return the label of the first row that holds NaN or Inf, if any does."""
     for row, label in zip(rows, labels, strict=True):
         if not all(
             bool(torch.isfinite(row[i : i + 2**22]).all()) for i in range(0, len(row), 2**22)
@@ -59,7 +59,7 @@ def first_non_finite(rows: Sequence[torch.Tensor], labels: Sequence[str]) -> str
 
 
 def _pieces(rows: list[torch.Tensor]) -> Iterator[tuple[slice, list[torch.Tensor]]]:
-    """The rows as they lie; on a worker of mergekit's multi-GPU executor, piece by piece there."""
+    """Yield the rows as they lie; on a worker of mergekit's multi-GPU executor, piece by piece."""
     device = torch.get_default_device()
     n = rows[0].numel()
     if device == rows[0].device or rows[0].device.type != "cpu":
@@ -80,7 +80,7 @@ def _pieces(rows: list[torch.Tensor]) -> Iterator[tuple[slice, list[torch.Tensor
     # Checkpoints stay where they were mapped: the executor would move all T of them at once.
     uses_accelerator=False,
 )
-def relex(
+def relex(  # noqa: PLR0913, PLR0917  # mergekit reads the recipe's parameters off the signature
     group: TensorGroup,
     target_step: float | Literal["auto"],
     rank: int = 1,
@@ -89,14 +89,31 @@ def relex(
     mode: str = "extrapolate",
     predictor: str = "linear",
     scope: str = "model",
+    anchor: str = "line",
+    scale: float = 1.0,
     step: PerNonBase[float | None] = None,  # mergekit broadcasts it
     role: PerNonBase[str] = "observed",
 ) -> torch.Tensor:
-    """θ₀ + Σ_t w_t δ_t for one tensor, in the dtype of the group.
+    """Return θ₀ + Σ_t w_t δ_t of one tensor, in the dtype of the group.
 
-    ``step`` of a checkpoint is read from its id where absent; those with ``role`` holdout are left
-    out. Gradients are not recorded. Raises
-    RelexError for parameters that do not fit the series and for NaN or Inf in a checkpoint.
+    Torch records no gradients of it.
+
+    Args:
+        group: the tensor in the base and in every checkpoint.
+        target_step: where to extrapolate to.
+        rank: how many directions of the trajectory are kept.
+        degree: of the polynomial that continues each coefficient.
+        window: how many of the last checkpoints enter the fit; None: all.
+        mode: "extrapolate" or "reconstruct".
+        predictor: how each coefficient goes on.
+        scope: of the choice, for ``predictor: auto``.
+        anchor: "line", "last" or "average"; what the displacement starts from.
+        scale: λ, by which the displacement from the last observed step is multiplied.
+        step: of each checkpoint; None reads it from the checkpoint's id.
+        role: of each checkpoint; those with "holdout" are left out.
+
+    Raises:
+        RelexError: the parameters do not fit the series, or a checkpoint holds NaN or Inf.
     """
     assert group.base is not None  # by the input contract
     name = group.metadata.name or "the tensor"
@@ -109,7 +126,9 @@ def relex(
             "written, and mergekit's own path sees one tensor at a time; run it with relex-merge "
             "run, or give a target_step and scope: tensor"
         )
-    asked = Predictor(target_step, rank, degree, window, mode, predictor, scope)
+    asked = Parameters(
+        target_step, rank, degree, window, mode, predictor, scope, anchor=anchor, scale=scale
+    )
     steps = np.array([s for s, _ in ordered], dtype=np.float64)
     asked.check(steps)
 
@@ -124,10 +143,10 @@ def relex(
             label = first_non_finite(rows, [str(entry.id) for entry in chosen])
             raise RelexError(f"{label}: {name} holds NaN or Inf; leave that checkpoint out")
         if asked.is_open:
-            from relex_merge.trajectory.backtests.resolve import resolve
+            from relex_merge.trajectory.backtests.automatic import resolve
 
             found = SeriesStatistics(steps, {name: statistics})
-            asked = resolve({name: asked}, found).predictors[name]
+            asked = resolve({name: asked}, found).parameters[name]
         w = torch.from_numpy(asked.weights(statistics.gram, steps))[None]
         for columns, piece in _pieces(rows):
             out = torch.empty_like(piece[0])

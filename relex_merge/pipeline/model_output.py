@@ -14,10 +14,10 @@ from relex_merge.weights.writer import Shard, ShardFile, plan_shards, write_inde
 
 
 class ModelOutput:
-    """An engine's sink. All targets have the same layout; a shard is finished when all have it.
+    """A sink of the engine. All targets have one layout; a shard is finished when all have it.
 
-    What the finished shards' tensors told about the trajectory is kept with them, so that a run
-    that goes on later can report on all tensors.
+    The statistics of a finished shard's tensors are kept with it, so that a run that goes on later
+    can report on all tensors.
     """
 
     def __init__(
@@ -37,18 +37,18 @@ class ModelOutput:
                 folder.mkdir(parents=True, exist_ok=True)
 
     def unfinished(self) -> list[int]:
-        """Indices of the tensors that are still to be made."""
+        """Return the indices of the tensors that are still to be made."""
         done = set(self._stage.finished)
         names = (tensor.name for tensor in self._plan.tensors)
         return [i for i, name in enumerate(names) if self._shard_of[name] not in done]
 
     def write(self, target: int, tensor: int, start: int, data: memoryview) -> None:
-        """Bytes of an output tensor for one target, from byte ``start`` on."""
+        """Write bytes of an output tensor for one target, from byte ``start`` on."""
         name = self._plan.tensors[tensor].name
         self._open(self._shard_of[name])[target].write(name, start, data)
 
     def finished(self, tensor: int, statistics: TensorStatistics | None) -> None:
-        """All bytes of a tensor were written; with the last of a shard, close the shard."""
+        """Take note that a tensor is whole; with the last one of a shard, close the shard."""
         name = self._plan.tensors[tensor].name
         index = self._shard_of[name]
         with self._lock:
@@ -65,17 +65,20 @@ class ModelOutput:
         part = SeriesStatistics(self._plan.steps, {n: self._statistics[n] for n in seen})
         with disk_errors(self._part(index)):
             part.save(self._part(index))
+        shard = self._shards[index].file
         with self._lock:
-            self._stage.finish_shard(index)
+            self._stage.finish_shard(
+                index, [self._part(index), *(folder / shard for folder in self._folders)]
+            )
 
     def close(self) -> None:
-        """Close what is open; for a run that was stopped."""
+        """Close what a stopped run has left open."""
         for files in self._files.values():
             for file in files:
                 file.close()
 
     def complete(self) -> SeriesStatistics:
-        """Write the indices; return the statistics of all tensors in the model's order."""
+        """Write the indexes; return the statistics of all tensors, in the model's order."""
         seen: dict[str, TensorStatistics] = {}
         for index in range(len(self._shards)):
             seen.update(SeriesStatistics.load(self._part(index)).tensors)
@@ -96,5 +99,5 @@ class ModelOutput:
 
 
 def shards_of(plan: ModelPlan, max_bytes: int) -> list[Shard]:
-    """The output's layout: the plan's tensors cut into shards of at most ``max_bytes``."""
+    """Cut the plan's tensors into shards of at most ``max_bytes``."""
     return plan_shards({t.name: t.out for t in plan.tensors}, max_bytes)

@@ -1,16 +1,18 @@
-"""A run from recipe to finished folder: prepare, compute, finish."""
+"""What a run is made from, and how, settled before a byte of weights is read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from relex_merge.checkpoints import locate
 from relex_merge.checkpoints.files import ADAPTER_WEIGHTS
@@ -21,12 +23,14 @@ from relex_merge.errors import RelexError
 from relex_merge.hub.ranges import Connections
 from relex_merge.recipe.listed import listed_checkpoints
 from relex_merge.recipe.load import Recipe
+from relex_merge.recipe.variant import Variant
 from relex_merge.trajectory.statistics import SeriesStatistics
 from relex_merge.weights.adapter import open_adapter
 from relex_merge.weights.adapter_config import read_adapter_config
+from relex_merge.weights.folder import open_folder
 from relex_merge.weights.merged import MergedSource
 from relex_merge.weights.remote import HubSource
-from relex_merge.weights.source import Source, open_folder
+from relex_merge.weights.source import Source, TensorInfo
 
 if TYPE_CHECKING:
     from mergekit.architecture import ModelArchitecture
@@ -37,12 +41,18 @@ if TYPE_CHECKING:
 class Prepared:
     """Everything known before a byte of weights is read.
 
-    snapshots: base first, then the checkpoints in the order of their steps; observed: which of the
-    checkpoints enter the fit, (T,).
+    Attributes:
+        recipe: as it was expanded.
+        variants: what is made.
+        snapshots: base first, then the checkpoints in the order of their steps.
+        observed: which of the checkpoints enter the fit, (T,).
+        config: the base's transformers configuration.
+        architecture: mergekit's definition of the base's tensors.
+        plan: what is made from what.
     """
 
     recipe: Recipe
-    targets: tuple[float | None, ...]
+    variants: tuple[Variant, ...]
     snapshots: tuple[locate.Snapshot, ...]
     observed: npt.NDArray[np.bool_]
     config: Any
@@ -50,17 +60,51 @@ class Prepared:
     plan: plan.ModelPlan
 
     def fingerprint(self) -> str:
-        """The same for the same weights: commits on the Hub; sizes and times of local files."""
+        """Return a hash that is the same for the same weights.
+
+        It is made from commits on the Hub, and from sizes and times of local files.
+        """
         marks = [
             snapshot.pin.mark if snapshot.pin else source.fingerprint()
             for snapshot, source in zip(self.snapshots, self.plan.sources, strict=True)
         ]
         return hashlib.sha256(json.dumps(marks).encode()).hexdigest()
 
+    @property
+    def stated_dtype(self) -> torch.dtype | None:
+        """The dtype that the recipe states for the output."""
+        from mergekit.common import dtype_from_name
+
+        config = self.recipe.config
+        found: torch.dtype | None = dtype_from_name(config.out_dtype or config.dtype)
+        return found
+
+    @property
+    def output_dtype(self) -> str:
+        """The dtype of most of a model's numbers, as transformers spells it."""
+        made = [t.out for t in self.plan.tensors if t.parameters is not None]
+        return _commonest_dtype(made) or "float32"
+
+    @property
+    def stored_dtype(self) -> str:
+        """The dtype in which the last checkpoint stores most of its numbers."""
+        for adapter in adapters_of(self.plan)[-1:]:
+            return _commonest_dtype(adapter.source.tensors.values())
+        last = self.plan.sources[-1].tensors
+        return _commonest_dtype(last[tensor.stored[-1]] for tensor in self.plan.tensors)
+
+
+def _commonest_dtype(infos: Iterable[TensorInfo]) -> str:
+    """Return the dtype of most of the numbers, "" where there are none."""
+    numbers: Counter[str] = Counter()
+    for info in infos:
+        numbers[str(info.dtype).removeprefix("torch.")] += info.numel
+    return max(numbers, key=lambda name: numbers[name], default="")
+
 
 def prepare(
     recipe: Recipe,
-    targets: Sequence[float | None],
+    variants: Sequence[Variant],
     options: MergeOptions,
     stream: bool | None = None,
     *,
@@ -68,8 +112,16 @@ def prepare(
 ) -> Prepared:
     """Read headers and configurations and make the plan.
 
-    holdout: read the checkpoints of that role too. Raises RelexError for whatever is wrong with
-    recipe or checkpoints, and NeedsMergekit.
+    Args:
+        recipe: of this package's method.
+        variants: what is made, one output each.
+        options: mergekit's.
+        stream: whether Hub weights are read in ranges; None reads so what is not in the cache.
+        holdout: whether the checkpoints of that role are read too.
+
+    Raises:
+        RelexError: something is wrong with the recipe or with a checkpoint.
+        NeedsMergekit: only mergekit's own path can run the recipe.
     """
     plan.refuse_other_machinery(recipe, options)
     listed = [c for c in listed_checkpoints(recipe) if c.observed or holdout]
@@ -91,16 +143,18 @@ def prepare(
     architecture = architecture_of(config, base.folder, sources[0].tensors, options)
     steps = np.array([c.step for c in listed], dtype=np.float64)
     observed = np.array([c.observed for c in listed], dtype=bool)
-    made = plan.make_plan(
-        recipe, targets, sources, steps, architecture, config, observed=steps[observed]
+    planned = plan.make_plan(
+        recipe, variants, sources, steps, architecture, config, observed=steps[observed]
     )
-    if not made.tensors:
+    if not planned.tensors:
         raise RelexError(f"{base.reference} has none of the tensors of its architecture")
-    return Prepared(recipe, tuple(targets), tuple(snapshots), observed, config, architecture, made)
+    return Prepared(
+        recipe, tuple(variants), tuple(snapshots), observed, config, architecture, planned
+    )
 
 
 def open_source(snapshot: locate.Snapshot, connections: Connections) -> Source:
-    """The weights of a snapshot, from the disk or in ranges from the Hub."""
+    """Open the weights of a snapshot, on the disk or in ranges on the Hub. Raises RelexError."""
     if snapshot.streamed and snapshot.pin is not None:
         return HubSource(snapshot.pin, snapshot.folder, snapshot.reference, connections)
     files = [f for f in ADAPTER_WEIGHTS if snapshot.is_adapter and f in snapshot.files][:1]
@@ -110,16 +164,21 @@ def open_source(snapshot: locate.Snapshot, connections: Connections) -> Source:
 
 
 def _read_often(snapshots: Sequence[locate.Snapshot]) -> bool:
-    """Whether the base's weights are read for every adapter: in mixed series, and for DoRA."""
+    """Tell whether the base is read for every adapter, as in mixed series and for DoRA."""
     adapters = [s for s in snapshots[1:] if s.is_adapter]
     mixed = 0 < len(adapters) < len(snapshots) - 1
     return mixed or any(read_adapter_config(s.folder, s.reference).dora for s in adapters)
 
 
 def adapted(snapshots: Sequence[locate.Snapshot], sources: Sequence[Source]) -> list[Source]:
-    """The sources, adapters as the base with them applied. Raises RelexError where they do not fit.
+    """Return the sources, with adapters replaced by the base with the adapter applied.
 
-    snapshots, sources: base first.
+    Args:
+        snapshots: base first.
+        sources: of the snapshots.
+
+    Raises:
+        RelexError: an adapter does not fit the base, or the adapters have several bases.
     """
     base = sources[0]
     found = list(sources)
@@ -145,7 +204,7 @@ def check_known(prepared: Prepared, known: SeriesStatistics) -> None:
     wanted = {
         tensor.name
         for tensor in plan.tensors
-        if tensor.predictors is not None
+        if tensor.parameters is not None
         and (not adapters or any(tensor.stored[0] in a.deltas for a in adapters))
     }
     if known.fingerprint != prepared.fingerprint() or wanted != set(known.tensors):

@@ -1,45 +1,58 @@
-"""One run: which path it takes, and what is written beside the weights."""
+"""One run: which path it takes, and what it leaves."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from relex_merge.checkpoints.locate import Snapshot
+from relex_merge.checkpoints.files import REPORT
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
 from relex_merge.errors import RelexError
-from relex_merge.formatting import whole
-from relex_merge.pipeline import documents, models_to_model, output_form, prepare, through_mergekit
+from relex_merge.pipeline import prepare, through_mergekit
 from relex_merge.pipeline.automatic import is_open, refuse_auto, refuse_to_stop, settle
 from relex_merge.pipeline.companions import copy_companions
+from relex_merge.pipeline.finish import TargetOutput, write_documents
+from relex_merge.pipeline.grams import form_grams
 from relex_merge.pipeline.inspection import load_statistics
-from relex_merge.pipeline.staging import Staging
+from relex_merge.pipeline.output_form import writer_for
+from relex_merge.pipeline.progress import progress_bar
+from relex_merge.pipeline.writing import Job, Written
 from relex_merge.recipe.load import Recipe, load_recipe
-from relex_merge.trajectory.backtests.results import Choice
-from relex_merge.trajectory.parameters import Predictor
-from relex_merge.trajectory.statistics import SeriesStatistics
+from relex_merge.recipe.variant import Variant
+from relex_merge.report.contents import Report, read_report
 
 if TYPE_CHECKING:
-    from mergekit.options import MergeOptions
-
-Notify = Callable[[str], None]
+    from relex_merge.engine.plan import ModelPlan
+    from relex_merge.pipeline.options import RunOptions
+    from relex_merge.pipeline.prepare import Prepared
+    from relex_merge.pipeline.staging import Staging
+    from relex_merge.trajectory.backtests.results import Choice
+    from relex_merge.trajectory.parameters import Parameters
+    from relex_merge.trajectory.statistics import SeriesStatistics
 
 
 @dataclass(frozen=True)
 class Result:
     """A finished output.
 
-    out: the folder; report: the content of its relex_report.json (empty for other merge methods);
-    outputs: target step → folder, several when several targets were asked for.
+    Attributes:
+        out: the folder.
+        report: the content of its relex_report.json (of the last target, where there are several);
+            empty for other merge methods, and where no report could be made.
+        outputs: target step → folder, several when several targets were asked for; of several scales
+            the first.
+        variants: what was asked for → folder, every combination of target and scale.
     """
 
     out: Path
-    report: dict[str, Any]
+    report: Report
     outputs: dict[float, Path] = field(default_factory=dict)
+    variants: dict[Variant, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,175 +61,192 @@ class Run:
 
     recipe: Recipe
     out: Path
-    targets: list[float | None]
-    options: MergeOptions
-    memory_budget: int | None
-    stream: bool | None
-    reuse: str | Path | None
-    form: str | None
-    lora_rank: int | None
-    figure: bool
-    quiet: bool
-    notify: Notify
-    anyway: bool
+    options: RunOptions
 
-    def into(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
-        """Everything up to the renaming."""
+    def into(self, stage: Staging) -> tuple[Result, list[Report]]:
+        """Write the whole output into the staging folder; return it with every target's report."""
         if not self.recipe.is_relex:
-            wrong = {
-                "several targets": self.targets != [None],
-                "--as and --lora-rank": self.form is not None or self.lora_rank is not None,
-                "--reuse": self.reuse is not None,
-            }
-            for what in (what for what, given in wrong.items() if given):
-                raise RelexError(f"{what}: for merge_method: relex; {self.recipe.name} has another")
+            self._refuse_own_options()
             stage.begin(None)
-            through_mergekit.run_merge(self.recipe, stage.content, self.options)
-            return Result(self.out, {}), []
+            through_mergekit.run_merge(self.recipe, stage.content, self.options.merge)
+            return Result(self.out, _no_report()), []
         try:
-            return self._by_engine(stage)
+            outputs = self._by_engine(stage)
         except NeedsMergekit as reason:
-            if len(self.targets) > 1:
-                raise RelexError(
-                    f"the recipe uses {reason}, which goes through mergekit's own path, one target "
-                    "at a time; run it once for each target step"
-                ) from reason
-            if self.form == "adapter":
-                raise RelexError(f"no adapter can be written: the recipe uses {reason}") from reason
-            refuse_auto(self.recipe, reason)
-            self.notify(f"using mergekit's own path: the recipe uses {reason}")
-            return self._by_mergekit(stage)
+            self._refuse_mergekit(reason)
+            self.options.notify(f"using mergekit's own path: the recipe uses {reason}")
+            outputs = self._by_mergekit(stage)
+        reports = [write_documents(output, self.options) for output in outputs]
+        steps = [
+            output.target_step if report is None else report["target_step"]
+            for report, output in zip(reports, outputs, strict=True)
+        ]
+        result = self._result(steps, reports[-1] or _no_report())
+        return result, [report for report in reports if report]
 
-    def _by_engine(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
-        prepared = prepare.prepare(self.recipe, self.targets, self.options, self.stream)
-        form = output_form.form_of(prepared, self.form, self.lora_rank)
-        resources = available(self.options, self.memory_budget)
-        known = None if self.reuse is None else load_statistics(Path(self.reuse))
+    def _result(self, steps: Sequence[float | None], report: Report) -> Result:
+        """Return the result of all variants; ``steps``: what each was extrapolated to, if known."""
+        folders = [self.out / name for name in self._names()]
+        variants = dict(zip(self.options.variants, folders, strict=True))
+        outputs: dict[float, Path] = {}
+        for step, folder, variant in zip(steps, folders, variants, strict=True):
+            asked = step if variant.target_step is None else variant.target_step
+            if asked is not None:
+                outputs.setdefault(asked, folder)
+        return Result(self.out, report, outputs, variants)
+
+    def command(self) -> list[Any]:
+        """Return what was asked for (JSON), the same for the same command."""
+        options = self.options
+        asked = [
+            [v.name for v in options.variants],
+            options.form,
+            options.lora_rank,
+            str(options.merge),
+        ]
+        return [version("relex-merge"), self.recipe.to_yaml(), *asked]
+
+    def ended(self) -> Result:
+        """Return the output of an earlier run of the same command, read from OUT."""
+        report, steps = _no_report(), []
+        for name in self._names():
+            report = _no_report()
+            with suppress(RelexError):
+                report = read_report(self.out / name / REPORT)
+            steps.append(report.get("target_step"))
+        return self._result(steps, report)
+
+    def _refuse_own_options(self) -> None:
+        """Raise RelexError for options that another merge method has no use for."""
+        options = self.options
+        wrong = {
+            "several targets or scales": options.variants != (Variant(),),
+            "--as and --lora-rank": options.form is not None or options.lora_rank is not None,
+            "--reuse": options.reuse is not None,
+        }
+        for what in (what for what, given in wrong.items() if given):
+            raise RelexError(f"{what}: for merge_method: relex; {self.recipe.name} has another")
+
+    def _refuse_mergekit(self, reason: NeedsMergekit) -> None:
+        """Raise RelexError where mergekit's own path cannot do what was asked for."""
+        if len(self.options.variants) > 1:
+            raise RelexError(
+                f"the recipe uses {reason}, which goes through mergekit's own path, one target at "
+                "a time; run it once for each target step"
+            ) from reason
+        if self.options.form == "adapter":
+            raise RelexError(f"no adapter can be written: the recipe uses {reason}") from reason
+        refuse_auto(self.recipe, reason)
+
+    def _by_engine(self, stage: Staging) -> list[TargetOutput]:
+        options = self.options
+        prepared = prepare.prepare(self.recipe, options.variants, options.merge, options.stream)
+        writer = writer_for(prepared, options)
+        resources = available(options.merge, options.memory_budget)
+        known = None
+        if options.reuse is not None:
+            known = load_statistics(options.reuse)
+            prepare.check_known(prepared, known)
         folders = [stage.content / name for name in self._names()]
-        choices: list[Choice | None] = [None] * len(self.targets)
-        with progress_bar(self.quiet) as progress:
+        asked = prepared.plan
+        choices: Sequence[Choice | None] = [None] * len(folders)
+        with progress_bar("reading checkpoints", quiet=options.quiet, in_bytes=True) as progress:
             if is_open(prepared.plan):
-                if known is None:
-                    known = output_form.examine(prepared, resources, progress)
-                else:
-                    prepare.check_known(prepared, known)
+                known = known or form_grams(prepared, resources, progress)
                 prepared, choices = settle(prepared, known)
-                for choice in choices if not self.anyway else ():
+                for choice in choices if not options.anyway else ():
                     refuse_to_stop(choice)
-            statistics, adapters = output_form.compute(
-                prepared, form, stage, folders, resources, self.options, progress, known
-            )
-        reports = []
-        for index, (target, folder) in enumerate(zip(self.targets, folders, strict=True)):
-            predictors = {
-                t.name: t.predictors[index]
-                for t in prepared.plan.tensors
-                if t.predictors and t.name in statistics.tensors
-            }
-            reports.append(
-                self._document(
-                    folder,
-                    target,
-                    statistics,
-                    predictors,
-                    prepared.snapshots,
-                    models_to_model.stored_dtype(prepared.plan),
-                    prepared.config.architectures,
-                    adapters[index] if adapters else None,
-                    choices[index],
+            written = writer.write(
+                Job(
+                    prepared=prepared,
+                    options=options,
+                    stage=stage,
+                    folders=folders,
+                    resources=resources,
+                    progress=progress,
+                    known=known,
                 )
             )
-        asked = [
-            r["target_step"] if target is None else target
-            for r, target in zip(reports, self.targets, strict=True)
+        return [
+            self._target(i, folder, prepared, asked, written, choices[i])
+            for i, folder in enumerate(folders)
         ]
-        outputs = {s: self.out / n for s, n in zip(asked, self._names(), strict=True)}
-        return Result(self.out, reports[-1], outputs), reports
 
-    def _by_mergekit(self, stage: Staging) -> tuple[Result, list[dict[str, Any]]]:
+    def _target(
+        self,
+        index: int,
+        folder: Path,
+        prepared: Prepared,
+        asked: ModelPlan,
+        written: Written,
+        choice: Choice | None,
+    ) -> TargetOutput:
+        variant = self.options.variants[index]
+        return TargetOutput(
+            folder=folder,
+            name="-".join(part for part in (self.out.name, variant.name) if part),
+            recipe=self.recipe
+            if variant == Variant()
+            else load_recipe(self.recipe, target_step=variant.target_step, scale=variant.scale),
+            statistics=written.statistics,
+            asked=_parameters(asked, index, written.statistics),
+            settled=_parameters(prepared.plan, index, written.statistics),
+            snapshots=prepared.snapshots,
+            dtype=prepared.stored_dtype,
+            architectures=prepared.config.architectures,
+            adapter=written.adapters[index] if written.adapters else None,
+            choice=choice,
+        )
+
+    def _by_mergekit(self, stage: Staging) -> list[TargetOutput]:
         from transformers import AutoConfig
 
+        merge = self.options.merge
         stage.begin(None)
         statistics, predictors, snapshots = through_mergekit.run_relex(
-            self.recipe, stage.content, self.options
+            self.recipe, stage.content, merge
         )
-        if self.options.copy_tokenizer:
+        if merge.copy_tokenizer:
             donors = [snapshots[-1].folder, snapshots[0].folder]
             copy_companions(donors, stage.content, tokenizer=not self._makes_tokenizer())
         config = AutoConfig.from_pretrained(
-            str(stage.content), trust_remote_code=self.options.trust_remote_code
+            str(stage.content), trust_remote_code=merge.trust_remote_code
         )
-        report = self._document(
-            stage.content,
-            None,
-            statistics,
-            predictors,
-            snapshots,
-            str(config.dtype).removeprefix("torch."),
-            config.architectures,
-        )
-        return Result(self.out, report, {report["target_step"]: self.out}), [report]
+        return [
+            TargetOutput(
+                folder=stage.content,
+                name=self.out.name,
+                recipe=self.recipe,
+                statistics=statistics,
+                asked=predictors,
+                settled=predictors,
+                snapshots=snapshots,
+                dtype=str(config.dtype).removeprefix("torch."),
+                architectures=config.architectures,
+            )
+        ]
 
     def _makes_tokenizer(self) -> bool:
         config = self.recipe.config
         return bool(config.tokenizer or config.tokenizer_source or config.chat_template)
 
     def _names(self) -> list[str]:
-        """Folder of each target below OUT."""
-        if len(self.targets) == 1:
-            return ["."]
-        return [f"step-{whole(target)}" for target in self.targets if target is not None]
-
-    def _document(
-        self,
-        folder: Path,
-        target: float | None,
-        statistics: SeriesStatistics,
-        predictors: dict[str, Predictor],
-        snapshots: Sequence[Snapshot],
-        dtype: str,
-        architectures: Sequence[str],
-        adapter: dict[str, Any] | None = None,
-        choice: Choice | None = None,
-    ) -> dict[str, Any]:
-        recipe = self.recipe if target is None else load_recipe(self.recipe, target_step=target)
-        report = documents.make_report(statistics, predictors, snapshots, dtype, choice=choice)
-        if adapter is not None:
-            report["adapter"] = adapter
-            where = "" if target is None else f"step {whole(target)}: "
-            for remark in output_form.remarks(adapter):
-                self.notify(where + remark)
-        documents.write_documents(
-            folder,
-            recipe,
-            report,
-            statistics,
-            base=snapshots[0],
-            architectures=architectures,
-            name=self.out.name if target is None else f"{self.out.name}-step-{whole(target)}",
-            write_card=self.options.write_model_card,
-            figure=self.figure,
-        )
-        return report
+        """Return the folder of each target below OUT."""
+        variants = self.options.variants
+        return ["."] if len(variants) == 1 else [variant.name for variant in variants]
 
 
-@contextlib.contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[int], Callable[[int], None]]]:
-    """A bar of bytes, rate and time left, once the number of bytes is known."""
-    from tqdm import tqdm
+def _no_report() -> Report:
+    """Return what a result has in the place of a report that there is none of."""
+    return cast("Report", {})
 
-    with contextlib.ExitStack() as stack:
 
-        def start(total: int) -> Callable[[int], None]:
-            bar = stack.enter_context(
-                tqdm(
-                    total=total,
-                    unit="B",
-                    unit_scale=True,
-                    desc="reading checkpoints",
-                    disable=quiet,
-                )
-            )
-            return lambda nbytes: (bar.update(nbytes), None)[1]
-
-        yield start
+def _parameters(
+    plan: ModelPlan, target: int, statistics: SeriesStatistics
+) -> dict[str, Parameters]:
+    """Return the parameters of every tensor whose trajectory was seen, for one target."""
+    return {
+        tensor.name: tensor.parameters[target]
+        for tensor in plan.tensors
+        if tensor.parameters and tensor.name in statistics.tensors
+    }

@@ -6,23 +6,25 @@ steps are written out, since a folder of the cache does not name its step.
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from relex_merge.checkpoints.files import VOCABULARY
+from relex_merge.checkpoints.files import SINGLE, VOCABULARY
 from relex_merge.checkpoints.locate import Snapshot, locate
 from relex_merge.checkpoints.steps import step_of
 from relex_merge.engine.architecture import read_config
-from relex_merge.errors import RelexError
-from relex_merge.hub.download import SINGLE
+from relex_merge.errors import FULL, RelexError, disk_errors
 from relex_merge.pipeline.merge_method import recording
 from relex_merge.recipe.load import Recipe
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
-from relex_merge.weights.source import open_folder
+from relex_merge.weights.folder import mark_files, open_folder
 from relex_merge.weights.writer import plan_shards, write_index
 
 if TYPE_CHECKING:
@@ -30,19 +32,57 @@ if TYPE_CHECKING:
 
 
 def run_merge(recipe: Recipe, folder: Path, options: MergeOptions) -> None:
-    """mergekit's ``run_merge``, unchanged. Raises what mergekit raises."""
+    """Call mergekit's ``run_merge``, unchanged.
+
+    Args:
+        recipe: of any merge method.
+        folder: where the model goes.
+        options: mergekit's.
+
+    Raises:
+        RelexError: there is no room for the model.
+        Exception: whatever else mergekit raises.
+    """
     from mergekit.merge import run_merge as merge
 
-    merge(recipe.config.model_copy(deep=True), str(folder), options, recipe.to_yaml())
+    try:
+        merge(recipe.config.model_copy(deep=True), str(folder), options, recipe.to_yaml())
+    except Exception as error:
+        number = _full(error)
+        if number is None:
+            raise
+        with disk_errors(folder):
+            raise OSError(number, os.strerror(number)) from error
+
+
+def _full(error: Exception) -> int | None:
+    """Return the error number of a write that found no room, whatever it was wrapped in."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return error.errno
+    # safetensors says "No space left on device (os error 28)".
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    if found and int(found[1]) in FULL:
+        return int(found[1])
+    # torch.save says no more than that it could not write.
+    return errno.ENOSPC if "PytorchStreamWriter failed" in str(error) else None
 
 
 def run_relex(
     recipe: Recipe, folder: Path, options: MergeOptions
-) -> tuple[SeriesStatistics, dict[str, Predictor], list[Snapshot]]:
-    """Merge a relex recipe by mergekit; the weights and tokenizer go to ``folder``.
+) -> tuple[SeriesStatistics, dict[str, Parameters], list[Snapshot]]:
+    """Merge a relex recipe by mergekit.
 
-    Returns what the method saw, the predictor of each tensor, and the snapshots that were read
-    (base first, then the order of the steps).
+    Args:
+        recipe: of this package's method.
+        folder: where weights and tokenizer go.
+        options: mergekit's.
+
+    Returns:
+        What the method saw, the parameters of each tensor, and the snapshots that were read (base
+        first, then the order of the steps).
+
+    Raises:
+        RelexError: a checkpoint does not go with mergekit's path, or there is no room.
     """
     base = str(recipe.config.base_model)
     names = [str(m) for m in recipe.config.referenced_models() if not m.lora]
@@ -64,8 +104,11 @@ def run_relex(
     # A chat template without a choice of tokenizer is put into the base's, which mergekit copies.
     copied = options.copy_tokenizer and bool(recipe.config.chat_template)
     plain = options.model_copy(update={"write_model_card": False, "copy_tokenizer": copied})
+    marks = [m for snapshot in found for m in mark_files(snapshot.folder, snapshot.reference)]
     with recording() as record:
         run_merge(pinned, folder, plain)
+    for mark in marks:
+        mark.check_unchanged()
     if (folder / SINGLE).is_file():
         write_index(folder, plan_shards(open_folder(folder, "the output").tensors, 0))
     ordered = sorted((step, name) for name, step in steps.items() if name in snapshots)
@@ -76,7 +119,10 @@ def run_relex(
 
 
 def _require_tokenizers(snapshots: Sequence[Snapshot]) -> None:
-    """transformers makes an empty tokenizer where there is none, and mergekit drops every row."""
+    """Raise RelexError for a model without a tokenizer.
+
+    For such a model transformers makes an empty one, and mergekit would drop every row.
+    """
     for snapshot in snapshots:
         if not any((snapshot.folder / file).is_file() for file in VOCABULARY):
             raise RelexError(
@@ -86,7 +132,14 @@ def _require_tokenizers(snapshots: Sequence[Snapshot]) -> None:
 
 
 def _pin(node: Any, snapshots: Mapping[str, Snapshot], base: str, steps: dict[str, float]) -> Any:
-    """Folders for references, and a step for every checkpoint, noted in ``steps`` too."""
+    """Return a recipe's node with folders for references and a step for every checkpoint.
+
+    Args:
+        node: any part of the recipe.
+        snapshots: reference → what is read.
+        base: reference of the base.
+        steps: takes the step of every checkpoint, by reference.
+    """
     if isinstance(node, list):
         return [_pin(entry, snapshots, base, steps) for entry in node]
     if isinstance(node, str):
@@ -96,9 +149,9 @@ def _pin(node: Any, snapshots: Mapping[str, Snapshot], base: str, steps: dict[st
     pinned = {key: _pin(value, snapshots, base, steps) for key, value in node.items()}
     model = node.get("model")
     if isinstance(model, str) and model != base:
-        own = node.get("parameters") or {}
-        step = own.get("step", step_of(model))
-        if step is not None and own.get("role") != "holdout":
+        given = node.get("parameters") or {}
+        step = given.get("step", step_of(model))
+        if step is not None and given.get("role") != "holdout":
             steps[model] = float(step)
-            pinned["parameters"] = {**own, "step": float(step)}
+            pinned["parameters"] = {**given, "step": float(step)}
     return pinned

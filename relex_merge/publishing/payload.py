@@ -18,8 +18,9 @@ from relex_merge.checkpoints.complete import Finished, names_of, weights_of
 from relex_merge.checkpoints.files import ADAPTER_CONFIG, CARD, RECIPE, REPORT
 from relex_merge.errors import RelexError, blank_secrets
 from relex_merge.hub.references import hub_id, is_local_path
+from relex_merge.report.contents import Report, as_report
 from relex_merge.report.local_paths import local_names, scrub, scrub_yaml
-from relex_merge.report.model_card import fill_snippet
+from relex_merge.report.snippet import fill_snippet
 
 # transformers, PEFT and diffusers call all their configurations so.
 _CONFIG = "config.json"
@@ -44,6 +45,15 @@ _PRIVATE_KEYS = frozenset(
 )
 
 
+def report_of(output: Finished) -> Report | None:
+    """Return the report of an output; None where another merge method made it.
+
+    Raises:
+        RelexError: the file holds something else.
+    """
+    return None if output.report is None else as_report(output.report, output.folder / REPORT)
+
+
 def publishable(output: Finished, repo: str, revision: str | None) -> dict[str, Path | bytes]:
     """Gather what is sent.
 
@@ -58,7 +68,7 @@ def publishable(output: Finished, repo: str, revision: str | None) -> dict[str, 
     Raises:
         RelexError: a file of the output cannot be read as what it is.
     """
-    folder, report = output.folder, output.report
+    folder, report = output.folder, report_of(output)
     files: dict[str, Path | bytes] = {name: folder / name for name in output.files}
     texts = {name: _text(folder / name) for name in (CARD, RECIPE) if name in files}
     try:
@@ -73,7 +83,7 @@ def publishable(output: Finished, repo: str, revision: str | None) -> dict[str, 
     if CARD in texts:
         card = scrub(texts[CARD], names)
         files[CARD] = (fill_snippet(card, report, repo, revision) if report else card).encode()
-    if (clean := scrub(report, names)) != report:
+    if report is not None and (clean := scrub(report, names)) != report:
         files[REPORT] = _json_bytes(clean)
     for name in output.files:
         if name.endswith(_CONFIG):

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from relex_merge.checkpoints.base_model import config_of
-from relex_merge.checkpoints.configs import check_base, config_name, read_json
+from relex_merge.checkpoints.configs import check_base, config_name, read_config
 from relex_merge.checkpoints.series import Checkpoint, Series
 from relex_merge.errors import RelexError
 from relex_merge.publishing.publisher import RunFacts, SeriesPublisher, check_whole, publish_all
@@ -42,7 +42,7 @@ def _say_nothing(message: str) -> None:
     """Drop a remark, for callers who do not want any."""
 
 
-def publish_series(
+def publish_series(  # noqa: PLR0913  # a public function: each option is a keyword of its own
     folder: str | Path,
     repo: str,
     *,
@@ -172,5 +172,5 @@ class Learner:
 def _check_fits(base: str, checkpoint: Checkpoint) -> None:
     """Raise RelexError when a base that was named is not there, or is another model."""
     if checkpoint.kind == "model":
-        own = read_json(Path(checkpoint.reference) / config_name("model"))
+        own = read_config(Path(checkpoint.reference) / config_name("model"))
         check_base(base, config_of(base), checkpoint.reference, own)

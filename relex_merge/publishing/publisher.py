@@ -33,7 +33,7 @@ from relex_merge.hub.repo import (
 from relex_merge.publishing.payload import contents
 from relex_merge.publishing.revision_names import RevisionFormat
 from relex_merge.publishing.series_card import MARK, Published, series_card
-from relex_merge.report.model_card import License, base_license
+from relex_merge.report.front_matter import License, base_license
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi

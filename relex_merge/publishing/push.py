@@ -41,8 +41,8 @@ from relex_merge.hub.repo import (
     history,
     writing_api,
 )
-from relex_merge.publishing.payload import publishable
-from relex_merge.report.model_card import default_revision, loading_snippet
+from relex_merge.publishing.payload import publishable, report_of
+from relex_merge.report.snippet import default_revision, loading_snippet
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -164,13 +164,13 @@ def _chosen_revision(output: Finished, revision: str | None, force: bool, create
         return MAIN
     if revision is not None:
         return revision
-    step = None if output.report is None else output.report.get("target_step")
-    if output.report is None or not isinstance(step, (int, float)):
+    report = report_of(output)
+    if report is None:
         raise RelexError(
             f"{output.folder} has no {REPORT} with a target_step, so there is no default "
             "revision; name one with --revision"
         )
-    return default_revision(output.report)
+    return default_revision(report)
 
 
 def _check_revision(revision: str | None, force: bool, create_pr: bool) -> None:
@@ -198,9 +198,10 @@ def _check_revision(revision: str | None, force: bool, create_pr: bool) -> None:
 
 def _message(output: Finished) -> str:
     """Return the title of the commit."""
-    if output.report is None:
+    report = report_of(output)
+    if report is None:
         return "Merge with relex-merge"
-    return f"Extrapolate to step {format_step(output.report['target_step'])} with relex-merge"
+    return f"Extrapolate to step {format_step(report['target_step'])} with relex-merge"
 
 
 def _target(api: HfApi, repo: str, revision: str, force: bool) -> Target:

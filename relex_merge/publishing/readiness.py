@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from relex_merge.checkpoints.complete import missing_part, weights_of
-from relex_merge.checkpoints.find_local import TRAINER_STATE
+from relex_merge.checkpoints.files import TRAINER_STATE
 from relex_merge.checkpoints.series import Checkpoint, Series
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relex_merge.checkpoints.configs import read_json
-from relex_merge.checkpoints.find_local import TRAINER_STATE
+from relex_merge.checkpoints.files import TRAINER_STATE
+from relex_merge.checkpoints.json_files import peek_json
 from relex_merge.checkpoints.series import Checkpoint, Series
 from relex_merge.errors import RelexError
 from relex_merge.publishing.publisher import (
@@ -130,6 +130,6 @@ class Watch:
         if self.until is not None:
             return any(step >= self.until for step in done)
         last = series.checkpoints[-1]
-        state = read_json(Path(last.reference) / TRAINER_STATE)
+        state = peek_json(Path(last.reference) / TRAINER_STATE)
         end = state.get("max_steps")
         return bool(end) and state.get("global_step") == end and last.step in done

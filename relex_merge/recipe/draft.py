@@ -6,19 +6,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from relex_merge.checkpoints import configs
 from relex_merge.checkpoints.base_model import check
-from relex_merge.checkpoints.details import detail_of, json_of, look_into
+from relex_merge.checkpoints.configs import MisfitError, read_config
 from relex_merge.checkpoints.files import CONFIG
+from relex_merge.checkpoints.hub_details import config_of, detail_of, look_into
+from relex_merge.checkpoints.json_files import Json
+from relex_merge.checkpoints.locate import local_folder
 from relex_merge.checkpoints.observe import select
 from relex_merge.checkpoints.series import Base, Checkpoint, Series
 from relex_merge.errors import RelexError
+from relex_merge.recipe.braces import MOST
 from relex_merge.recipe.write import recipe_text
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A recipe and what it was made from. chosen: the observed checkpoints, ascending by step."""
+    """A recipe and what it was made from.
+
+    Attributes:
+        series: with what was looked up and noted on the way.
+        chosen: the observed checkpoints, ascending by step.
+        base: the model that the run started from.
+        target_step: the step to extrapolate to.
+        text: the recipe, YAML.
+    """
 
     series: Series
     chosen: tuple[Checkpoint, ...]
@@ -36,17 +47,30 @@ def draft(
     cache_dir: str | None = None,
     progress: Callable[[int], Callable[[], object]] = lambda total: lambda: None,
 ) -> Draft:
-    """The recipe for a series.
+    """Write the recipe for a series.
 
-    base: default the one that the series proposes; target_step: default the end of the run;
-    observe: as for ``observe.select``, default all steps; progress: given how many checkpoints are
-    looked into, returns what is called after each. Raises RelexError for what does not fit.
+    Args:
+        series: what was found.
+        base: the model that the run started from; by default the one that the series proposes.
+        target_step: the step to extrapolate to; by default the end of the run.
+        observe: as for :func:`relex_merge.checkpoints.observe.select`; by default all steps.
+        cache_dir: the Hub's cache.
+        progress: given how many checkpoints are looked into, returns what is called after each.
+
+    Raises:
+        RelexError: the series is too short or too long, names no base, or the base does not fit.
     """
-    wanted = select(series.steps, observe, series.last_step) if observe else series.steps
-    series = look_into(series, wanted, cache_dir, progress)
+    steps = select(series.steps, observe, series.last_step) if observe else series.steps
+    if len(steps) > MOST:
+        raise RelexError(
+            f"{series.source} has {len(steps):,} checkpoints, and a recipe takes {MOST:,} at most; "
+            f"choose some with --observe {steps[0]}-{steps[-1]}:10, for example"
+        )
+    series = look_into(series, steps, cache_dir, progress)
     settled = _base(series, base)
+    wanted = set(steps)
     chosen = tuple(
-        c for c in series.checkpoints if c.step in set(wanted) and c.reference != settled.reference
+        c for c in series.checkpoints if c.step in wanted and c.reference != settled.reference
     )
     if len(chosen) < 2:
         raise RelexError(
@@ -60,8 +84,8 @@ def draft(
 
 def _base(series: Series, given: str | None) -> Base:
     if given is not None:
-        folder = Path(given).expanduser()
-        return Base(str(folder.resolve()) if folder.is_dir() else given)
+        folder = local_folder(given)
+        return Base(str(folder.resolve()) if folder else given)
     if series.base is None:
         raise RelexError(
             f"{series.source} does not say which model the run started from (looked at the model "
@@ -78,15 +102,15 @@ def _remarks(series: Series) -> str:
 def _check_base(
     series: Series, base: Base, first: Checkpoint, cache_dir: str | None
 ) -> Sequence[str]:
-    """Notes on a base that could not be looked at. Raises RelexError when it does not fit."""
-    own: configs.Json = {}
+    """Return notes on a base that could not be looked at. Raises RelexError when it misfits."""
+    own: Json = {}
     if first.kind == "model" and first.sha:
-        own = json_of(detail_of(first), CONFIG, cache_dir)
+        own = config_of(detail_of(first), cache_dir)
     elif first.kind == "model":
-        own = configs.read_json(Path(first.reference) / CONFIG)
+        own = read_config(Path(first.reference) / CONFIG)
     try:
         check(base.reference, first.reference, own, cache_dir)
-    except configs.MisfitError:
+    except MisfitError:
         raise
     except RelexError as error:
         if base.found_in is None:
@@ -103,7 +127,7 @@ def _check_base(
 def _target(
     series: Series, chosen: Sequence[Checkpoint], given: float | None
 ) -> tuple[float, str | None]:
-    """The target step and, when it was not given, why it is this one."""
+    """Return the target step and, when it was not given, why it is this one."""
     if given is not None:
         return given, None
     last = series.last_step

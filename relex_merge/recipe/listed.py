@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from relex_merge.checkpoints.steps import step_of
 from relex_merge.errors import RelexError
-from relex_merge.recipe.load import Recipe, as_number
+from relex_merge.recipe.load import Recipe
 from relex_merge.recipe.names import ROLES
+from relex_merge.recipe.schema import LARGEST_STEP, as_number
 
 
 def steps_in_order(labels: Sequence[str], given: Sequence[float | None]) -> list[tuple[float, int]]:
-    """(step, position) of every checkpoint, ascending; steps not given are read from the labels.
+    """Return (step, position) of every checkpoint, ascending.
 
-    Raises RelexError when a step cannot be inferred, is negative, or occurs twice.
+    Args:
+        labels: references; steps that are not given are read from them.
+        given: the steps that the recipe writes out, None elsewhere.
+
+    Raises:
+        RelexError: a step cannot be told, is out of range, or occurs twice.
     """
     steps: dict[float, int] = {}
     for position, (label, step) in enumerate(zip(labels, given, strict=True)):
@@ -27,8 +30,8 @@ def steps_in_order(labels: Sequence[str], given: Sequence[float | None]) -> list
                 f"cannot tell the step of {label}; say it in the recipe, with parameters: "
                 "{step: N} under that model"
             )
-        if not (found >= 0 and np.isfinite(found)):
-            raise RelexError(f"{label}: step {found:g}; steps are numbers ≥ 0")
+        if not 0 <= found <= LARGEST_STEP:
+            raise RelexError(f"{label}: step {found:g}; steps are numbers from 0 to 2^53")
         if found in steps:
             raise RelexError(
                 f"{labels[steps[found]]} and {label} have the same step {found:g}; drop one, or "
@@ -47,9 +50,12 @@ def is_observed(role: object, label: str) -> bool:
 
 @dataclass(frozen=True)
 class Listed:
-    """A checkpoint as a recipe lists it. observed: it enters the fit; else it is held out.
+    """A checkpoint as a recipe lists it.
 
-    reference: what is read; of ``base+adapter`` the adapter.
+    Attributes:
+        reference: what is read; of ``base+adapter`` the adapter.
+        step: of the run.
+        observed: whether it enters the fit; else it is held out.
     """
 
     reference: str
@@ -58,16 +64,18 @@ class Listed:
 
 
 def listed_checkpoints(recipe: Recipe) -> list[Listed]:
-    """The checkpoints of a recipe in the order of their steps.
+    """Return the checkpoints of a relex recipe in the order of their steps.
 
-    The base, should it be listed among the models as mergekit allows, is left out. Raises
-    RelexError for steps that cannot be told, or occur twice, and for unknown roles.
+    The base, should it be listed among the models as mergekit allows, is left out.
+
+    Raises:
+        RelexError: steps cannot be told, or occur twice, or adapters are on another base.
     """
     base = recipe.config.base_model
     entries = [entry for entry in recipe.config.models or [] if entry.model != base]
     labels = [str(entry.model) for entry in entries]
     own = [entry.parameters or {} for entry in entries]
-    given = [_number(p.get("step"), label) for p, label in zip(own, labels, strict=True)]
+    given = [as_number(parameters.get("step")) for parameters in own]
     observed = [is_observed(p.get("role"), label) for p, label in zip(own, labels, strict=True)]
     read = [str(entry.model.lora or entry.model) for entry in entries]
     for entry in entries:
@@ -77,13 +85,3 @@ def listed_checkpoints(recipe: Recipe) -> list[Listed]:
                 f"is {base}; a series has one base"
             )
     return [Listed(read[i], s, observed[i]) for s, i in steps_in_order(labels, given)]
-
-
-def _number(value: Any, label: str) -> float | None:
-    """A step as the recipe has it. YAML's true and false are no numbers."""
-    if value is None:
-        return None
-    number = None if isinstance(value, bool) else as_number(value)
-    if number is None:
-        raise RelexError(f"{label}: step is {value!r}, which is not a number")
-    return number

@@ -2,30 +2,29 @@
 
 A recipe is plain mergekit YAML. Two things are added, and expanded here before mergekit sees them:
 brace ranges in model references (``repo@step_{1..75}``), and ``series:`` in place of ``models:``.
+What can be checked without mergekit is checked before its import, which takes seconds.
 """
 
 from __future__ import annotations
 
 import difflib
-import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import yaml
 
 from relex_merge.errors import RelexError
-from relex_merge.recipe.braces import expand_braces
+from relex_merge.recipe.braces import MOST, count_braces, expand_braces
 from relex_merge.recipe.names import METHOD
+from relex_merge.recipe.schema import check_recipe, scalars, unknown
 from relex_merge.recipe.series_block import expand_series
+from relex_merge.recipe.yaml_file import check_structure, read_yaml
 
 if TYPE_CHECKING:
     from mergekit.config import MergeConfiguration
-
-SHARED_PARAMETERS = ("target_step", "rank", "degree", "window", "mode", "predictor", "scope")
-MODEL_PARAMETERS = ("step", "role")
-DTYPES = ("bfloat16", "float16", "float32", "float64")
 
 RecipeSource: TypeAlias = "str | Path | Mapping[str, Any] | Recipe"
 
@@ -34,8 +33,10 @@ RecipeSource: TypeAlias = "str | Path | Mapping[str, Any] | Recipe"
 class Recipe:
     """A recipe after expansion.
 
-    settings: the YAML structure, brace ranges expanded; config: the same as mergekit reads it;
-    name: what to call the recipe in messages (its path, or "the recipe").
+    Attributes:
+        settings: the YAML structure, brace ranges expanded.
+        config: the same as mergekit reads it.
+        name: what to call the recipe in messages (its path, or "the recipe").
     """
 
     settings: dict[str, Any]
@@ -51,47 +52,27 @@ class Recipe:
     def leaves_open(self) -> bool:
         """Whether something is to be chosen from the whole model: target, or predictor."""
         parameters = self.settings.get("parameters") or {}
-        open_target = "auto" in _scalars(parameters.get("target_step"))
-        per_tensor = set(_scalars(parameters.get("scope"))) == {"tensor"}
-        return open_target or (not per_tensor and "auto" in _scalars(parameters.get("predictor")))
+        open_target = "auto" in scalars(parameters.get("target_step"))
+        per_tensor = set(scalars(parameters.get("scope"))) == {"tensor"}
+        return open_target or (not per_tensor and "auto" in scalars(parameters.get("predictor")))
 
     def to_yaml(self) -> str:
-        """The expanded recipe as mergekit YAML, keys in the order in which they were written."""
+        """Return the expanded recipe as mergekit YAML, keys in the order in which they stood."""
         return yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _expand(node: Any) -> Any:
-    """Replace every list entry whose ``model`` holds a brace range by one entry per model."""
-    if isinstance(node, dict):
-        return {key: _expand(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return list(itertools.chain.from_iterable(_expand_entry(entry) for entry in node))
-    return node
+def load_recipe(
+    source: RecipeSource, *, target_step: float | None = None, scale: float | None = None
+) -> Recipe:
+    """Read, expand and check a recipe.
 
+    Args:
+        source: a path, the YAML structure, or a recipe that was loaded before.
+        target_step: replaces the recipe's own.
+        scale: replaces the recipe's own.
 
-def _expand_entry(entry: Any) -> Iterable[Any]:
-    if isinstance(entry, dict) and isinstance(entry.get("model"), str):
-        return [{**_expand(entry), "model": model} for model in expand_braces(entry["model"])]
-    return [_expand(entry)]
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises RelexError when there is none."""
-    try:
-        node = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RelexError(f"cannot read the recipe {path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RelexError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(node, dict):
-        raise RelexError(f"{path} is not a recipe: expected a mapping with merge_method and models")
-    return node
-
-
-def load_recipe(source: RecipeSource, *, target_step: float | None = None) -> Recipe:
-    """Read, expand and check a recipe: a path, the YAML structure, or one already loaded.
-
-    ``target_step`` replaces the recipe's own. Raises RelexError naming the faulty key or parameter.
+    Raises:
+        RelexError: the message names the faulty key or parameter.
     """
     if isinstance(source, Recipe):
         settings, name = source.settings, source.name
@@ -99,27 +80,130 @@ def load_recipe(source: RecipeSource, *, target_step: float | None = None) -> Re
         settings, name = dict(source), "the recipe"
     else:
         settings, name = read_yaml(Path(source)), str(source)
-    settings = _expand(settings)
-    if "merge_method" not in settings:
-        raise RelexError(f"{name} has no merge_method; for this tool it is merge_method: {METHOD}")
-    if "series" in settings:
-        _require_relex(settings, name, "series")
-        settings = expand_series(settings, name)
-    if not isinstance(settings.get("parameters") or {}, dict):
-        raise RelexError(f"{name}: parameters must be a mapping, for example {{target_step: 500}}")
+    check_structure(settings, name)
+    settings = _plain(settings)
+    _check_method(settings, name)
     if target_step is not None:
         _require_relex(settings, name, "--target-step")
-        settings["parameters"] = {**(settings.get("parameters") or {}), "target_step": target_step}
+        settings = _with_parameter(settings, "target_step", target_step)
+    if scale is not None:
+        _require_relex(settings, name, "--scale")
+        settings = _with_parameter(settings, "scale", scale)
     if settings["merge_method"] == METHOD:
-        _check_relex(settings, name)
+        check_recipe(settings, name)
+        _check_target(settings, name)
+    else:
+        _require_relex(settings, name, "series")
+    settings = _expanded(settings, name)
+    if settings["merge_method"] == METHOD:
+        _check_count(settings, name)
     return Recipe(settings, _configuration(settings, name), name)
 
 
-def _require_relex(settings: dict[str, Any], name: str, what: str) -> None:
-    if settings["merge_method"] != METHOD:
+# before mergekit is imported
+
+
+def _plain(node: Any) -> Any:
+    """Copy a structure with the types that YAML has: numpy's numbers become Python's."""
+    if isinstance(node, Mapping):
+        return {key: _plain(value) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_plain(entry) for entry in node]
+    return node.item() if isinstance(node, np.generic) else node
+
+
+def _check_method(settings: Mapping[str, Any], name: str) -> None:
+    method = settings.get("merge_method")
+    if method is None:
+        raise RelexError(f"{name} has no merge_method; for this tool it is merge_method: {METHOD}")
+    if not isinstance(method, str) or not method.isprintable():
+        raise RelexError(f"{name}: merge_method is {method!r}, which is no name; write {METHOD}")
+    # A slip in this package's own name is answered without mergekit's list of the others.
+    if method != METHOD and difflib.get_close_matches(method, [METHOD], cutoff=0.8):
+        raise RelexError(f"{name}: {unknown('merge method', method, [METHOD])}")
+
+
+def _require_relex(settings: Mapping[str, Any], name: str, what: str) -> None:
+    """Refuse what only this package's method knows, in the recipe of another one."""
+    method = settings["merge_method"]
+    if method != METHOD and (what != "series" or what in settings):
+        raise RelexError(f"{what} is for merge_method: {METHOD}; {name} uses {method}")
+
+
+def _with_parameter(settings: Mapping[str, Any], name: str, value: float) -> dict[str, Any]:
+    """Return the settings with another value; parameters that are no mapping are left as is."""
+    parameters = settings.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        return dict(settings)
+    return {**settings, "parameters": {**parameters, name: value}}
+
+
+def _check_target(settings: Mapping[str, Any], name: str) -> None:
+    """Check what the schema of one place cannot say: the target, and models or a series."""
+    if "series" in settings and settings.get("models"):
+        raise RelexError(f"{name} has both series and models; series stands in place of models")
+    listed = "models" in settings or "series" in settings
+    if listed and "target_step" not in (settings.get("parameters") or {}):
         raise RelexError(
-            f"{what} is for merge_method: {METHOD}; {name} uses {settings['merge_method']}"
+            f"{name}: parameters.target_step is missing; say which step to extrapolate to "
+            "(or give --target-step N)"
         )
+
+
+def _expanded(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    """Expand brace ranges wherever models are listed, and the series."""
+    count = sum(map(count_braces, _listed(settings)))
+    if count > MOST:
+        raise RelexError(f"{name} names {count:,} checkpoints, and a recipe takes {MOST:,} at most")
+    expanded: dict[str, Any] = _expand(settings)
+    return expand_series(expanded, name) if "series" in expanded else expanded
+
+
+def _listed(node: Any) -> Iterator[str]:
+    """Yield the reference of every list entry that names a model."""
+    if isinstance(node, dict):
+        for value in node.values():
+            yield from _listed(value)
+    elif isinstance(node, list):
+        for entry in node:
+            if isinstance(entry, dict) and isinstance(entry.get("model"), str):
+                yield entry["model"]
+            yield from _listed(entry)
+
+
+def _expand(node: Any) -> Any:
+    """Replace every list entry whose ``model`` holds a brace range by one entry per model."""
+    if isinstance(node, dict):
+        return {key: _expand(value) for key, value in node.items()}
+    if not isinstance(node, list):
+        return node
+    made = []
+    for entry in map(_expand, node):
+        if isinstance(entry, dict) and isinstance(entry.get("model"), str):
+            models = expand_braces(entry["model"])
+            made += [{**_plain(entry), "model": model} for model in models]  # nothing shared
+        else:
+            made.append(entry)
+    return made
+
+
+def _check_count(settings: Mapping[str, Any], name: str) -> None:
+    models = settings.get("models")
+    if models is None:
+        return
+    if len(models) < 2:
+        raise RelexError(
+            f"{name}: {len(models)} checkpoint{'s' * (len(models) != 1)} under models; "
+            "a trajectory needs at least two besides the base"
+        )
+    if len(models) > MOST:
+        raise RelexError(
+            f"{name}: the series has {len(models):,} checkpoints; a recipe takes {MOST:,} at most, "
+            "choose some with observe"
+        )
+
+
+# mergekit's own checks
 
 
 def _configuration(settings: dict[str, Any], name: str) -> MergeConfiguration:
@@ -127,9 +211,13 @@ def _configuration(settings: dict[str, Any], name: str) -> MergeConfiguration:
     from mergekit.config import MergeConfiguration
     from pydantic import ValidationError
 
-    _check_names("key", settings, MergeConfiguration.model_fields, name)
+    for key in settings:
+        if key not in MergeConfiguration.model_fields:
+            raise RelexError(f"{name}: {unknown('key', key, MergeConfiguration.model_fields)}")
     methods = [method.spec.name for method in merge_methods.registered_methods()]
-    _check_names("merge method", [settings["merge_method"]], methods, name)
+    if settings["merge_method"] not in methods:
+        said = unknown("merge method", settings["merge_method"], methods)
+        raise RelexError(f"{name}: {said}")
     try:
         return MergeConfiguration.model_validate(settings)
     except ValidationError as error:
@@ -137,81 +225,4 @@ def _configuration(settings: dict[str, Any], name: str) -> MergeConfiguration:
         where = ".".join(str(part) for part in first["loc"])
         raise RelexError(f"{name}: {where}: {first['msg']}") from error
     except RuntimeError as error:  # mergekit's own checks
-        raise RelexError(f"{name}: {error}") from error
-
-
-def _check_names(what: str, given: Iterable[Any], known: Iterable[str], name: str) -> None:
-    known = list(known)
-    for key in given:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-            raise RelexError(f"{name}: unknown {what} {key!r}; {hint}")
-
-
-def _check_relex(settings: dict[str, Any], name: str) -> None:
-    """What can be said of a relex recipe before any checkpoint is looked at."""
-    parameters = settings.get("parameters") or {}
-    _check_names("parameter", parameters, SHARED_PARAMETERS, name)
-    models = settings.get("models") or []
-    if not settings.get("base_model"):
-        raise RelexError(f"{name}: no base_model; name the model that the run started from")
-    if not isinstance(models, list):
-        raise RelexError(f"{name}: models must be a list of entries, each written - model: NAME")
-    for entry in models:
-        _check_entry(entry, name)
-    for parameter, setting in parameters.items():
-        _check_filters(parameter, setting, name)
-    if "models" in settings and len(models) < 2:
-        raise RelexError(
-            f"{name}: {len(models)} checkpoint{'s' * (len(models) != 1)} under models; "
-            "a trajectory needs at least two besides the base"
-        )
-    if "models" in settings and "target_step" not in parameters:
-        raise RelexError(
-            f"{name}: parameters.target_step is missing; say which step to extrapolate to "
-            "(or give --target-step N)"
-        )
-    for key in ("dtype", "out_dtype"):
-        if settings.get(key) and str(settings[key]).removeprefix("torch.") not in DTYPES:
-            raise RelexError(f"{name}: {key} is {settings[key]}; it can be {', '.join(DTYPES)}")
-    for value in _scalars(parameters.get("target_step")):
-        if value != "auto" and (isinstance(value, bool) or as_number(value) is None):
-            raise RelexError(f"{name}: target_step is {value!r}, neither a number nor auto")
-
-
-def _check_entry(entry: Any, name: str) -> None:
-    """An entry under models; mergekit would pass over a key that it does not know."""
-    if not isinstance(entry, dict) or "model" not in entry:
-        raise RelexError(f"{name}: {entry!r} under models; an entry is written - model: NAME")
-    _check_names(f"key of {entry['model']}", entry, ("model", "parameters"), name)
-    own = entry.get("parameters") or {}
-    if not isinstance(own, dict):
-        raise RelexError(f"{name}: parameters of {entry['model']} must be a mapping: {{step: N}}")
-    _check_names(f"parameter of {entry['model']}", own, MODEL_PARAMETERS, name)
-
-
-def _check_filters(parameter: str, setting: Any, name: str) -> None:
-    """The keys of a filtered setting; a filter under a wrong name would apply to every tensor."""
-    for entry in setting if isinstance(setting, list) else [setting]:
-        if isinstance(entry, dict):
-            _check_names(f"key of {parameter}", entry, ("filter", "value"), name)
-
-
-def _scalars(setting: Any) -> Iterable[Any]:
-    """The values of a mergekit parameter setting: plain, gradient, or filtered."""
-    if isinstance(setting, dict):
-        yield from _scalars(setting.get("value"))
-    elif isinstance(setting, list):
-        for entry in setting:
-            yield from _scalars(entry)
-    elif setting is not None:
-        yield setting
-
-
-def as_number(value: Any) -> float | None:
-    """The number that a YAML value is or spells (1e3 is a string to YAML), else None."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
+        raise RelexError(f"{name}: {' '.join(str(error).split())}") from error

@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 METHOD = "relex"
-
-
 ROLES = ("observed", "holdout")
+DTYPES = ("bfloat16", "float16", "float32", "float64")

@@ -17,7 +17,7 @@ _FEWEST = 3  # references that a brace range is worth
 
 
 def entries(checkpoints: Sequence[Checkpoint]) -> list[dict[str, object]]:
-    """What stands under ``models``: a step only where the reference does not say it."""
+    """Return what stands under ``models``: a step only where the reference does not say it."""
     return [
         {"model": c.reference, **({"parameters": {"step": c.step}} if _unclear(c) else {})}
         for c in checkpoints
@@ -29,7 +29,7 @@ def _unclear(checkpoint: Checkpoint) -> bool:
 
 
 def compact(checkpoints: Sequence[Checkpoint]) -> list[dict[str, object]]:
-    """``entries`` with neighbours of one stride in a brace range, which expands to the same."""
+    """Return :func:`entries` with neighbours of one stride in a brace range."""
     found: list[dict[str, object]] = []
     start = 0
     while start < len(checkpoints):
@@ -44,7 +44,7 @@ def compact(checkpoints: Sequence[Checkpoint]) -> list[dict[str, object]]:
 
 
 def _longest_range(checkpoints: Sequence[Checkpoint], start: int) -> tuple[int, str | None]:
-    """End and text of the longest brace range from ``start``; no text when it is not worth it."""
+    """Return the end and text of the longest brace range from ``start``; None where none pays."""
     if start + _FEWEST > len(checkpoints):
         return start, None
     stride = checkpoints[start + 1].step - checkpoints[start].step
@@ -66,7 +66,7 @@ def _longest_range(checkpoints: Sequence[Checkpoint], start: int) -> tuple[int, 
 
 
 def _ranges(reference: str, first: int, last: int, stride: int) -> list[str]:
-    """The first reference with each number that is its step replaced by a brace range."""
+    """Return the first reference with each number that is its step replaced by a brace range."""
     by = "" if stride == 1 else f"..{stride}"
     found = []
     for number in reversed(list(re.finditer(r"\d+", reference))):
@@ -84,10 +84,14 @@ def recipe_text(
     target_step: float,
     why_target: str | None,
 ) -> str:
-    """The recipe as YAML with comments.
+    """Return the recipe as YAML with comments.
 
-    chosen: the checkpoints that are observed; why_target: where the target step comes from, when
-    it was not given.
+    Args:
+        series: what was found.
+        chosen: the checkpoints that are observed.
+        base: the model that the run started from.
+        target_step: the step to extrapolate to.
+        why_target: where the target step comes from, when it was not given.
     """
     count = f"{len(chosen)} of {len(series.checkpoints)} checkpoints ({series.layout})"
     lines = [
@@ -112,7 +116,7 @@ def _entry(entry: dict[str, object]) -> list[str]:
 
 
 def _scalar(value: object) -> str:
-    """A string as YAML writes it, quoted where it must be."""
+    """Write a string as YAML does, quoted where it must be."""
     text = yaml.safe_dump(value, width=10**6, allow_unicode=True)
     return text.removesuffix("...\n").strip()
 

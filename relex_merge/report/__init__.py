@@ -12,7 +12,8 @@ from relex_merge.report.coefficients import coefficients_csv, save_coefficients_
 from relex_merge.report.html import save_html
 from relex_merge.report.plot import save_plot
 from relex_merge.report.table import render_table
-from relex_merge.trajectory.backtests.verdict import VERDICTS, Evidence, Verdict, decide
+from relex_merge.trajectory.backtests.results import Evidence, Verdict
+from relex_merge.trajectory.backtests.verdict import VERDICTS, decide
 
 __all__ = [
     "VERDICTS",

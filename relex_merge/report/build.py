@@ -1,186 +1,131 @@
-"""The trust report as the plain dictionary that is ``relex_report.json``.
+"""The trust report, made from Gram matrices and the recipe's parameters; no weight is read.
 
-Everything in it follows from the Gram matrices and the recipe's parameters; the weights are not
-read. A group of tensors, and the whole model, is its tensors laid end to end: figures come from the
-sum of their G's, skills from the sums of their squared errors, each tensor continued along its own
-directions as the method does it. Undefined figures are None, never NaN.
+A part whose arithmetic fails is a gap in the report: its figures are None, ``gaps`` says why, and
+whatever else can be told is told.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import reduce
-from operator import add
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
-from relex_merge.trajectory.backtests.backtest import Backtests, backtests, before_cut, plan
-from relex_merge.trajectory.backtests.continuations import method as as_continuation
-from relex_merge.trajectory.backtests.evaluation import Evaluation, evaluate
-from relex_merge.trajectory.backtests.figures import Figures, figures, fits
+from relex_merge.report.contents import (
+    BacktestsEntry,
+    ForecastEntry,
+    Measure,
+    Origin,
+    Range,
+    ReconstructionEntry,
+    Report,
+    Summary,
+    TensorEntry,
+    TrialEntry,
+    VerdictEntry,
+    missing,
+)
+from relex_merge.report.entries import (
+    LARGEST,
+    at_rest_where_broken,
+    group_entries,
+    model_entry,
+    numbers,
+    skills,
+    walk_entry,
+)
+from relex_merge.trajectory.backtests.assessment import Assessment, assess
+from relex_merge.trajectory.backtests.backtest import Backtests
+from relex_merge.trajectory.backtests.entries import ModelFigures, WalkFigures, json_number
+from relex_merge.trajectory.backtests.gaps import Gaps
 from relex_merge.trajectory.backtests.groups import members
-from relex_merge.trajectory.backtests.random_walk import random_walk_gram
-from relex_merge.trajectory.backtests.verdict import Evidence, decide
-from relex_merge.trajectory.gram import Array, reconstruction_weights, spectrum, squared_error
-from relex_merge.trajectory.parameters import Predictor
-from relex_merge.trajectory.spectra import spectra
-from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
+from relex_merge.trajectory.backtests.results import Evidence, Verdict
+from relex_merge.trajectory.backtests.verdict import NOT_ENOUGH, decide
+from relex_merge.trajectory.gram import squared_error
+from relex_merge.trajectory.parameters import Parameters
+from relex_merge.trajectory.predictors.history import before_cut
+from relex_merge.trajectory.statistics import SeriesStatistics
 
-SUMMARY = ("explained_variance", "r2", "straightness", "backtest_skill")
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Something the report describes: a tensor, or tensors laid end to end.
-
-    rows: which tensors of the evaluation; total: the sum of their statistics.
-    """
-
-    rows: list[int]
-    total: TensorStatistics
-    predictor: Predictor
+# Without these parts there is no verdict; the others are for orientation.
+_EVIDENCE = ("tensors.", "model", "backtests.method", "backtests.forecast")
 
 
 def build_report(
     statistics: SeriesStatistics,
-    predictors: Mapping[str, Predictor] | Predictor,
+    parameters: Mapping[str, Parameters] | Parameters,
+    origin: Origin,
     *,
-    method: Mapping[str, Any],
-    base: Mapping[str, Any],
-    checkpoints: Sequence[Mapping[str, Any]],
     target_step: float,
     dtype: str,
-    versions: Mapping[str, Any],
     holdout: SeriesStatistics | None = None,
-) -> dict[str, Any]:
-    """The report of ``statistics`` (observed checkpoints only) as JSON-ready plain values.
+) -> Report:
+    """Make the report of a series as JSON-ready plain values.
 
-    predictors: one for all tensors, or one per name where filters make them differ; figures of
-    groups use the most common. method, base, checkpoints and versions are copied as they are.
-    dtype: of the checkpoints' files ("bfloat16"). holdout: statistics of the same tensors over the
-    observed *and* later checkpoints, for true errors, which can overrule the verdict and change
-    nothing else. Raises RelexError when there is no tensor or a held-out step is not beyond the
-    window.
+    Args:
+        statistics: of the observed checkpoints only.
+        parameters: one for all tensors, or one per name where filters make them differ; figures of
+            groups use the most common.
+        origin: copied as it is.
+        target_step: step that is extrapolated to.
+        dtype: of the checkpoints' files ("bfloat16").
+        holdout: statistics of the same tensors over the observed *and* later checkpoints, for true
+            errors, which can overrule the verdict and change nothing else.
+
+    Raises:
+        RelexError: there is no tensor, or a held-out step is not beyond the window.
     """
-    tried = evaluate(statistics, predictors, target_step, holdout)
+    gaps = Gaps()
+    statistics, broken = at_rest_where_broken(statistics)
+    if holdout is not None:
+        holdout, later = at_rest_where_broken(holdout)
+        broken = list(dict.fromkeys([*broken, *later]))
+    if broken:
+        more = f", as do those of {len(broken) - 1} other tensors" if len(broken) > 1 else ""
+        reason = f"its Gram matrix holds NaN, infinity or numbers beyond {LARGEST:g}{more}"
+        gaps.note(f"tensors.{broken[0]}", reason)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # undefined figures: None
+        tried = assess(statistics, parameters, target_step, holdout, gaps.attempt)
+        return _report(statistics, tried, origin, target_step, dtype, gaps)
+
+
+def _report(
+    statistics: SeriesStatistics,
+    tried: Assessment,
+    origin: Origin,
+    target_step: float,
+    dtype: str,
+    gaps: Gaps,
+) -> Report:
     layers, kinds = members(tried.names)
     alone = {name: [name] for name in tried.names}
-    tensors = _entries(alone, statistics, tried)
-    model = _subject(tried.names, statistics, tried)
-    whole = _entries({"model": tried.names}, statistics, tried)["model"]
-    whole |= _coefficients(model, tried)
-    walk = _random_walk(tried)
+    tensors = group_entries("tensors", alone, statistics, tried, gaps)
+    whole = model_entry(statistics, tried, gaps)
+    walk = walk_entry(tried, gaps)
     return {
-        "method": dict(method),
-        "base": dict(base),
-        "checkpoints": [dict(checkpoint) for checkpoint in checkpoints],
+        "method": origin["method"],
+        "base": origin["base"],
+        "checkpoints": origin["checkpoints"],
         "target_step": target_step,
         "ratio": tried.ratio,
         "steps": statistics.steps.tolist(),
         "dtype": dtype,
         "summary": _summary(tensors, whole),
-        "verdict": asdict(decide(gather(tried, whole, walk, dtype))),
+        "verdict": _verdict(tried, whole, walk, dtype, gaps),
         "model": whole,
         "random_walk": walk,
-        "backtests": _backtests(tried),
+        "backtests": _backtests(tried, gaps),
         "holdout": None if tried.held_out is None else _trials(tried.held_out, tried),
-        "reconstruction": _reconstruction(tried),
-        "layers": _entries(layers, statistics, tried),
-        "kinds": _entries(kinds, statistics, tried),
+        "reconstruction": gaps.attempt("reconstruction", lambda: _reconstruction(tried), None),
+        "layers": group_entries("layers", layers, statistics, tried, gaps),
+        "kinds": group_entries("kinds", kinds, statistics, tried, gaps),
         "tensors": tensors,
-        "versions": dict(versions),
+        "gaps": gaps.found,
+        "versions": origin["versions"],
     }
 
 
-def number(x: float) -> float | None:
-    """A JSON number, or None for NaN and infinities."""
-    return float(x) if np.isfinite(x) else None
-
-
-def _numbers(x: Array) -> list[float | None]:
-    return [number(value) for value in x]
-
-
-def _subject(names: Sequence[str], statistics: SeriesStatistics, tried: Evaluation) -> Subject:
-    """The named tensors laid end to end."""
-    rows = [tried.row[name] for name in names]
-    total = reduce(add, (statistics.tensors[name] for name in names))
-    return Subject(rows, total, tried.predictors[rows[0]] if len(rows) == 1 else tried.common)
-
-
-def _entries(
-    members_: Mapping[str, Sequence[str]], statistics: SeriesStatistics, tried: Evaluation
-) -> dict[str, dict[str, Any]]:
-    """label → the figures of its tensors that are single numbers or short lists."""
-    if not members_:
-        return {}
-    subjects = {label: _subject(names, statistics, tried) for label, names in members_.items()}
-    every = list(subjects.values())
-    found = figures(np.stack([subject.total.gram for subject in every]), tried.steps)
-    shapes = {(subject.predictor.degree, subject.predictor.window) for subject in every}
-    r2 = {
-        (degree, window): fits(
-            found.coefficients, tried.steps, tried.target, degree=degree, window=window
-        ).r2
-        for degree, window in shapes
-    }
-    return {
-        label: _entry(subject, found, i, tried)
-        | {"r2": number(r2[subject.predictor.degree, subject.predictor.window][i])}
-        for i, (label, subject) in enumerate(subjects.items())
-    }
-
-
-def _entry(subject: Subject, found: Figures, i: int, tried: Evaluation) -> dict[str, Any]:
-    total, rank = subject.total, min(subject.predictor.rank, found.explained_variance.shape[1])
-    update = np.sqrt(max(total.gram[-1, -1], 0.0))
-    norm = np.sqrt(total.base_squared_norm)
-    skills = _skills(tried.tests, tried.same_ratio, subject.rows, tried)
-    return {
-        "explained_variance": number(found.explained_variance[i, rank - 1]),
-        "straightness": number(found.straightness[i]),
-        "backtest_skill": skills.pop("method"),
-        "baseline_skills": skills,
-        "angle": number(found.angle[i]),
-        "end_speed": number(found.curvature.end_speed[i]),
-        "curvature_gain": number(found.curvature.gain[i]),
-        "curvature_chance": number(found.curvature.chance[i]),
-        "spectrum": _numbers(found.explained_variance[i]),
-        "step_spectrum": _numbers(found.step_explained_variance[i]),
-        "relative_update": number(update / norm) if norm > 0 else None,
-        "moved": total.moved / total.numel,
-        "numel": total.numel,
-    }
-
-
-def _coefficients(subject: Subject, tried: Evaluation) -> dict[str, Any]:
-    """The whole model's coefficient at every checkpoint, its fit, and the fit at the target."""
-    p, c = subject.predictor, spectra(subject.total.gram[np.newaxis]).coefficients()
-    fit = fits(c, tried.steps, tried.target, degree=p.degree, window=p.window)
-    predicted = fit.predicted[0]
-    if p.mode == "extrapolate" and p.predictor != "linear":
-        predicted = p.weights(subject.total.gram, tried.steps) @ c[0]
-    return {
-        "coefficients": _numbers(c[0]),
-        "fitted": _numbers(fit.fitted[0]),
-        "predicted": number(predicted),
-    }
-
-
-def _skills(
-    tests: Backtests, p: int | None, rows: Sequence[int], tried: Evaluation
-) -> dict[str, float | None]:
-    """continuation key → pooled skill of ``rows`` in backtest p; all None where there is none."""
-    if p is None:
-        return dict.fromkeys(c.key for c in tried.continuations)
-    return {c.key: number(tests.pooled(c.key, p, rows)) for c in tried.continuations}
-
-
-def _trials(tests: Backtests, tried: Evaluation) -> list[dict[str, Any]]:
-    """One entry per backtest of the last checkpoint, or per held-out checkpoint."""
+def _trials(tests: Backtests, tried: Assessment) -> list[TrialEntry]:
+    """Make one entry per backtest of the last checkpoint, or per held-out checkpoint."""
     everything = list(range(len(tried.names)))
     held_out = tests is tried.held_out
     chosen = range(len(tests.target)) if held_out else tests.last()
@@ -191,103 +136,110 @@ def _trials(tests: Backtests, tried: Evaluation) -> list[dict[str, Any]]:
             "last_fitted_step": float(steps[tests.fitted[p] - 1]),
             "step": float(steps[tests.target[p]]),
             "ratio": float(tests.ratio[p]),
-            "skill": _skills(tests, int(p), everything, tried),
+            "skill": skills(tests, int(p), everything, tried),
         }
         for p in chosen
     ]
 
 
-def _backtests(tried: Evaluation) -> dict[str, Any]:
-    p, law = tried.same_ratio, tried.law
-    forecast = None
-    if law is not None:
-        ratios = np.geomspace(1.1, max(law.widest, 1.2), 30)  # no further than was tested
-        told = tried.ratio is not None and tried.ratio <= law.widest * 1.05
-        curve = [[float(r), law.skill(r, -1), law.skill(r), law.skill(r, 1)] for r in ratios]
-        forecast = {
-            "law": law.law.tolist(),
-            "scatter": law.scatter,
-            "widest_ratio": law.widest,
-            "skill": law.skill(tried.ratio) if told and tried.ratio else None,
-            "curve": curve,
-        }
+def _backtests(tried: Assessment, gaps: Gaps) -> BacktestsEntry:
+    p = tried.same_ratio
     return {
-        "labels": {c.key: c.label for c in tried.continuations},
+        "labels": {c.name: c.label for c in tried.compared},
         "cut": None if p is None else int(tried.tests.fitted[p]),
-        "skill": _skills(tried.tests, p, list(range(len(tried.names))), tried),
+        "skill": skills(tried.tests, p, list(range(len(tried.names))), tried),
         "grid": _trials(tried.tests, tried),
-        "forecast": forecast,
+        "forecast": gaps.attempt("backtests.forecast", lambda: _forecast(tried), None),
     }
 
 
-def _random_walk(tried: Evaluation) -> dict[str, Any]:
-    """What the same figures would be for a random walk observed at the same steps."""
-    gram, common = random_walk_gram(tried.steps), tried.common
-    found = figures(gram[np.newaxis], tried.steps)
-    fit = fits(
-        found.coefficients, tried.steps, tried.target, degree=common.degree, window=common.window
-    )
-    tests = backtests(
-        gram[np.newaxis], tried.steps, plan(tried.steps, tried.ratio), [as_continuation([common])]
-    )
-    p, rank = tried.same_ratio, min(common.rank, found.explained_variance.shape[1])
+def _forecast(tried: Assessment) -> ForecastEntry | None:
+    law = tried.law
+    if law is None:
+        return None
+    ratios = np.geomspace(1.1, max(law.widest, 1.2), 30)  # no further than was tested
+    told = tried.ratio is not None and tried.ratio <= law.widest * 1.05
     return {
-        "explained_variance": number(found.explained_variance[0, rank - 1]),
-        "r2": number(fit.r2[0]),
-        "straightness": number(found.straightness[0]),
-        "backtest_skill": None if p is None else number(tests.pooled("method", p, [0])),
-        "angle": number(found.angle[0]),
-        "spectrum": _numbers(found.explained_variance[0]),
-        "step_spectrum": _numbers(found.step_explained_variance[0]),
+        "law": numbers(law.law),
+        "scatter": json_number(law.scatter),
+        "widest_ratio": law.widest,
+        "skill": json_number(law.skill(tried.ratio)) if told and tried.ratio else None,
+        "curve": [
+            [float(r), *(json_number(law.skill(r, deviations)) for deviations in (-1, 0, 1))]
+            for r in ratios
+        ],
     }
 
 
-def _reconstruction(tried: Evaluation) -> dict[str, Any] | None:
-    """How far the rank-r reconstruction of an observed checkpoint is from the real one."""
+def _reconstruction(tried: Assessment) -> ReconstructionEntry | None:
+    """Tell how far the rank-r reconstruction of an observed checkpoint is from the real one."""
     if tried.common.mode != "reconstruct":
         return None
     j = int(np.flatnonzero(tried.steps == tried.target)[0])
     error = sum(
-        squared_error(
-            G, reconstruction_weights(spectrum(G), tried.steps, tried.target, rank=p.rank), j
-        )
-        for G, p in zip(tried.grams, tried.predictors, strict=True)
+        squared_error(G, p.weights(G, tried.steps), j)
+        for G, p in zip(tried.grams, tried.parameters, strict=True)
     )
     update = float(tried.grams[:, j, j].sum())
     return {
         "step": tried.target,
-        "relative_error": number(np.sqrt(error / update)) if update > 0 else None,
+        "relative_error": json_number(np.sqrt(error / update)) if update > 0 else None,
     }
 
 
-def _summary(
-    tensors: Mapping[str, Mapping[str, Any]], whole: Mapping[str, Any]
-) -> dict[str, dict[str, float | None]]:
-    """min, mean and max over the tensors for which the figure is defined, and the whole model."""
-    summary = {}
-    for key in SUMMARY:
-        values = [entry[key] for entry in tensors.values() if entry[key] is not None]
-        summary[key] = {
+def _summary(tensors: Mapping[str, TensorEntry], whole: TensorEntry) -> Summary:
+    """Find min, mean and max over tensors where a figure is defined, and the whole model's."""
+
+    def over(key: Measure) -> Range:
+        values = [v for entry in tensors.values() if (v := entry[key]) is not None]
+        return {
             "min": min(values, default=None),
-            "mean": float(np.mean(values)) if values else None,
+            "mean": json_number(float(np.mean(values))) if values else None,
             "max": max(values, default=None),
             "model": whole[key],
         }
-    return summary
+
+    return {
+        "explained_variance": over("explained_variance"),
+        "r2": over("r2"),
+        "straightness": over("straightness"),
+        "backtest_skill": over("backtest_skill"),
+    }
 
 
-def _predictor(tried: Evaluation) -> str:
-    """The predictor that the verdict is about: ``stay`` only where all tensors stay."""
+def _verdict(
+    tried: Assessment, whole: ModelFigures, walk: WalkFigures, dtype: str, gaps: Gaps
+) -> VerdictEntry:
+    """Decide, or say which of the evidence is missing."""
+    absent = [f"{missing(gap)}." for gap in gaps.found if gap["part"].startswith(_EVIDENCE)]
+    found = Verdict(NOT_ENOUGH, absent, None)
+    if not absent:
+        evidence = gather(tried, whole, walk, dtype)
+        found = gaps.attempt("verdict", lambda: decide(evidence), found)
+    return {
+        "verdict": found.verdict,
+        "reasons": found.reasons or [f"{missing(gaps.found[-1])}."],
+        "supported_target": json_number(found.supported_target),
+    }
+
+
+def _predictor(tried: Assessment) -> str:
+    """Name the predictor that the verdict is about: ``stay`` only where all tensors stay."""
     if tried.common.mode != "extrapolate":
         return "linear"
-    moving = [p.predictor for p in tried.predictors if p.predictor != "stay"]
+    moving = [p.predictor for p in tried.parameters if p.predictor != "stay"]
     return Counter(moving).most_common(1)[0][0] if moving else "stay"
 
 
-def gather(
-    tried: Evaluation, whole: Mapping[str, Any], walk: Mapping[str, Any], dtype: str
-) -> Evidence:
-    """What the verdict is decided on. whole, walk: the report's "model" and "random_walk"."""
+def gather(tried: Assessment, whole: ModelFigures, walk: WalkFigures, dtype: str) -> Evidence:
+    """Collect what the verdict is decided on.
+
+    Args:
+        tried: the evaluation.
+        whole: the report's "model".
+        walk: the report's "random_walk".
+        dtype: of the checkpoints' files.
+    """
     held_out = [] if tried.held_out is None else _trials(tried.held_out, tried)
     return Evidence(
         target=tried.target,

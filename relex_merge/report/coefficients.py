@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from relex_merge.errors import RelexError
-from relex_merge.trajectory.gram import Array, least_squares_rows, spectrum
+from relex_merge.trajectory.gram import Array, least_squares_rows
+from relex_merge.trajectory.spectra import spectra
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 
@@ -24,9 +25,12 @@ from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 class Projection:
     """Coefficients of one tensor along directions fitted on its first h checkpoints.
 
-    steps: (T,) of all checkpoints. fitted: h; checkpoints beyond are out of sample.
-    coefficients: (T, rank) in weight. line: (T, rank) least squares through the first h.
-    captured: (T,) share of ‖δ_t‖² that the directions hold, NaN where δ_t is 0.
+    Attributes:
+        steps: (T,) of all checkpoints.
+        fitted: h; checkpoints beyond are out of sample.
+        coefficients: (T, rank), in weight.
+        line: (T, rank), least squares through the first h.
+        captured: (T,), share of ‖δ_t‖² that the directions hold, NaN where δ_t is 0.
     """
 
     steps: Array
@@ -37,18 +41,24 @@ class Projection:
 
 
 def project(gram: Array, steps: Array, *, fitted: int, rank: int = 1) -> Projection:
-    """Project all checkpoints of G (T, T), steps ascending, on directions of the first ``fitted``.
+    """Project all checkpoints on directions of the first ones.
 
-    Directions beyond the numerical rank have coefficient 0. Raises RelexError when ``fitted`` is
-    not 2 to T, or ``rank`` not 1 to ``fitted``.
+    Args:
+        gram: G (T, T), in weight².
+        steps: (T,) ascending.
+        fitted: how many checkpoints the directions come from.
+        rank: how many directions; those beyond the numerical rank have coefficient 0.
+
+    Raises:
+        RelexError: ``fitted`` is not 2 to T, or ``rank`` not 1 to ``fitted``.
     """
     if not 2 <= fitted <= len(steps):
         raise RelexError(f"{fitted} checkpoints to fit on; there must be 2 to {len(steps)}")
     if not 1 <= rank <= fitted:
         raise RelexError(f"rank is {rank}; with {fitted} checkpoints it must be 1 to {fitted}")
-    found = spectrum(gram[:fitted, :fitted])
-    sigma = np.sqrt(found.eigenvalues[:rank])
-    c = gram[:, :fitted] @ found.vectors[:, :rank] / np.where(sigma > 0, sigma, np.inf)
+    found = spectra(gram[np.newaxis, :fitted, :fitted])
+    sigma = np.sqrt(found.eigenvalues[0, :rank])
+    c = gram[:, :fitted] @ found.vectors[0, :, :rank] / np.where(sigma > 0, sigma, np.inf)
     c = c * np.where(c[:fitted].sum(axis=0) < 0, -1.0, 1.0)
     squared = np.diag(gram)
     return Projection(
@@ -67,10 +77,16 @@ def coefficients_csv(
     fitted: int | None = None,
     rank: int = 1,
 ) -> str:
-    """CSV: tensor, step, in_sample, rank, coefficient, line, captured; one row per number.
+    """Write CSV: tensor, step, in_sample, rank, coefficient, line, captured; a row per number.
 
-    names: tensors, all by default. fitted: how many checkpoints the directions come from, all by
-    default. Raises RelexError for an unknown tensor and as :func:`project`.
+    Args:
+        statistics: of all checkpoints.
+        names: tensors; all by default.
+        fitted: how many checkpoints the directions come from; all by default.
+        rank: how many directions.
+
+    Raises:
+        RelexError: there is no such tensor; and as :func:`project`.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -101,9 +117,17 @@ def save_coefficients_plot(
     fitted: int | None = None,
     rank: int = 1,
 ) -> None:
-    """One panel per tensor: its coefficients against step, in and out of sample, with their lines.
+    """Draw a panel per tensor: its coefficients against step, in and out of sample, with lines.
 
-    Raises RelexError as :func:`coefficients_csv`, and when matplotlib is missing.
+    Args:
+        statistics: of all checkpoints.
+        names: tensors.
+        path: the file.
+        fitted: how many checkpoints the directions come from; all by default.
+        rank: how many directions.
+
+    Raises:
+        RelexError: as for :func:`coefficients_csv`, and when matplotlib is missing.
     """
     from relex_merge.report.style import COLOURS, new_figure, save
 
@@ -124,7 +148,7 @@ def save_coefficients_plot(
             )
         if found.fitted < len(found.steps):
             axes.axvline(found.steps[found.fitted - 1], color="0.6", lw=0.8, ls=":")
-        axes.set_title(name, fontsize=8)
+        axes.set_title(name, fontsize=8, parse_math=False)
         axes.set_xlabel("step")
         axes.set_ylabel("coefficient")
         axes.legend(fontsize=7, frameon=False)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from relex_merge.formatting import cell
+from relex_merge.report.contents import Report, TensorEntry, missing
 from relex_merge.report.plot import draw
 from relex_merge.report.table import COLUMNS, render_table
 from relex_merge.trajectory.statistics import SeriesStatistics
@@ -51,19 +51,24 @@ for (const button of document.querySelectorAll("th button")) {
 """
 
 
-def save_html(report: Mapping[str, Any], statistics: SeriesStatistics, path: Path) -> None:
-    """Write the page to ``path`` (UTF-8).
+def save_html(report: Report, statistics: SeriesStatistics, path: Path) -> None:
+    """Write the page to a file, in UTF-8.
 
-    statistics: the observed checkpoints, as given to ``build_report``. Raises RelexError when
-    matplotlib is missing.
+    Args:
+        report: what it shows.
+        statistics: of the observed checkpoints, as given to ``build_report``.
+        path: the file.
+
+    Raises:
+        RelexError: matplotlib is missing.
     """
     path.write_text(render_html(report, statistics), encoding="utf-8")
 
 
-def render_html(report: Mapping[str, Any], statistics: SeriesStatistics) -> str:
-    """The page as text."""
+def render_html(report: Report, statistics: SeriesStatistics) -> str:
+    """Return the page as text; arguments as for :func:`save_html`."""
     verdict = report["verdict"]
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in verdict["reasons"])
+    gaps = [missing(gap) for gap in report.get("gaps", [])]
     title = f"Trust report, target step {report['target_step']:g}"
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -78,8 +83,8 @@ def render_html(report: Mapping[str, Any], statistics: SeriesStatistics) -> str:
 <p>Base {escape(str(report["base"].get("reference")))}</p>
 <section class="verdict">
 <h2>Verdict: {escape(verdict["verdict"])}</h2>
-<ul>{reasons}</ul>
-</section>
+{_list(verdict["reasons"])}
+</section>{_section("Gaps in the report", gaps)}
 <figure>
 {_inline_svg(report, statistics)}
 </figure>
@@ -96,8 +101,16 @@ def render_html(report: Mapping[str, Any], statistics: SeriesStatistics) -> str:
 """
 
 
-def _inline_svg(report: Mapping[str, Any], statistics: SeriesStatistics) -> str:
-    """The figure as an <svg> element, without the prolog that names a DTD on the web."""
+def _list(sentences: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
+
+
+def _section(title: str, sentences: Sequence[str]) -> str:
+    return f"\n<h2>{escape(title)}</h2>\n{_list(sentences)}" if sentences else ""
+
+
+def _inline_svg(report: Report, statistics: SeriesStatistics) -> str:
+    """Return the figure as an <svg> element, without the prolog that names a DTD on the web."""
     buffer = io.StringIO()
     draw(report, statistics).savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
@@ -105,18 +118,17 @@ def _inline_svg(report: Mapping[str, Any], statistics: SeriesStatistics) -> str:
     return re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)
 
 
-def _tensor_table(report: Mapping[str, Any]) -> str:
+def _tensor_table(report: Report) -> str:
     titles = ["tensor", *(title for title, _, _ in COLUMNS), "weights"]
     head = "".join(f'<th scope="col"><button>{escape(title)}</button></th>' for title in titles)
     rows = "\n".join(_tensor_row(name, entry) for name, entry in report["tensors"].items())
     return f'<table id="tensors"><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>'
 
 
-def _tensor_row(name: str, entry: Mapping[str, Any]) -> str:
-    columns = [*((key, form) for _, key, form in COLUMNS), ("numel", ",d")]
+def _tensor_row(name: str, entry: TensorEntry) -> str:
+    figures = [(entry[key], form) for _, key, form in COLUMNS]
     cells = [f'<td data-value="{escape(name)}">{escape(name)}</td>']
-    for key, form in columns:
-        value = entry[key]
+    for value, form in [*figures, (entry["numel"], ",d")]:
         raw = "" if value is None else repr(value)
         cells.append(f'<td data-value="{raw}">{escape(cell(value, form))}</td>')
     return f"<tr>{''.join(cells)}</tr>"

@@ -1,30 +1,22 @@
-"""Markdown that shows what somebody else wrote as text, and never acts on it."""
+"""Markdown that shows what others wrote as text, and never acts on it."""
 
 from __future__ import annotations
 
-import math
 import re
 
 
-def number(value: float | None) -> str:
-    """Four significant digits at most; a dash where the figure is not defined."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:.4g}"
-
-
 def text(given: object) -> str:
-    """``given`` on one line, with everything escaped that Markdown or HTML would act on."""
+    """Put a text on one line, with everything escaped that Markdown or HTML would act on."""
     return re.sub(r"([\\`*_\[\]<>|~&#$])", r"\\\1", " ".join(str(given).split()))
 
 
 def item(line: str) -> str:
-    """``line`` as an item of a list; a list marker that it begins with starts no second list."""
+    """Write an item of a list; a list marker that ``line`` begins with starts no second list."""
     return "- " + re.sub(r"^(\d*)([+\-=.)])", r"\1\\\2", text(line))
 
 
 def code(given: str) -> str:
-    """``given`` as a code span, whatever backticks it holds."""
+    """Write a code span, whatever backticks it holds."""
     line = " ".join(given.split())
     fence = "`" * (_longest_backticks(line) + 1)
     pad = " " if line.startswith("`") or line.endswith("`") else ""
@@ -32,7 +24,7 @@ def code(given: str) -> str:
 
 
 def fenced(given: str, language: str) -> str:
-    """``given`` as a code block, whatever fences it holds."""
+    """Write a code block, whatever fences it holds."""
     fence = "`" * max(3, _longest_backticks(given) + 1)
     return f"{fence}{language}\n{given.rstrip()}\n{fence}"
 

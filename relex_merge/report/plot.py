@@ -6,14 +6,16 @@ against ratio. Bottom: explained variance and skill of every tensor, layers × k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from relex_merge.formatting import cell
+from relex_merge.report.contents import BacktestsEntry, Report
+from relex_merge.report.entries import at_rest_where_broken
 from relex_merge.report.style import COLOURS, GREY, MARKERS, RED, new_figure, save
-from relex_merge.trajectory.backtests.evaluation import stacked
+from relex_merge.trajectory.backtests.backtest import stacked
 from relex_merge.trajectory.backtests.groups import places
 from relex_merge.trajectory.gram import Array, in_window, least_squares_rows
 from relex_merge.trajectory.spectra import spectra
@@ -27,25 +29,32 @@ LOWEST_SKILL = -2.0  # below, how bad it is no longer matters; points are drawn 
 DRAWN = ("linear", "rank_r", "quadratic", "least_squares", "two_point")
 RATIO_TICKS = (1, 2, 5, 10, 20, 50, 100)
 ZOOM_FROM = 3.0  # ratio above which the observed steps get an inset of their own
+OUTSIDE = "–"  # the column of tensors that belong to no layer
 
 
-def save_plot(report: Mapping[str, Any], statistics: SeriesStatistics, path: Path) -> None:
-    """Write the figure to ``path`` (.png, .svg or .pdf).
+def save_plot(report: Report, statistics: SeriesStatistics, path: Path) -> None:
+    """Write the figure to a file.
 
-    statistics: the observed checkpoints, as given to ``build_report``. Raises RelexError when
-    matplotlib is missing or cannot write that format.
+    Args:
+        report: what it shows.
+        statistics: of the observed checkpoints, as given to ``build_report``.
+        path: the file, .png, .svg or .pdf.
+
+    Raises:
+        RelexError: matplotlib is missing or cannot write that format.
     """
     save(draw(report, statistics), path)
 
 
-def draw(report: Mapping[str, Any], statistics: SeriesStatistics) -> Figure:
-    """The figure itself."""
+def draw(report: Report, statistics: SeriesStatistics) -> Figure:
+    """Draw the figure; arguments as for :func:`save_plot`."""
     figure = new_figure(12, 7.6)
     grid = figure.add_gridspec(2, 1, height_ratios=[1, 1.1])
     top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     spectrum, coefficient, tests = top.subplots(1, 3, width_ratios=[1, 1, 1.25])
     draw_spectrum(spectrum, report)
-    draw_coefficient(coefficient, report, spectra(stacked(statistics)).coefficients())
+    known, _ = at_rest_where_broken(statistics)
+    draw_coefficient(coefficient, report, spectra(stacked(known)).coefficients())
     draw_backtests(tests, report)
     left, right = bottom.subplots(1, 2)
     draw_maps(left, right, report)
@@ -53,7 +62,7 @@ def draw(report: Mapping[str, Any], statistics: SeriesStatistics) -> Figure:
     return figure
 
 
-def _title(report: Mapping[str, Any]) -> str:
+def _title(report: Report) -> str:
     steps, ratio = report["steps"], report["ratio"]
     further = f" ({ratio:.3g}×)" if ratio else ""
     return (
@@ -62,14 +71,18 @@ def _title(report: Mapping[str, Any]) -> str:
     )
 
 
+def _floats(values: list[float | None]) -> Array:
+    """Return float64 (n,), NaN where a figure is undefined."""
+    return np.asarray([np.nan if value is None else value for value in values])
+
+
 def _shares(cumulative: list[float | None]) -> Array:
-    """Share of each direction from the cumulative explained variance; NaN where undefined."""
-    values = np.asarray([np.nan if v is None else v for v in cumulative])
-    return np.diff(values, prepend=0.0)
+    """Return the share of each direction from cumulative explained variance; NaN where undefined."""
+    return np.diff(_floats(cumulative), prepend=0.0)
 
 
-def draw_spectrum(axes: Axes, report: Mapping[str, Any]) -> None:
-    """Share of the variance on each direction, whole model and tensors, against a random walk."""
+def draw_spectrum(axes: Axes, report: Report) -> None:
+    """Draw the share of the variance on each direction, against a random walk's."""
     model = _shares(report["model"]["spectrum"])
     ranks = np.arange(1, len(model) + 1)
     tensors = np.stack([_shares(entry["spectrum"]) for entry in report["tensors"].values()])
@@ -89,7 +102,7 @@ def draw_spectrum(axes: Axes, report: Mapping[str, Any]) -> None:
 
 
 def _band(rows: Array) -> tuple[Array, Array]:
-    """10 % and 90 % quantiles of each column over the rows that are defined."""
+    """Return the 10 % and 90 % quantiles of each column over the rows that are defined."""
     defined = rows[np.isfinite(rows).all(axis=1)]
     if not len(defined):
         return np.full(rows.shape[1], np.nan), np.full(rows.shape[1], np.nan)
@@ -97,24 +110,29 @@ def _band(rows: Array) -> tuple[Array, Array]:
     return low, high
 
 
-def draw_coefficient(axes: Axes, report: Mapping[str, Any], tensors: Array) -> None:
-    """Coefficient of the whole model, in units of its last observed value, with its continuation.
+def draw_coefficient(axes: Axes, report: Report, tensors: Array) -> None:
+    """Draw the whole model's coefficient, in units of its last observed value, and where it goes.
 
-    tensors: (N, T) coefficients of the tensors; 80 % of them lie in the band.
+    Args:
+        axes: where to draw.
+        report: what it shows.
+        tensors: (N, T) coefficients of the tensors; 80 % of them lie in the band.
     """
     steps = np.asarray(report["steps"])
-    c = np.asarray([np.nan if v is None else v for v in report["model"]["coefficients"]])
+    c = _floats(report["model"]["coefficients"])
     scale = c[-1] if c[-1] > 0 else 1.0
     last = tensors[:, -1:]
     band = _band(tensors / np.where(last > 0, last, np.nan))
     _draw_observed(axes, report, steps, c / scale, band)
-    target, predicted = report["target_step"], report["model"]["predicted"]
-    axes.plot(target, predicted / scale, "*", ms=13, color=COLOURS[1], label="target")
+    predicted = report["model"]["predicted"]
+    if predicted is not None:
+        target = float(report["target_step"])  # matplotlib takes no integer of more than 64 bits
+        axes.plot(target, predicted / scale, "*", ms=13, color=COLOURS[1], label="target")
     axes.set_xlabel("step")
     axes.set_ylabel("coefficient / last observed")
-    axes.set_title(f"First direction, R² {_short(report['model']['r2'])}")
+    axes.set_title(f"First direction, R² {cell(report['model']['r2'], '.3f')}")
     axes.legend(frameon=False, loc="upper left")
-    if report["ratio"] and report["ratio"] > ZOOM_FROM:
+    if report["ratio"] and report["ratio"] > ZOOM_FROM and np.isfinite(c).any():
         inset = axes.inset_axes((0.58, 0.12, 0.4, 0.4))
         _draw_observed(inset, report, steps, c / scale, band)
         inset.set_xlim(0, steps[-1] * 1.05)
@@ -123,35 +141,32 @@ def draw_coefficient(axes: Axes, report: Mapping[str, Any], tensors: Array) -> N
 
 
 def _draw_observed(
-    axes: Axes, report: Mapping[str, Any], steps: Array, c: Array, band: tuple[Array, Array]
+    axes: Axes, report: Report, steps: Array, c: Array, band: tuple[Array, Array]
 ) -> None:
-    method = report["method"]
-    degree, window = method.get("degree", 1), method.get("window")
-    ends = np.linspace(0, max(report["target_step"], steps[-1]), 100)
-    line = least_squares_rows(steps, ends, degree=degree, window=window) @ np.nan_to_num(c)
+    degree, window = report["method"]["degree"], report["method"]["window"]
     axes.fill_between(steps, *band, color=COLOURS[0], alpha=0.2, lw=0, label="80 % of tensors")
-    axes.plot(ends, line, "-", color=COLOURS[1], lw=1.2, label="fit")
+    if None not in report["model"]["fitted"]:
+        ends = np.linspace(0, max(float(report["target_step"]), steps[-1]), 100)
+        line = least_squares_rows(steps, ends, degree=degree, window=window) @ c
+        axes.plot(ends, line, "-", color=COLOURS[1], lw=1.2, label="fit")
     inside = in_window(steps, window)
     axes.plot(steps[inside], c[inside], "o", ms=3, color=COLOURS[0], label="observed")
     axes.plot(steps[~inside], c[~inside], "o", ms=3, mfc="none", color=COLOURS[0])
 
 
-def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def draw_backtests(axes: Axes, report: Report) -> None:
+    """Draw the skill of every predictor against the extrapolation ratio.
 
-
-def draw_backtests(axes: Axes, report: Mapping[str, Any]) -> None:
-    """Skill of every continuation against the extrapolation ratio, what they lead one to expect at
-    the user's own ratio, and the truth at held-out checkpoints.
+    Beside it what the backtests lead one to expect, and the truth at held-out checkpoints.
     """
     tests = report["backtests"]
     axes.axhline(0, color="0.3", lw=0.8)
     forecast = tests["forecast"]
     if forecast:
-        ratio, low, middle, high = np.asarray(forecast["curve"]).T
+        ratio, low, middle, high = np.asarray([_floats(point) for point in forecast["curve"]]).T
         axes.fill_between(ratio, _clip(low), _clip(high), color="0.8", lw=0)
         axes.plot(ratio, _clip(middle), "-", color="0.4", lw=2, label="expected with all T")
-    for i, (key, label) in enumerate(_drawn(report).items()):
+    for i, (key, label) in enumerate(_drawn(tests).items()):
         points = [(t["ratio"], t["skill"][key]) for t in tests["grid"]]
         known = [(ratio, skill) for ratio, skill in points if skill is not None]
         if known:
@@ -180,9 +195,9 @@ def _clip(skill: Array) -> Array:
     return np.asarray(np.maximum(skill, LOWEST_SKILL))
 
 
-def _drawn(report: Mapping[str, Any]) -> dict[str, str]:
-    """The five baselines, and the recipe's own method where it is none of them."""
-    grid, labels = report["backtests"]["grid"], report["backtests"]["labels"]
+def _drawn(tests: BacktestsEntry) -> dict[str, str]:
+    """Name the five baselines, and the recipe's own method where it is none of them."""
+    grid, labels = tests["grid"], tests["labels"]
     drawn = {key: labels[key] for key in DRAWN}
     own = [trial["skill"]["method"] for trial in grid]
     if all(own != [trial["skill"][key] for trial in grid] for key in drawn):
@@ -190,13 +205,18 @@ def _drawn(report: Mapping[str, Any]) -> dict[str, str]:
     return drawn
 
 
-OUTSIDE = "–"  # the column of tensors that belong to no layer
+def table_of(
+    report: Report, key: Literal["explained_variance", "backtest_skill"]
+) -> tuple[list[str], list[str], Array]:
+    """Average a figure over the tensors of each layer and kind.
 
+    Args:
+        report: where the figures are.
+        key: name of the figure.
 
-def table_of(report: Mapping[str, Any], key: str) -> tuple[list[str], list[str], Array]:
-    """(layers, kinds, values (kinds, layers)): mean of ``key`` over the tensors of each cell.
-
-    NaN where a cell has no tensor or the figure is undefined; tensors outside any layer come first.
+    Returns:
+        Layers, those tensors first that belong to none; kinds; values (kinds, layers), NaN where a
+        cell has no tensor or the figure is undefined.
     """
     where = places(report["tensors"])
     layers = list(report["layers"])
@@ -208,18 +228,18 @@ def table_of(report: Mapping[str, Any], key: str) -> tuple[list[str], list[str],
     for name, place in where.items():
         value = report["tensors"][name][key]
         if value is not None:
-            cell = kinds.index(place.kind), layers.index(place.layer or OUTSIDE)
-            total[cell] += value
-            count[cell] += 1
+            where_to = kinds.index(place.kind), layers.index(place.layer or OUTSIDE)
+            total[where_to] += value
+            count[where_to] += 1
     return layers, kinds, np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def draw_maps(left: Axes, right: Axes, report: Mapping[str, Any]) -> None:
-    """Explained variance (from the random walk's to 1) and skill at the user's ratio (−1 to 1)."""
+def draw_maps(left: Axes, right: Axes, report: Report) -> None:
+    """Draw explained variance, from the random walk's to 1, and skill at the ratio, −1 to 1."""
     walk = report["random_walk"]["explained_variance"]
     layers, kinds, values = table_of(report, "explained_variance")
-    _draw_map(left, layers, kinds, values, (min(walk, 0.999), 1.0), "viridis")
-    left.set_title(f"Explained variance (random walk {walk:.2f})")
+    _draw_map(left, layers, kinds, values, (min(walk or 0.0, 0.999), 1.0), "viridis")
+    left.set_title(f"Explained variance (random walk {cell(walk, '.2f')})")
     layers, kinds, values = table_of(report, "backtest_skill")
     _draw_map(right, layers, kinds, values, (-1.0, 1.0), "RdBu")
     right.set_yticklabels([])
@@ -242,8 +262,9 @@ def _draw_map(
     )
     every = -(-len(layers) // 18)
     ticks = list(range(len(layers)))[::every]
-    axes.set_xticks(ticks, [layers[i] for i in ticks], fontsize=8)
-    axes.set_yticks(range(len(kinds)), kinds, fontsize=8)
+    # a dollar in a name is a dollar
+    axes.set_xticks(ticks, [layers[i] for i in ticks], fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(kinds)), kinds, fontsize=8, parse_math=False)
     axes.set_xlabel("layer")
     axes.set_facecolor("0.93")
     bar = axes.figure.colorbar(image, ax=axes, pad=0.01, extend="min")

@@ -18,7 +18,15 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of width × height inches. Raises RelexError when matplotlib is missing."""
+    """Make an empty figure.
+
+    Args:
+        width: in inches.
+        height: in inches.
+
+    Raises:
+        RelexError: matplotlib is missing.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -36,9 +44,14 @@ def check_format(path: Path) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure in the format of the path's suffix (png, svg, pdf).
+    """Write a figure in the format of the path's suffix.
 
-    Raises RelexError for a suffix that matplotlib cannot write.
+    Args:
+        figure: the figure.
+        path: the file, .png, .svg or .pdf.
+
+    Raises:
+        RelexError: matplotlib cannot write that format.
     """
     check_format(path)
     figure.savefig(path, dpi=150)

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
-from typing import Any
+from typing import Literal, TypeAlias
 
 from relex_merge.formatting import cell
+from relex_merge.report.contents import Report, TensorEntry, TrialEntry, WalkEntry, missing
+from relex_merge.trajectory.backtests.entries import ChoiceEntry, horizons
 
 WIDTH = 96
 SHOWN_GROUPS = 3  # best and worst of layers and of kinds
-COLUMNS = (
+Column: TypeAlias = Literal[
+    "explained_variance",
+    "r2",
+    "straightness",
+    "angle",
+    "end_speed",
+    "backtest_skill",
+    "relative_update",
+    "moved",
+]
+COLUMNS: tuple[tuple[str, Column, str], ...] = (
     ("expl. var", "explained_variance", ".3f"),
     ("R²", "r2", ".3f"),
     ("straight", "straightness", ".2f"),
@@ -23,15 +35,20 @@ COLUMNS = (
 )
 
 
-def render_table(report: Mapping[str, Any]) -> str:
-    """The whole model, its best and worst groups, the backtests and the verdict; plain text."""
-    parts = [[_heading(report)], _figures(report), _backtests(report), _choice(report)]
-    return "\n".join(line for part in [*parts, _verdict(report)] if part for line in ["", *part])[
-        1:
+def render_table(report: Report) -> str:
+    """Show the whole model, its best and worst groups, the backtests and the verdict as text."""
+    parts = [
+        [_heading(report)],
+        _figures(report),
+        _backtests(report),
+        _choice(report),
+        _gaps(report),
+        _verdict(report),
     ]
+    return "\n\n".join("\n".join(part) for part in parts if part)
 
 
-def _heading(report: Mapping[str, Any]) -> str:
+def _heading(report: Report) -> str:
     steps, ratio = report["steps"], report["ratio"]
     further = f", {ratio:.3g}× the last" if ratio else ""
     return (
@@ -44,18 +61,31 @@ def _line(label: str, cells: Sequence[str]) -> str:
     return f"{label:<28}" + "".join(f"{c:>9}" for c in cells)
 
 
-def _row(label: str, entry: Mapping[str, Any]) -> str:
-    return _line(label, [cell(entry.get(key), form) for _, key, form in COLUMNS])
+def _row(label: str, entry: TensorEntry) -> str:
+    return _line(label, [cell(entry[key], form) for _, key, form in COLUMNS])
 
 
-def _figures(report: Mapping[str, Any]) -> list[str]:
+def _walk_row(walk: WalkEntry) -> str:
+    known = {
+        "explained_variance": walk["explained_variance"],
+        "r2": walk["r2"],
+        "straightness": walk["straightness"],
+        "angle": walk["angle"],
+        "backtest_skill": walk["backtest_skill"],
+    }
+    return _line("a random walk", [cell(known.get(key), form) for _, key, form in COLUMNS])
+
+
+def _figures(report: Report) -> list[str]:
     lines = [
         _line("", [title for title, _, _ in COLUMNS]),
         _row("whole model", report["model"]),
-        _row("a random walk", report["random_walk"]),
+        _walk_row(report["random_walk"]),
     ]
-    for title, prefix in (("kinds", ""), ("layers", "layer ")):
-        groups = report[title]
+    for title, prefix, groups in (
+        ("kinds", "", report["kinds"]),
+        ("layers", "layer ", report["layers"]),
+    ):
         if len(groups) > 1:
             lines.append(f"{title}, best to worst")
             lines += [
@@ -65,8 +95,8 @@ def _figures(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _best_and_worst(groups: Mapping[str, Mapping[str, Any]]) -> list[str | None]:
-    """Labels by skill, or explained variance where that is undefined; None: some left out."""
+def _best_and_worst(groups: Mapping[str, TensorEntry]) -> list[str | None]:
+    """Rank labels by skill, or explained variance where that is undefined; None: some left out."""
 
     def merit(label: str) -> tuple[float, float]:
         entry = groups[label]
@@ -80,8 +110,8 @@ def _best_and_worst(groups: Mapping[str, Mapping[str, Any]]) -> list[str | None]
     return [*ranked[:SHOWN_GROUPS], None, *ranked[-SHOWN_GROUPS:]]
 
 
-def _trial_lines(trials: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> list[str]:
-    """Continuations in rows, trials in columns."""
+def _trial_lines(trials: Sequence[TrialEntry], labels: Mapping[str, str]) -> list[str]:
+    """Show predictors in rows, trials in columns."""
     lines = [_line("  fitted on", [str(t["checkpoints"]) for t in trials])]
     lines.append(_line("  ratio", [f"{t['ratio']:.3g}×" for t in trials]))
     for key, label in labels.items():
@@ -90,15 +120,15 @@ def _trial_lines(trials: Sequence[Mapping[str, Any]], labels: Mapping[str, str])
     return lines
 
 
-def _thinned(trials: Sequence[Mapping[str, Any]], cut: int | None) -> list[Mapping[str, Any]]:
-    """At most eight trials, the one at the user's own ratio always among them."""
+def _thinned(trials: Sequence[TrialEntry], cut: int | None) -> list[TrialEntry]:
+    """Keep at most eight trials, the one at the user's own ratio always among them."""
     kept = list(trials)
     while len(kept) > len(COLUMNS):
         del kept[next(i for i in (1, 3, 5, 7, 0) if kept[i]["checkpoints"] != cut)]
     return kept
 
 
-def _backtests(report: Mapping[str, Any]) -> list[str]:
+def _backtests(report: Report) -> list[str]:
     tests, labels = report["backtests"], report["backtests"]["labels"]
     lines = []
     if tests["grid"]:
@@ -112,30 +142,29 @@ def _backtests(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _choice(report: Mapping[str, Any]) -> list[str]:
-    """The predictor that was chosen, why, and what spoke for the others."""
+def _choice(report: Report) -> list[str]:
+    """Tell which predictor was chosen, why, and what spoke for the others."""
     choice = report.get("choice")
     if choice is None:
         return []
-    lines = [f"chosen predictor: {chosen(choice)}"]
-    for reason in choice["reasons"]:
-        lines += wrap(reason, WIDTH, initial_indent="  - ", subsequent_indent="    ")
+    lines = [f"chosen predictor: {chosen(choice)}", *_bullets(choice["reasons"])]
     group = next(g for g in choice["groups"].values() if g["predictor"] == choice["predictor"])
     if group["candidates"]:
         lines.append(_line("  skill at the target", ["expected", "likely ≥", "backtest"]))
     for name, found in group["candidates"].items():
-        figures = (found[key] for key in ("expected", "low", "same_ratio"))
+        figures = (found["expected"], found["low"], found["same_ratio"])
         lines.append(_line(f"  {name}", [cell(figure, "+.2f") for figure in figures]))
-    if choice["curve"]:
-        shown = choice["curve"][:: -(-len(choice["curve"]) // len(COLUMNS))]
+    curve = horizons(choice)
+    if curve:
+        shown = curve[:: -(-len(curve) // len(COLUMNS))]
         lines.append(_line("  step", [f"{step:g}" for step, *_ in shown]))
         lines.append(_line("  best predictor", [name[:8] for _, name, *_ in shown]))
-        lines.append(_line("  its skill", [cell(point[3], "+.2f") for point in shown]))
+        lines.append(_line("  its skill", [cell(expected, "+.2f") for *_, expected in shown]))
     return lines
 
 
-def chosen(choice: Mapping[str, Any]) -> str:
-    """The predictors of a choice; with how many groups have each, where there are several."""
+def chosen(choice: ChoiceEntry) -> str:
+    """Name the predictors of a choice; with how many groups have each, where there are several."""
     counts = Counter(group["predictor"] for group in choice["groups"].values())
     if len(counts) == 1:
         return f"{choice['predictor']} (once per {choice['scope']})"
@@ -143,9 +172,20 @@ def chosen(choice: Mapping[str, Any]) -> str:
     return f"{named} {choice['scope']}s"
 
 
-def _verdict(report: Mapping[str, Any]) -> list[str]:
+def _gaps(report: Report) -> list[str]:
+    """Tell what could not be computed; reports of older versions have no list of it."""
+    gaps = [missing(gap) for gap in report.get("gaps", [])]
+    return ["gaps in this report", *_bullets(gaps)] if gaps else []
+
+
+def _verdict(report: Report) -> list[str]:
     verdict = report["verdict"]
-    lines = [f"verdict: {verdict['verdict']}"]
-    for reason in verdict["reasons"]:
-        lines += wrap(reason, WIDTH, initial_indent="  - ", subsequent_indent="    ")
-    return lines
+    return [f"verdict: {verdict['verdict']}", *_bullets(verdict["reasons"])]
+
+
+def _bullets(sentences: Sequence[str]) -> list[str]:
+    return [
+        line
+        for sentence in sentences
+        for line in wrap(sentence, WIDTH, initial_indent="  - ", subsequent_indent="    ")
+    ]

@@ -52,7 +52,9 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         base_model: the model that the run starts from, a folder or a Hub id; by default what the
             model says that it was loaded from.
         repo: Hub repo to publish to; None: link only.
-        revision_format, private, token: as for ``publish_series``.
+        revision_format: name of a step's revision, as for ``publish_series``.
+        private: whether a new repo is private.
+        token: access token; by default the one that ``huggingface_hub`` finds.
         series: the series folder, by default ``relex_series`` in the output folder. It must take
             hard links from there when ``save_total_limit`` is set.
         stop_when: :class:`relex_merge.StopWhen`, or a function of the figures of all checkpoints so
@@ -60,7 +62,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         memory: bytes for earlier checkpoints; by default a quarter of what is free at the start.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # a public class: each option is a keyword of its own
         self,
         target_step: float | None = None,
         *,
@@ -91,7 +93,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         self._pending: list[Future[None]] = []
 
     def attach(self, trainer: Trainer) -> TrajectoryCallback:
-        """Add this callback to a trainer and log through it; returns the callback."""
+        """Add this callback to a trainer and log through it; return the callback."""
         self._trainer = weakref.ref(trainer)
         if self not in trainer.callback_handler.callbacks:
             trainer.add_callback(self)
@@ -112,7 +114,8 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
     ) -> None:
         """Check everything that can be wrong, and take up what an earlier run left.
 
-        Raises RelexError.
+        Raises:
+            RelexError: the run cannot be followed as it is.
         """
         self.stopped = False
         if not state.is_world_process_zero:
@@ -163,7 +166,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
     def _take_in(
         self, trajectory: Trajectory, args: TrainingArguments, state: TrainerState
     ) -> bool:
-        """Link, publish, measure, log; whether to stop."""
+        """Link, publish, measure and log a checkpoint; return whether to stop."""
         step = state.global_step
         saved = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
         linked = trajectory.folder.add(saved, step)
@@ -193,7 +196,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         return True
 
     def _publish(self, publisher: SeriesPublisher, checkpoint: Checkpoint, run: RunFacts) -> None:
-        """In the background: the links stay as they are, whatever the trainer deletes."""
+        """Publish a checkpoint, in the background: its links outlive what the trainer deletes."""
         publish_all(publisher, [checkpoint], run.base, _LOG.info)
         publisher.write_card(run)
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mergekit.options import MergeOptions
@@ -18,10 +17,13 @@ from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import progress_bars
-from relex_merge.pipeline import output_form, prepare
+from relex_merge.pipeline import prepare
+from relex_merge.pipeline.grams import form_grams
 from relex_merge.pipeline.inspection import of_series
 from relex_merge.recipe.load import load_recipe
 from relex_merge.recipe.names import METHOD
+from relex_merge.recipe.variant import Variant
+from relex_merge.report.contents import Report
 from relex_merge.training.series_folder import SeriesFolder
 from relex_merge.training.stopping import Figures
 from relex_merge.trajectory.statistics import SeriesStatistics
@@ -33,7 +35,14 @@ FEWEST = 2  # checkpoints that make a trajectory
 
 
 class Trajectory:
-    """base: reference of the model that the run starts from; target: step to extrapolate to."""
+    """The checkpoints so far, and what is known of them.
+
+    Args:
+        folder: holds the checkpoints.
+        base: reference of the model that the run starts from.
+        target: step to extrapolate to.
+        memory: bytes for earlier checkpoints.
+    """
 
     def __init__(self, folder: SeriesFolder, base: str, target: float, memory: int) -> None:
         self.folder = folder
@@ -55,7 +64,7 @@ class Trajectory:
         return self.folder.root / GRAM
 
     def resume(self, step: int) -> None:
-        """Take up what an earlier run left up to ``step``; what lies beyond goes."""
+        """Take up what an earlier run left up to ``step``, and drop what lies beyond."""
         self._known = self._load()
         self.folder.drop_after(step)
         if self._known is not None:
@@ -63,9 +72,16 @@ class Trajectory:
         self.history = [f for f in self._read_history() if f.step <= step]
 
     def update(self, step: int) -> Figures | None:
-        """Take in the checkpoint of ``step``, which lies in the folder; None while it is alone.
+        """Take in a checkpoint that lies in the folder; write the Gram matrices and the recipe.
 
-        Writes the Gram matrices and the recipe. Raises RelexError.
+        Args:
+            step: of the checkpoint.
+
+        Returns:
+            The figures of the trajectory; None while there is only one checkpoint.
+
+        Raises:
+            RelexError: the checkpoint does not fit the others, or cannot be read.
         """
         if self._known is not None and step in self._known.steps:  # it was saved once more
             self._known = self._known.select(self._known.steps != step)
@@ -74,7 +90,7 @@ class Trajectory:
         prepared = self._prepare()
         resources = available(self._options, None)
         if adapters_of(prepared.plan):
-            found = output_form.examine(prepared, resources, lambda _: lambda _: None)
+            found = form_grams(prepared, resources, lambda _: lambda _: None)
         else:
             tensors = grow(prepared.plan, self._known, self._memory, resources.workers)
             found = SeriesStatistics(prepared.plan.steps, tensors, prepared.fingerprint())
@@ -94,14 +110,14 @@ class Trajectory:
         }
         try:
             with progress_bars(shown=False):
-                return prepare.prepare(load_recipe(settings), [None], self._options)
+                return prepare.prepare(load_recipe(settings), [Variant()], self._options)
         except NeedsMergekit as reason:
             raise RelexError(
                 f"the trajectory of this model cannot be followed: it has {reason}"
             ) from reason
 
     def _load(self) -> SeriesStatistics | None:
-        """Saved Gram matrices, if they are of just the checkpoints that are there."""
+        """Return the saved Gram matrices, if they are of just the checkpoints that are there."""
         try:
             saved = SeriesStatistics.load(self.gram)
         except RelexError:
@@ -125,7 +141,7 @@ class Trajectory:
             return []
 
 
-def _figures(report: dict[str, Any]) -> Figures:
+def _figures(report: Report) -> Figures:
     steps, summary = report["steps"], report["summary"]
     return Figures(
         step=float(np.max(steps)),

@@ -22,17 +22,25 @@ _STEP = "step_"
 
 
 class SeriesFolder:
-    """``step_N`` for each checkpoint below ``root``."""
+    """A folder ``step_N`` for each checkpoint.
+
+    Args:
+        root: holds them all.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._link: Callable[[Path, Path], None] = os.link
 
     def prepare(self, output: Path, *, deletes: bool) -> None:
-        """Make the folder and find out how to link from ``output``.
+        """Make the folder and find out how to link into it.
 
-        deletes: whether the trainer deletes checkpoints, which a symbolic link would not survive.
-        Raises RelexError when there is no way, or when no recipe could name the folder.
+        Args:
+            output: where the trainer saves checkpoints.
+            deletes: whether the trainer deletes some, which a symbolic link would not survive.
+
+        Raises:
+            RelexError: no link can be made, or no recipe could name the folder.
         """
         check_nameable([Checkpoint(0, str(self.root), "plain")])
         try:
@@ -55,7 +63,16 @@ class SeriesFolder:
             ) from error
 
     def add(self, checkpoint: Path, step: int) -> Path:
-        """Link what belongs to the model; the folder of the step. Raises RelexError, OSError."""
+        """Link what belongs to the model, and return the folder of the step.
+
+        Args:
+            checkpoint: as the trainer saved it.
+            step: of the checkpoint.
+
+        Raises:
+            RelexError: the checkpoint is not whole.
+            OSError: a link cannot be made.
+        """
         target = self.at(step)
         partial = self.root / f".{target.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
@@ -67,15 +84,15 @@ class SeriesFolder:
         return target
 
     def at(self, step: int) -> Path:
-        """Where a step's checkpoint is."""
+        """Return the folder of a step's checkpoint."""
         return self.root / f"{_STEP}{step}"
 
     def steps(self) -> list[int]:
-        """The steps that are there, ascending."""
+        """Return the steps that are there, ascending."""
         return sorted(int(path.name.removeprefix(_STEP)) for path in self.root.glob(f"{_STEP}*"))
 
     def drop_after(self, step: int) -> None:
-        """Remove what lies beyond ``step``: of a run that was started again from there."""
+        """Remove the checkpoints beyond ``step``, from which the run was started again."""
         for other in self.steps():
             if other > step:
                 shutil.rmtree(self.at(other))

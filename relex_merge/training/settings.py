@@ -1,4 +1,4 @@
-"""What can be wrong with a run before its first step, and what is taken from it by default."""
+"""What a training run is checked for before its first step, and what is taken from it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relex_merge.checkpoints import locate
+from relex_merge.engine.memory_limits import free_memory
 from relex_merge.errors import RelexError
 from relex_merge.hub.ranges import Connections
 from relex_merge.pipeline import prepare
@@ -26,7 +27,15 @@ def check_saves(args: TrainingArguments) -> None:
 
 
 def base_of(model: Any, given: str | None) -> str:
-    """Reference of the base, opened once to see that it is there. Raises RelexError."""
+    """Return the reference of the base, opened once to see that it is there.
+
+    Args:
+        model: of the trainer; says what it was loaded from.
+        given: names the base instead.
+
+    Raises:
+        RelexError: there is no such model, or none is named.
+    """
     reference = given or getattr(getattr(model, "config", None), "name_or_path", "")
     if not reference:
         raise RelexError(
@@ -41,18 +50,16 @@ def base_of(model: Any, given: str | None) -> str:
 
 
 def budget(given: int | None) -> int:
-    """Bytes for checkpoints in memory. Raises RelexError for less than nothing."""
+    """Return the bytes for checkpoints in memory. Raises RelexError for less than nothing."""
     if given is None:
-        import psutil
-
-        return int(psutil.virtual_memory().available // _SHARE)
+        return free_memory() // _SHARE
     if given < 0:
         raise RelexError(f"memory is {given}; give a number of bytes, or 0 to hold nothing")
     return given
 
 
 def agree(stop: bool) -> bool:
-    """What rank 0 says, on every rank of a distributed run; called by all of them."""
+    """Return what rank 0 says, on every rank of a distributed run; all of them must call it."""
     from torch import distributed
 
     if not (distributed.is_available() and distributed.is_initialized()):

@@ -1,9 +1,10 @@
-"""When a run has been watched for long enough."""
+"""Stopping a training run once its trajectory has been good for long enough."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from typing import TypeAlias
 
 from relex_merge.errors import RelexError
@@ -11,10 +12,16 @@ from relex_merge.errors import RelexError
 
 @dataclass(frozen=True)
 class Figures:
-    """What is known of the trajectory at a checkpoint, of the whole model; None: not defined yet.
+    """The figures of the whole model at a checkpoint; None where one is not defined yet.
 
-    step: of the checkpoint; checkpoints: T. The other fields are those of the trust report;
-    backtest_skill is that at the ratio which is asked for, target / step.
+    Attributes:
+        step: of the checkpoint.
+        checkpoints: how many there are so far.
+        explained_variance: as in the trust report.
+        r2: as in the trust report.
+        straightness: as in the trust report.
+        backtest_skill: at the ratio that the run is to be extrapolated by, target / step.
+        verdict: as in the trust report.
     """
 
     step: float
@@ -26,7 +33,7 @@ class Figures:
     verdict: str
 
     def logs(self) -> dict[str, float]:
-        """What goes to the trainer's log: the defined numbers, under ``relex/``."""
+        """Return what goes to the trainer's log: the defined numbers, under ``relex/``."""
         numbers = {k: v for k, v in asdict(self).items() if k not in ("step", "verdict")}
         return {f"relex/{key}": value for key, value in numbers.items() if value is not None}
 
@@ -39,21 +46,30 @@ StopRule: TypeAlias = Callable[[Sequence[Figures]], bool]
 class StopWhen:
     """Stop when the same-ratio backtest has been good at several checkpoints in a row.
 
-    skill: the least that counts as good; 0 is as good as standing still, 1 is perfect.
-    checkpoints: how many in a row. Raises RelexError for values that can never be met.
+    Args:
+        skill: the least that counts as good; 0 is as good as standing still, 1 is perfect.
+        checkpoints: how many in a row.
+
+    Raises:
+        RelexError: a value is no number, or can never be met.
     """
 
     skill: float = 0.2
     checkpoints: int = 3
 
     def __post_init__(self) -> None:
+        for name, kind in (("skill", Real), ("checkpoints", Integral)):
+            given = getattr(self, name)
+            if isinstance(given, bool) or not isinstance(given, kind):
+                what = "a number" if kind is Real else "a whole number"
+                raise RelexError(f"StopWhen: {name} is {given!r}; give {what}")
         if not self.skill < 1:
             raise RelexError(f"StopWhen: skill is {self.skill}; no backtest reaches 1, give less")
         if self.checkpoints < 1:
             raise RelexError(f"StopWhen: checkpoints is {self.checkpoints}; give at least 1")
 
     def __call__(self, history: Sequence[Figures]) -> bool:
-        """Whether the last ``checkpoints`` figures are good."""
+        """Tell whether the last ``checkpoints`` figures are good."""
         last = history[-self.checkpoints :]
         good = [f.backtest_skill is not None and f.backtest_skill >= self.skill for f in last]
         return len(good) == self.checkpoints and all(good)

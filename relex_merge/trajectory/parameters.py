@@ -7,20 +7,40 @@ from dataclasses import dataclass
 import numpy as np
 
 from relex_merge.errors import RelexError
-from relex_merge.trajectory.gram import Array, reconstruction_weights, spectrum, weights
-from relex_merge.trajectory.predictors import AUTO, PREDICTORS
+from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.predictors import (
+    AUTO,
+    PREDICTORS,
+    RECONSTRUCTION,
+    FitParameters,
+    Predictor,
+)
+from relex_merge.trajectory.predictors.anchored import ANCHORS, anchored
 
 MODES = ("extrapolate", "reconstruct")
 SCOPES = ("model", "module", "tensor")
 
 
 @dataclass(frozen=True)
-class Predictor:
+class Parameters:
     """The shared parameters of the method for one tensor, checked.
 
-    predictor: one of ``PREDICTORS``, or "auto" until relex_merge.choice has resolved it, once for
-    each ``scope``; auto_target: target_step is a place-holder until then. Raises RelexError when a
-    parameter is out of its range.
+    Attributes:
+        target_step: The step that is predicted.
+        rank: How many directions of the trajectory are kept.
+        degree: Of the polynomial that continues the coefficients.
+        window: How many of the last checkpoints enter the fit; None for all.
+        mode: One of ``MODES``.
+        predictor: One of ``PREDICTORS``, or "auto" until
+            :mod:`relex_merge.trajectory.backtests.automatic` has chosen one, once for each
+            ``scope``.
+        scope: One of ``SCOPES``.
+        auto_target: ``target_step`` is a place-holder until one is chosen.
+        anchor: One of ``ANCHORS``: what the displacement starts from.
+        scale: λ, by which the displacement from the last observed step is multiplied.
+
+    Raises:
+        RelexError: A parameter is out of its range.
     """
 
     target_step: float
@@ -31,10 +51,17 @@ class Predictor:
     predictor: str = "linear"
     scope: str = "model"
     auto_target: bool = False
+    anchor: str = "line"
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise RelexError(f"mode is {self.mode!r}; it can be {' or '.join(MODES)}")
+        if self.predictor == "blend":
+            raise RelexError(
+                f"predictor: blend was removed; use {AUTO}, which picks by backtests, or name one "
+                f"of {', '.join(PREDICTORS)}"
+            )
         if self.predictor not in (AUTO, *PREDICTORS):
             raise RelexError(
                 f"predictor is {self.predictor!r}; it can be {', '.join(PREDICTORS)} or {AUTO}"
@@ -49,10 +76,23 @@ class Predictor:
             raise RelexError("target_step: auto is for mode: extrapolate; name the step")
         if not np.isfinite(self.target_step) or self.target_step < 0:
             raise RelexError(f"target_step is {self.target_step}; it must be a step number ≥ 0")
+        self._check_anchor()
         if self.degree < 1:
             raise RelexError(f"degree is {self.degree}; it must be at least 1 (a line)")
         if self.degree > 1 and self.predictor != "linear":
             raise RelexError(f"degree is for predictor: linear, not {self.predictor}; leave it out")
+
+    def _check_anchor(self) -> None:
+        if self.anchor not in ANCHORS:
+            raise RelexError(f"anchor is {self.anchor!r}; it can be {', '.join(ANCHORS)}")
+        if not np.isfinite(self.scale):
+            raise RelexError(f"scale is {self.scale}; it must be a number, 1 for the plain method")
+        if self.mode == "reconstruct" and (self.anchor != "line" or self.scale != 1):
+            raise RelexError("anchor and scale are for mode: extrapolate; leave them out")
+        if self.anchor == "average" and self.window is None:
+            raise RelexError(
+                "anchor: average is the mean of the last checkpoints; say how many with window"
+            )
 
     @property
     def is_open(self) -> bool:
@@ -60,7 +100,14 @@ class Predictor:
         return self.mode == "extrapolate" and (self.auto_target or self.predictor == AUTO)
 
     def check(self, steps: Array) -> None:
-        """Raise RelexError when these parameters do not fit a series at ``steps`` (T,)."""
+        """Check the parameters against a series of checkpoints.
+
+        Args:
+            steps: (T,) ascending.
+
+        Raises:
+            RelexError: They do not fit such a series.
+        """
         T = len(steps)
         if T < 2:
             raise RelexError(
@@ -88,34 +135,36 @@ class Predictor:
             )
 
     def _check_predictor(self, steps: Array) -> None:
-        entry = PREDICTORS.get(self.predictor)
-        if entry is None:
+        predictor = PREDICTORS.get(self.predictor)
+        if predictor is None:
             return
-        if len(steps) < entry.needs:
+        if len(steps) < predictor.needs:
             raise RelexError(
-                f"predictor: {entry.name} needs at least {entry.needs} checkpoints, there are "
-                f"{len(steps)}; observe more, or take another predictor"
+                f"predictor: {predictor.name} needs at least {predictor.needs} checkpoints, there "
+                f"are {len(steps)}; observe more, or take another predictor"
             )
-        if not entry.fits(steps):
+        if not predictor.is_enough(steps):
             raise RelexError(
-                f"predictor: {entry.name} needs steps above 0, and the first checkpoint is at step "
-                f"{min(steps):g}; leave it out, or take predictor: linear"
+                f"predictor: {predictor.name} needs steps above 0, and the first checkpoint is at "
+                f"step {min(steps):g}; leave it out, or take predictor: linear"
             )
 
+    @property
+    def fit(self) -> FitParameters:
+        """How coefficients are fitted."""
+        return FitParameters(self.rank, self.window, self.degree)
+
     def weights(self, gram: Array, steps: Array) -> Array:
-        """w (T,) with θ̂ = θ₀ + Σ_t w_t δ_t, from G (T, T) and steps (T,)."""
-        own = spectrum(gram)
+        """Return w (T,) with θ̂ = θ₀ + Σ_t w_t δ_t, for G (T, T) at ``steps`` (T,) ascending.
+
+        The predictor must have been chosen. A tensor that never moved gets 0, unless it is to stay
+        at its last checkpoint, which is the base as well.
+        """
+        return self.rule.weights(gram, steps, self.target_step)
+
+    @property
+    def rule(self) -> Predictor:
+        """The predictor with its fit, anchored and scaled. It must have been chosen."""
         if self.mode == "reconstruct":
-            return reconstruction_weights(own, steps, self.target_step, rank=self.rank)
-        if self.predictor != "linear":
-            return PREDICTORS[self.predictor].weights(
-                gram, steps, self.target_step, rank=self.rank, window=self.window
-            )
-        return weights(
-            own,
-            steps,
-            self.target_step,
-            rank=self.rank,
-            degree=self.degree,
-            window=self.window,
-        )
+            return RECONSTRUCTION.with_fit(self.fit)
+        return anchored(PREDICTORS[self.predictor], self.anchor, self.scale).with_fit(self.fit)

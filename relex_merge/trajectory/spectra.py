@@ -1,91 +1,117 @@
 """Eigen-decompositions of many small Gram matrices at once.
 
 A model has hundreds of tensors, each with a G of T × T, and the report decomposes every one of them
-at a dozen cut-offs. Batched LAPACK on one thread does that in a fraction of a second; with several
-threads these small problems cost ten times as much, most of it waiting.
+at a dozen cuts. LAPACK on one thread does that in a fraction of a second; with several threads
+these small problems cost ten times as much, most of it waiting, and their last digits depend on
+how many cores there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from relex_merge.trajectory.gram import Array
 
 
 @dataclass(frozen=True)
 class Spectra:
-    """Eigen-decompositions of N Gram matrices, as :class:`Spectrum` is of one.
+    """Eigen-decompositions of N Gram matrices.
 
-    eigenvalues: (N, T) λ_k = σ_k², descending, in weight²; rounding noise (below T·ε·λ₁) is 0.
-    vectors: (N, T, T), column k is u_k; 0 where λ_k is 0, so that no direction is made of noise.
+    Attributes:
+        eigenvalues: (N, T) λ_k = σ_k², descending, in weight²; rounding noise (below T·ε·λ₁) is 0.
+        vectors: (N, T, T), column k is u_k; sign and, among equal λ, basis are arbitrary.
     """
 
     eigenvalues: Array
     vectors: Array
 
     def explained_variance(self, ranks: int) -> Array:
-        """(N, ranks): Σ_{k≤r} λ_k / Σ λ_k for r = 1…ranks; NaN for a tensor that never moves."""
+        """Return (N, ranks) Σ_{k≤r} λ_k / Σ λ_k for r = 1…ranks; NaN where a tensor never moves."""
         total = self.eigenvalues.sum(axis=1, keepdims=True)
         share = np.cumsum(self.eigenvalues, axis=1) / np.where(total > 0, total, np.nan)
         return np.asarray(np.minimum(share, 1.0)[:, :ranks])
 
     def coefficients(self) -> Array:
-        """(N, T): c(t) = σ₁ u₁(t), signed so that each series has a positive sum."""
+        """Return (N, T) c(t) = σ₁ u₁(t), signed so that each series has a positive sum."""
         c = self.vectors[:, :, 0] * np.sqrt(self.eigenvalues[:, :1])
         sign = np.where(c.sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
         return np.asarray(c * sign)
 
-    def rows(self, tensors: Sequence[int]) -> Spectra:
-        """The spectra of some of the tensors."""
-        return Spectra(self.eigenvalues[tensors], self.vectors[tensors])
-
     def project(self, rows: Array, rank: int) -> Array:
-        """P_r h for every tensor and every row h: (J, T) → (N, J, T)."""
-        U = self.vectors[:, :, :rank]
-        return np.asarray((rows @ U) @ U.transpose(0, 2, 1))
+        """Return P_r h for every tensor and every row h, in the directions that exist.
 
+        Args:
+            rows: (J, T), or (N, J, T) where they differ from tensor to tensor.
+            rank: How many leading directions; those of noise are left out.
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run small batched problems of torch on one thread."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+        Returns:
+            (N, J, T).
+        """
+        U = self.vectors[:, np.newaxis, :, :rank]
+        exist = self.eigenvalues[:, np.newaxis, :rank, np.newaxis] > 0
+        # A product for each row: w has the same bits however many tensors and targets there are.
+        along = U.swapaxes(2, 3) @ rows[..., np.newaxis]
+        return np.asarray((U @ np.where(exist, along, 0.0))[..., 0])
 
 
 def spectra(grams: Array) -> Spectra:
     """Decompose G (N, T, T), symmetric float64, largest eigenvalue first."""
-    import torch
-
     with one_thread():
-        ascending, columns = torch.linalg.eigh(torch.from_numpy(np.ascontiguousarray(grams)))
-    eigenvalues, vectors = ascending.numpy()[:, ::-1], columns.numpy()[:, :, ::-1]
-    kept = _above_noise(eigenvalues)
-    return Spectra(
-        np.where(kept, eigenvalues, 0.0), np.ascontiguousarray(vectors * kept[:, np.newaxis, :])
-    )
+        ascending, columns = np.linalg.eigh(grams)
+    return Spectra(_without_noise(ascending[:, ::-1]), columns[:, :, ::-1])
 
 
 def eigenvalues(grams: Array) -> Array:
-    """(N, T): the eigenvalues of G (N, T, T) alone, descending, rounding noise set to 0."""
-    import torch
-
+    """Return (N, T) the eigenvalues of G (N, T, T) alone, descending, rounding noise set to 0."""
     with one_thread():
-        ascending = torch.linalg.eigvalsh(torch.from_numpy(np.ascontiguousarray(grams)))
-    descending = ascending.numpy()[:, ::-1]
-    return np.where(_above_noise(descending), descending, 0.0)
+        ascending = np.linalg.eigvalsh(grams)
+    return _without_noise(np.asarray(ascending[:, ::-1], np.float64))
 
 
-def _above_noise(descending: Array) -> Array:
-    """(N, T) True where an eigenvalue is more than the rounding of the decomposition."""
+def _without_noise(descending: Array) -> Array:
     largest = np.maximum(descending[:, :1], 0.0)
-    return np.asarray(descending > descending.shape[1] * np.finfo(np.float64).eps * largest)
+    noise = descending.shape[1] * np.finfo(np.float64).eps * largest
+    return np.where(descending > noise, descending, 0.0)
+
+
+class _OneThread:
+    """numpy's BLAS on one thread while at least one of the callers, in whatever thread, is inside.
+
+    The limit holds for the whole process, so the first one in sets it and the last one out lifts
+    it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._limit = ExitStack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if self._inside == 0:
+                self._limit.enter_context(_libraries().limit(limits=1, user_api="blas"))
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._limit.close()
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Return what sets the threads of numpy's BLAS; to find the library takes milliseconds."""
+    return ThreadpoolController()
+
+
+one_thread = _OneThread()

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from relex_merge.errors import RelexError
-from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.gram import Array, symmetric
 
 _PREFIX = "gram/"  # so that nobody takes the matrices for the weights of the same names
 
@@ -24,10 +24,13 @@ _PREFIX = "gram/"  # so that nobody takes the matrices for the weights of the sa
 class TensorStatistics:
     """One tensor's trajectory, summed over its d numbers in float64.
 
-    gram: (T, T), G_ij = ⟨δ_i, δ_j⟩ in weight², checkpoints in the order of their steps.
-    base_squared_norm: ‖θ₀‖²; NaN where the base's weights were not read (series of adapters).
-    moved: how many of the d numbers differ from the base at the last observed checkpoint.
-    numel: d.
+    Here G enters the arithmetic, so it is made symmetric here.
+
+    Attributes:
+        gram: (T, T), G_ij = ⟨δ_i, δ_j⟩ in weight², checkpoints in the order of their steps.
+        base_squared_norm: ‖θ₀‖²; NaN where the base's weights were not read (series of adapters).
+        moved: How many of the d numbers differ from the base at the last observed checkpoint.
+        numel: d.
     """
 
     gram: Array
@@ -35,8 +38,11 @@ class TensorStatistics:
     moved: int
     numel: int
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gram", symmetric(self.gram))
+
     def __add__(self, other: TensorStatistics) -> TensorStatistics:
-        """Statistics of two tensors (or two parts of one) seen as one long vector."""
+        """Return the statistics of two tensors (or two parts of one) as one long vector."""
         return TensorStatistics(
             self.gram + other.gram,
             self.base_squared_norm + other.base_squared_norm,
@@ -49,8 +55,10 @@ class TensorStatistics:
 class SeriesStatistics:
     """Statistics of every extrapolated tensor of a series.
 
-    steps: (T,) step numbers, ascending; tensors: name → statistics, in the model's order.
-    fingerprint: of the weights they were formed from; empty where nobody asked.
+    Attributes:
+        steps: (T,) step numbers, ascending.
+        tensors: Name → statistics, in the model's order.
+        fingerprint: Of the weights they were formed from; empty where it is not needed.
     """
 
     steps: Array
@@ -58,7 +66,7 @@ class SeriesStatistics:
     fingerprint: str = ""
 
     def select(self, chosen: npt.NDArray[np.bool_]) -> SeriesStatistics:
-        """The statistics of the checkpoints ``chosen`` (T,); ``moved`` stays as it is."""
+        """Return the statistics of the checkpoints ``chosen`` (T,); ``moved`` stays as it is."""
         tensors = {
             name: replace(t, gram=t.gram[np.ix_(chosen, chosen)])
             for name, t in self.tensors.items()
@@ -84,7 +92,11 @@ class SeriesStatistics:
 
     @staticmethod
     def load(path: Path) -> SeriesStatistics:
-        """Read what :meth:`save` wrote. Raises RelexError when the file is not such a file."""
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            RelexError: The file is not such a file, or a number in it is no number.
+        """
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -102,6 +114,8 @@ class SeriesStatistics:
                 }
             if any(t.gram.shape != (len(steps), len(steps)) for t in tensors.values()):
                 raise ValueError("a matrix is not T × T")  # noqa: TRY301
+            if not all(np.isfinite(t.gram).all() for t in tensors.values()):
+                raise ValueError("a matrix holds NaN or Inf")  # noqa: TRY301
         except (
             OSError,
             SafetensorError,

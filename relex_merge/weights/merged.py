@@ -24,7 +24,13 @@ KEPT = 4  # weights whose factors stay in memory while spans of them are read
 
 @dataclass(frozen=True)
 class Product:
-    """δ = L R as the weight is stored: L (rows, r), R (r, columns). norms: DoRA's, (rows,)."""
+    """δ = L R in the orientation in which the weight is stored.
+
+    Attributes:
+        L: (rows, r).
+        R: (r, columns).
+        norms: DoRA's row norms, (rows,), by which θ₀ + δ is rescaled; None for plain LoRA.
+    """
 
     L: torch.Tensor
     R: torch.Tensor
@@ -32,9 +38,10 @@ class Product:
 
 
 class OnBase(Source):
-    """A base with products added to some of its weights; what is neither comes from ``_other``.
+    """A base with products added to some of its weights.
 
-    Weights with a product are float32 (float64 on a float64 base).
+    Weights with a product are float32 (float64 on a float64 base). A subclass says which weights
+    have one, and reads the others in ``_read_other``.
     """
 
     computed = True
@@ -48,45 +55,45 @@ class OnBase(Source):
 
     @abstractmethod
     def _has_product(self, name: str) -> bool:
-        """Whether a weight gets a product added."""
+        """Return whether a weight gets a product added."""
 
     @abstractmethod
     def _product(self, name: str) -> Product:
         """Read the factors of a weight that has some, in the dtype of its ``tensors`` entry."""
 
     @abstractmethod
-    def _other(self, wish: Read) -> None:
+    def _read_other(self, wanted: Read) -> None:
         """Read a weight without a product."""
 
     def read(self, reads: Sequence[Read]) -> None:
-        """Rows of the merged weights."""
-        for wish in reads:
-            if not self._has_product(wish.name):
-                self._other(wish)
-            elif len(wish.into):
-                self._merge(wish)
+        """Fill every buffer with rows of the merged weights."""
+        for wanted in reads:
+            if not self._has_product(wanted.name):
+                self._read_other(wanted)
+            elif len(wanted.into):
+                self._merge(wanted)
 
-    def _merge(self, wish: Read) -> None:
-        info = self.tensors[wish.name]
+    def _merge(self, wanted: Read) -> None:
+        info = self.tensors[wanted.name]
         columns = info.shape[1]
-        start = wish.start // info.dtype.itemsize
-        stop = start + len(wish.into) // info.dtype.itemsize
+        start = wanted.start // info.dtype.itemsize
+        stop = start + len(wanted.into) // info.dtype.itemsize
         first, last = start // columns, -(-stop // columns)
-        flat = read_numbers(self._base, wish.name, first * columns, (last - first) * columns)
+        flat = read_numbers(self._base, wanted.name, first * columns, (last - first) * columns)
         rows = flat.to(info.dtype, copy=True).reshape(last - first, columns)
         with self._lock:
-            product = self._products(wish.name)
+            product = self._products(wanted.name)
         rows.addmm_(product.L[first:last], product.R)
         if product.norms is not None:
             # DoRA (arXiv 2402.09353, eq. 5): each row keeps its direction and takes norm m.
             norms = torch.linalg.vector_norm(rows, dim=1)
             rows *= (product.norms[first:last] / norms)[:, None]
         flat = rows.reshape(-1)[start - first * columns : stop - first * columns]
-        wish.into[:] = flat.view(torch.uint8).numpy().data
+        wanted.into[:] = flat.view(torch.uint8).numpy().data
 
 
 def wide(info: TensorInfo) -> TensorInfo:
-    """The dtype and shape of a base's weight once a product is added."""
+    """Return the dtype and shape of a base's weight once a product is added."""
     dtype = torch.float64 if info.dtype == torch.float64 else torch.float32
     return TensorInfo(dtype, info.shape)
 
@@ -122,20 +129,25 @@ class MergedSource(OnBase):
             norms = self.adapter.load(delta.magnitude, dtype).reshape(-1)
         return Product(L * delta.scaling, R, norms)
 
-    def _other(self, wish: Read) -> None:
-        delta = self.adapter.deltas.get(wish.name)
+    def _read_other(self, wanted: Read) -> None:
+        delta = self.adapter.deltas.get(wanted.name)
         if delta is None:
-            self._base.read([wish])
+            self._base.read([wanted])
         else:
             assert not isinstance(delta, LowRank)
-            self.adapter.source.read([Read(delta.name, wish.start, wish.into)])
+            self.adapter.source.read([Read(delta.name, wanted.start, wanted.into)])
 
     def fingerprint(self) -> list[Any]:
-        """That of the adapter's files, and its scaling."""
+        """Return the fingerprint of the adapter's files, and the scaling of each weight."""
         scale = {n: d.scaling for n, d in self.adapter.deltas.items() if isinstance(d, LowRank)}
         return [*self.adapter.source.fingerprint(), scale]
 
+    def check_unchanged(self) -> None:
+        """Raise RelexError when a file of the adapter or of the base has changed."""
+        self.adapter.source.check_unchanged()
+        self._base.check_unchanged()
+
     def stop(self) -> None:
-        """Let reads of adapter and base end soon."""
+        """Let reads of the adapter and the base end soon."""
         self.adapter.source.stop()
         self._base.stop()

@@ -6,26 +6,25 @@ small ranges, most of them neighbours in their file, so that a few requests of m
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from relex_merge.checkpoints.files import ADAPTER_WEIGHTS
+from relex_merge.checkpoints.files import require_weights
 from relex_merge.errors import RelexError
-from relex_merge.hub.download import INDEX, SINGLE, Pin
+from relex_merge.hub.download import Pin
 from relex_merge.hub.ranges import REQUESTS, Connections, RemoteFile, Span
-from relex_merge.weights.source import (
+from relex_merge.weights.files import Extent
+from relex_merge.weights.header import (
     LENGTH_BYTES,
-    Extent,
+    Entry,
     HeaderError,
-    Read,
-    Source,
-    TensorInfo,
     header_length,
     parse_header,
 )
+from relex_merge.weights.shards import tensors_of
+from relex_merge.weights.source import Read, Source, TensorInfo
 
 LONGEST_SPAN = 16 * 2**20  # bytes; longer ones are cut, so that they come in parallel
 WIDEST_GAP = 2**18  # bytes; to read over a smaller one is cheaper than another request
@@ -46,24 +45,21 @@ class HubSource(Source):
         self._pin = pin
         self._connections = connections
         self._extents: dict[str, Extent] = {}
-        self._files = {
-            name: RemoteFile(pin, name, label) for name in _weight_files(pin, folder, label)
-        }
+        found = require_weights(pin.files, folder, label)
+        self._files = {name: RemoteFile(pin, name, label) for name in found.files}
+        held = {name: self._entries(file) for name, file in self._files.items()}
         tensors: dict[str, TensorInfo] = {}
-        for name, file in self._files.items():
-            infos, extents = self._header(name, file)
-            tensors |= infos
-            self._extents |= extents
+        for tensor, name in tensors_of(held, found.places, label):
+            entry = held[name][tensor]
+            tensors[tensor] = entry.info
+            self._extents[tensor] = Extent(name, entry.start)
         self.tensors = tensors
 
-    def _header(
-        self, name: str, file: RemoteFile
-    ) -> tuple[dict[str, TensorInfo], dict[str, Extent]]:
+    def _entries(self, file: RemoteFile) -> dict[str, Entry]:
         size = self._connections.size(file)
         try:
             length = header_length(self._bytes(file, 0, min(LENGTH_BYTES, size)), size)
-            text = self._bytes(file, LENGTH_BYTES, length)
-            return parse_header(text, name, size, self.label)
+            return parse_header(self._bytes(file, LENGTH_BYTES, length), size, self.label)
         except HeaderError as error:
             raise RelexError(
                 f"{file.name} {error}; its upload is not complete: leave that checkpoint out"
@@ -90,26 +86,6 @@ class HubSource(Source):
     def stop(self) -> None:
         """Let all reads of the run end soon."""
         self._connections.stop()
-
-
-def _weight_files(pin: Pin, folder: Path, label: str) -> list[str]:
-    """The shards of a commit, as mergekit's index finds them in a folder."""
-    if INDEX not in pin.files:
-        for name in (SINGLE, ADAPTER_WEIGHTS[0]):
-            if name in pin.files:
-                return [name]
-        raise RelexError(f"{label}: neither {SINGLE} nor {INDEX} is in the repo")
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        files = sorted({str(file) for file in index["weight_map"].values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RelexError(f"{label}: {INDEX} is not readable as an index of shards") from error
-    for file in files:
-        if Path(file).name != file or "\\" in file:
-            raise RelexError(f"{label}: the index names {file!r}, which lies outside its folder")
-        if file not in pin.files:
-            raise RelexError(f"{label}: shard {file} is named in the index but not in the repo")
-    return files
 
 
 def coalesce(wishes: Iterable[tuple[int, memoryview]]) -> list[Span]:

@@ -10,7 +10,7 @@ import numpy as np
 from relex_merge.trajectory.backtests.automatic import CANDIDATES, choose
 from relex_merge.trajectory.backtests.results import STAY
 from relex_merge.trajectory.gram import Array, unit
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 
@@ -65,7 +65,7 @@ def _weights(
     return {
         tensor: last
         if names[tensor] == STAY
-        else Predictor(target, predictor=names[tensor]).weights(each.gram, observed.steps)
+        else Parameters(target, predictor=names[tensor]).weights(each.gram, observed.steps)
         for tensor, each in observed.tensors.items()
     }
 

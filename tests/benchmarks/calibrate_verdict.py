@@ -23,17 +23,18 @@ from typing import Any
 import numpy as np
 
 from relex_merge.report.build import build_report, gather
-from relex_merge.trajectory.backtests.evaluation import evaluate
+from relex_merge.report.contents import Origin
+from relex_merge.trajectory.backtests.assessment import assess
+from relex_merge.trajectory.backtests.results import Evidence
 from relex_merge.trajectory.backtests.verdict import (
     CAUTION,
     CLEAR,
     DO_NOT,
     EXTRAPOLATE,
     VERDICTS,
-    Evidence,
     decide,
 )
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from tests.benchmarks.real_series import load
 from tests.benchmarks.trajectories import LAWS, RATIOS, draw
@@ -42,6 +43,12 @@ SHORTEST = 1.8  # below this ratio there is little to gain and nothing to decide
 LENGTHS = (10, 20, 40, 75)
 TUNING, TESTING = 0, 1000  # first seeds
 SCAN = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+ORIGIN: Origin = {  # not looked at
+    "method": {"name": "relex", "rank": 1, "degree": 1, "window": None, "mode": "extrapolate"},
+    "base": {"reference": "synthetic", "sha": None},
+    "checkpoints": [],
+    "versions": {},
+}
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,8 @@ def first(statistics: SeriesStatistics, T: int) -> SeriesStatistics:
 def judge(family: str, whole: SeriesStatistics, T: int, dtype: str) -> Iterator[Case]:
     """Cases for the first T checkpoints of ``whole`` and every later one as a target."""
     observed = first(whole, T)
-    predictor = Predictor(float(whole.steps[-1]))
-    later = evaluate(observed, predictor, predictor.target_step, whole).held_out
+    predictor = Parameters(float(whole.steps[-1]))
+    later = assess(observed, predictor, predictor.target_step, whole).held_out
     if later is None:
         return
     rows = list(range(len(whole.tensors)))
@@ -83,16 +90,13 @@ def judge(family: str, whole: SeriesStatistics, T: int, dtype: str) -> Iterator[
     for ratio, target in zip(ratios, whole.steps[T:], strict=True):
         if ratio < SHORTEST:
             continue
-        tried = evaluate(observed, predictor, float(target), None)
+        tried = assess(observed, predictor, float(target), None)
         report = build_report(
             observed,
             predictor,
-            method={},
-            base={},
-            checkpoints=[],
+            ORIGIN,
             target_step=float(target),
             dtype=dtype,
-            versions={},
         )
         evidence = gather(tried, report["model"], report["random_walk"], dtype)
         yield Case(family, T, ratio, evidence, truth)

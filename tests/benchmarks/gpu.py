@@ -19,7 +19,7 @@ from relex_merge.engine.engine import Engine
 from relex_merge.engine.plan import ModelPlan, TensorPlan
 from relex_merge.engine.resources import Resources
 from relex_merge.engine.schedule import make_schedule
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import TensorStatistics
 from relex_merge.weights.source import Read, Source, TensorInfo
 
@@ -78,7 +78,7 @@ def model(checkpoints: int, layers: int) -> ModelPlan:
         for t in range(checkpoints + 1)
     ]
     tensors = [
-        TensorPlan(name, (name,) * (checkpoints + 1), torch.bfloat16, info, (Predictor(500),))
+        TensorPlan(name, (name,) * (checkpoints + 1), torch.bfloat16, info, (Parameters(500),))
         for name, info in infos.items()
     ]
     return ModelPlan(tuple(sources), np.arange(1.0, checkpoints + 1), 1, tuple(tensors))

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from relex_merge.trajectory.gram import Array, least_squares_row, spectrum, squared_error, unit
+from relex_merge.trajectory.gram import Array, least_squares_rows, squared_error, unit
+from relex_merge.trajectory.spectra import spectra
 from tests.benchmarks.miniature import CACHE, OBSERVED, STEPS, MiniatureRun, keys, load_run, make
 from tests.benchmarks.trajectories import RATIOS, draw
 
@@ -43,6 +44,11 @@ def noise_estimate(gram: Array, steps: Array) -> Array:
         found[t] = squared_error(gram, w, t) / (1 + alpha**2 + (1 - alpha) ** 2)
     found[0], found[-1] = found[1], found[-2]
     return found
+
+
+def _projected(gram: Array, h: Array) -> Array:
+    """w (T,): h in the leading direction of G."""
+    return np.asarray(spectra(gram[np.newaxis]).project(h[np.newaxis], 1)[0, 0])
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Effect:
 def rounding_effect(run: MiniatureRun, kind: str) -> Effect:
     """Round ``run`` and predict its last step from its first ``OBSERVED`` checkpoints."""
     T, s = OBSERVED, run.steps[:OBSERVED]
-    h = least_squares_row(s, STEPS)
+    h = least_squares_rows(s, [STEPS])[0]
     totals: dict[str, float] = dict.fromkeys(
         ("still", "exact", "rounded", "corrected", "true_diagonal", "per_weight", "estimate"), 0.0
     )
@@ -88,11 +94,11 @@ def rounding_effect(run: MiniatureRun, kind: str) -> Effect:
 
         totals["estimate"] += float(estimate[-1])
         totals["still"] += missed(unit(T, T - 1), Y)
-        totals["exact"] += missed(spectrum(exact).project(h, 1), X)
-        totals["rounded"] += missed(spectrum(rounded).project(h, 1), Y)
-        totals["corrected"] += missed(spectrum(rounded - np.diag(estimate)).project(h, 1), Y)
+        totals["exact"] += missed(_projected(exact, h), X)
+        totals["rounded"] += missed(_projected(rounded, h), Y)
+        totals["corrected"] += missed(_projected(rounded - np.diag(estimate), h), Y)
         true_diagonal = np.diag(np.diag(noise))
-        totals["true_diagonal"] += missed(spectrum(rounded - true_diagonal).project(h, 1), Y)
+        totals["true_diagonal"] += missed(_projected(rounded - true_diagonal, h), Y)
         totals["per_weight"] += missed(h, Y)
     scale = np.sqrt(np.diag(noise_gram))
     correlation = noise_gram / np.outer(scale, scale)
@@ -132,7 +138,7 @@ def synthetic_effect(family: str, seeds: int) -> tuple[float, float, float]:
         s = run.statistics.steps
         for j in range(T, T + len(RATIOS)):
             h = np.zeros(T + len(RATIOS))
-            h[:T] = least_squares_row(s[:T], s[j])
+            h[:T] = least_squares_rows(s[:T], [s[j]])[0]
             errors = np.zeros(3)
             for tensor in run.statistics.tensors.values():
                 G = tensor.gram
@@ -140,7 +146,7 @@ def synthetic_effect(family: str, seeds: int) -> tuple[float, float, float]:
                 less = seen - np.diag(noise_estimate(seen, s[:T]))
                 for i, each in enumerate((seen, less)):
                     w = np.zeros(len(G))
-                    w[:T] = spectrum(each).project(h[:T], 1)
+                    w[:T] = _projected(each, h[:T])
                     errors[i] += squared_error(G, w, j)
                 errors[2] += squared_error(G, unit(len(G), T - 1), j)
             plain.append(1 - errors[0] / errors[2])

@@ -19,6 +19,7 @@ import yaml
 
 from relex_merge.engine import engine
 from relex_merge.pipeline import models_to_model
+from relex_merge.recipe.variant import Variant
 from tests.benchmarks.make_series import make_series
 
 DISTINCT = 10  # checkpoints that are really made
@@ -55,7 +56,9 @@ def run(series: Path, T: int, d: int) -> dict[str, float]:
 
     from relex_merge.engine.resources import available
     from relex_merge.pipeline import prepare
+    from relex_merge.pipeline.options import RunOptions
     from relex_merge.pipeline.staging import staging
+    from relex_merge.pipeline.writing import Job
     from relex_merge.recipe.load import load_recipe
 
     models = [{"model": link(series, t), "parameters": {"step": t}} for t in range(1, T + 1)]
@@ -68,14 +71,21 @@ def run(series: Path, T: int, d: int) -> dict[str, float]:
     recipe = load_recipe(yaml.safe_load(yaml.safe_dump(settings)))
     options, resources = MergeOptions(), available(MergeOptions(), None)
     start = time.perf_counter()
-    prepared = prepare.prepare(recipe, [None], options)
+    prepared = prepare.prepare(recipe, [Variant()], options)
     everything = range(len(prepared.plan.tensors))
     read = engine.schedule_for(prepared.plan, everything, resources).read_bytes
     planned = time.perf_counter() - start
     start = time.perf_counter()
     with staging(series / f"out-{T}", force=False) as stage:
-        models_to_model.compute(
-            prepared, stage, [stage.content], resources, options, lambda total: lambda nbytes: None
+        models_to_model.write_weights(
+            Job(
+                prepared=prepared,
+                options=RunOptions(merge=options),
+                stage=stage,
+                folders=[stage.content],
+                resources=resources,
+                progress=lambda total: lambda nbytes: None,
+            )
         )
         stage.publish(force=False)
     seconds = time.perf_counter() - start

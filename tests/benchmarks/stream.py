@@ -28,6 +28,7 @@ import yaml
 
 from relex_merge.hub import body
 from relex_merge.pipeline import models_to_model
+from relex_merge.recipe.variant import Variant
 
 REPO = "org/series"
 GOAL = 1.5  # times the time from the disk
@@ -61,7 +62,9 @@ def run_once(recipe: Path, out: Path) -> dict[str, Any]:
 
     from relex_merge.engine.resources import available
     from relex_merge.pipeline import prepare
+    from relex_merge.pipeline.options import RunOptions
     from relex_merge.pipeline.staging import staging
+    from relex_merge.pipeline.writing import Job
     from relex_merge.recipe.load import load_recipe
 
     read = 0
@@ -73,12 +76,21 @@ def run_once(recipe: Path, out: Path) -> dict[str, Any]:
 
     loaded, options = load_recipe(recipe), MergeOptions()
     begin = time.perf_counter()
-    prepared = prepare.prepare(loaded, [None], options)
+    prepared = prepare.prepare(loaded, [Variant()], options)
     planned = time.perf_counter()
     resources = available(options, None)
-    with staging(out, force=False) as stage:
+    with staging(out.resolve(), force=False) as stage:
         before = resource.getrusage(resource.RUSAGE_SELF)
-        models_to_model.compute(prepared, stage, [stage.content], resources, options, progress)
+        models_to_model.write_weights(
+            Job(
+                prepared=prepared,
+                options=RunOptions(merge=options),
+                stage=stage,
+                folders=[stage.content],
+                resources=resources,
+                progress=progress,
+            )
+        )
         done, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
         stage.discard()
     return {

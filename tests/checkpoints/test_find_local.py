@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from relex_merge.checkpoints.find import find
@@ -109,7 +110,8 @@ def test_every_layout_is_found_with_its_steps_as_numbers(
 def test_shards_with_an_index_and_pickled_weights(put: Put, tmp_path: Path) -> None:
     put("step_1", shards=2)
     folder = put("step_2")
-    (folder / "model.safetensors").replace(folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    torch.save(_MODELS[16][1], folder / "pytorch_model.bin")
     (folder / "training_args.bin").write_bytes(b"x")
     found = find_local(tmp_path / "run")
     assert found.steps == [1, 2]
@@ -288,7 +290,7 @@ def test_a_checkpoint_without_whole_weights_is_left_out_and_named(put: Put, tmp_
     found = find_local(tmp_path / "run")
     assert found.steps == [1, 4]
     notes = "\n".join(found.notes)
-    assert "step_2 was left out: no weights (it holds config.json)" in notes
+    assert "step_2 was left out: it has no weights (it holds config.json)" in notes
     assert (
         "step_3 was left out: no model-00001-of-00002.safetensors, which its index names" in notes
     )
@@ -296,7 +298,7 @@ def test_a_checkpoint_without_whole_weights_is_left_out_and_named(put: Put, tmp_
     for step in (1, 4):
         (tmp_path / f"run/step_{step}/model.safetensors").unlink()
     with pytest.raises(
-        NothingFoundError, match="no checkpoint with whole weights; step_1: no weig"
+        NothingFoundError, match="no checkpoint with whole weights; step_1: it has no weig"
     ):
         find_local(tmp_path / "run")
 

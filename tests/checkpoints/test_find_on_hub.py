@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import relex_merge
-from relex_merge.checkpoints.details import LOOKED_INTO, look_into
 from relex_merge.checkpoints.find import find
+from relex_merge.checkpoints.hub_details import LOOKED_INTO, look_into
 from relex_merge.checkpoints.series import NothingFoundError
 from relex_merge.errors import RelexError
 from relex_merge.recipe.draft import draft

@@ -165,10 +165,12 @@ def test_a_bad_verdict_warns_and_strict_writes_nothing(
     relex: Command, wandering: Series, tmp_path: Path
 ) -> None:
     path = write_recipe(tmp_path / "r.yml", wandering.recipe(40))
-    done = relex("run", path, tmp_path / "out", "--strict", "--quiet")
-    assert done.code == 3, done.err
-    assert "do not extrapolate" in done.err
-    assert list(tmp_path.iterdir()) == [path]
+    for flags in (("--strict",), ("--strict", "-v")):  # a traceback changes no exit code
+        done = relex("run", path, tmp_path / "out", "--quiet", *flags)
+        assert done.code == 3, done.err
+        assert "do not extrapolate" in done.err
+        assert ("Traceback" in done.err) == ("-v" in flags)
+        assert list(tmp_path.iterdir()) == [path]
     done = relex("run", path, tmp_path / "out", "--quiet")
     assert done.code == 0
     assert "WARNING" in done.err

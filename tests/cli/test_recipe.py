@@ -175,6 +175,15 @@ def test_a_long_table_shows_its_ends(relex: Command, hub: Hub, series: Series) -
 # what is refused
 
 
+def test_a_file_that_cannot_be_written_is_named(
+    relex: Command, pins: dict[str, str], tmp_path: Path
+) -> None:
+    done = relex("recipe", RUN, "-o", tmp_path / (300 * "x"))
+    assert done.code == 1
+    assert "cannot write" in done.err
+    assert "shorter name" in done.err
+
+
 def test_a_file_that_is_there_is_not_overwritten(
     relex: Command, hub: Hub, pins: dict[str, str], tmp_path: Path
 ) -> None:
@@ -284,8 +293,8 @@ def test_another_base_than_the_adapters_name_is_pointed_out(
 
 def test_help_is_fast_and_discovery_imports_nothing_heavy() -> None:
     code = (
-        "import sys, relex_merge.cli.recipe, relex_merge.discovery;"
-        "heavy = {'torch', 'mergekit', 'transformers', 'huggingface_hub'} & set(sys.modules);"
+        "import sys, relex_merge.cli.recipe, relex_merge.recipe.draft;"
+        "heavy = {'torch', 'mergekit', 'transformers', 'httpx', 'peft'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -186,6 +186,20 @@ def test_wrong_usage_exits_with_2(relex: Command, tmp_path: Path) -> None:
     assert "relex-merge run r.yml" in relex("r.yml", "out").err
 
 
+def test_values_that_mergekits_options_cannot_have(relex: Command) -> None:
+    for command in (("run", "r.yml", "out"), ("inspect", "r.yml")):
+        for option, value in (
+            ("--num-threads", "-3"),
+            ("--num-threads", "0"),
+            ("--random-seed", "-1"),
+            ("--out-shard-size", "some"),
+        ):
+            done = relex(*command, option, value)
+            assert done.code == 2, done.err
+            assert option in done.err
+            assert value in done.err
+
+
 def test_the_command_as_a_process_of_its_own(series: Series, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yml", series.recipe())
     done = shell("run", recipe, tmp_path / "out", "--num-threads", 1, "--random-seed", 3)

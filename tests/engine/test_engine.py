@@ -18,7 +18,7 @@ from relex_merge.engine.engine import Engine
 from relex_merge.engine.plan import ModelPlan, TensorPlan
 from relex_merge.engine.schedule import Schedule, make_schedule
 from relex_merge.errors import RelexError
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import TensorStatistics
 from relex_merge.weights.source import Read, Source, TensorInfo
 
@@ -92,9 +92,9 @@ def model(
     work = dtypes[0]
     for dtype in dtypes:
         work = torch.promote_types(work, dtype)
-    predictors = tuple(Predictor(target) for target in targets)
+    parameters = tuple(Parameters(target) for target in targets)
     tensors = [
-        TensorPlan(name, (name,) * (T + 1), work, TensorInfo(work, tuple(w.shape)), predictors)
+        TensorPlan(name, (name,) * (T + 1), work, TensorInfo(work, tuple(w.shape)), parameters)
         for name, w in base.items()
     ]
     steps = np.arange(1, T + 1, dtype=np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from relex_merge.engine.growing import SPAN, grow
 from relex_merge.engine.plan import ModelPlan, TensorPlan
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
+from relex_merge.weights.folder import open_folder
 from relex_merge.weights.memory import Memory
-from relex_merge.weights.source import TensorInfo, open_folder
+from relex_merge.weights.source import TensorInfo
 
 T, NUMEL = 5, 2 * SPAN + 12_345  # three spans, so that their sums are added
 
@@ -39,7 +41,7 @@ def plan_of(folders: list[Path]) -> ModelPlan:
     sources = tuple(open_folder(folder, str(folder)) for folder in folders)
     info = TensorInfo(torch.bfloat16, (NUMEL,))
     stored = ("w",) * len(folders)
-    tensor = TensorPlan("w", stored, torch.bfloat16, info, (Predictor(100),))
+    tensor = TensorPlan("w", stored, torch.bfloat16, info, (Parameters(100),))
     return ModelPlan(sources, np.arange(1.0, len(folders)), 1, (tensor,))
 
 
@@ -84,6 +86,20 @@ def test_several_that_arrive_together_are_taken_in_at_once(folders: list[Path]) 
     G = reference(folders)
     assert np.abs(at_once.gram - G).max() < 2e-6 * G.max()  # as in the engine: float32 in a chunk
     assert (at_once.gram == at_once.gram.T).all()
+
+
+def test_a_known_matrix_that_is_not_symmetric_is_taken_by_its_lower_half(
+    folders: list[Path],
+) -> None:
+    plan = plan_of(folders[:4])
+    known = grow(plan, None, Memory(0), workers=2)["w"]
+    skewed = np.tril(known.gram) + np.triu(known.gram, 1) * (
+        1 + 1e-7
+    )  # as float32 products left it
+    earlier = SeriesStatistics(plan.steps, {"w": replace(known, gram=skewed)})
+    found = grow(plan_of(folders), earlier, Memory(0), workers=2)["w"].gram
+    assert np.array_equal(found, found.T)
+    assert np.array_equal(found[:3, :3], known.gram)
 
 
 def test_a_checkpoint_with_nan_is_named(folders: list[Path], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from relex_merge.engine import kernels
-from relex_merge.trajectory import gram
+from relex_merge.trajectory.parameters import Parameters
 
 FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 HALF_ULP = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
@@ -169,6 +169,21 @@ def test_the_combination_leaves_the_checkpoints_as_they_were() -> None:
     assert torch.equal(rows, before)
 
 
+@pytest.mark.parametrize("T", [2, 5, 6, 7, 9, 11, 97, 101])
+@pytest.mark.parametrize("compute", [torch.float32, torch.float64])
+def test_the_gram_matrix_equals_its_transpose_to_the_last_bit(T: int, compute: torch.dtype) -> None:
+    rows = series(T, 512 * 300 + 13)  # of 6 or 7 rows D @ D.T is not symmetric in float32
+    G = kernels.accumulate(rows, compute).gram
+    assert np.array_equal(G, G.T)
+    D = exact_deltas(rows)
+    np.testing.assert_allclose(G, (D @ D.T).numpy(), rtol=0, atol=1e-6 * np.trace(G))
+
+
+def test_the_half_below_the_diagonal_is_what_the_plain_product_gives() -> None:
+    D = series(7, 32_768)[1:]
+    assert torch.equal(kernels.self_product(D).tril(), (D @ D.T).tril())
+
+
 # --- bit for bit -----------------------------------------------------------------------------
 
 
@@ -280,7 +295,7 @@ def test_the_predicted_delta_of_a_large_tensor_is_within_1e_5_of_float64() -> No
     rows, steps = small_updates(T, d), np.arange(1.0, T + 1)
     with kernels.ieee_float32():
         G = kernels.accumulate(rows, torch.float32).gram
-        w = gram.weights(gram.spectrum(G), steps, target)
+        w = Parameters(target).weights(G, steps)
         out = torch.empty(d)
         kernels.combine(rows, torch.from_numpy(w)[None], [out], torch.float32)
 
@@ -305,7 +320,7 @@ from pathlib import Path
 
 import torch
 
-from relex_merge import kernels
+from relex_merge.engine import kernels
 
 
 def peak() -> int:
@@ -353,7 +368,7 @@ def test_the_gpu_agrees_with_the_cpu_to_1e_5_of_the_delta(dtype: torch.dtype) ->
         there = rows.to(device)
         with kernels.ieee_float32():
             G = kernels.accumulate(there, compute).gram
-            w = gram.weights(gram.spectrum(G), steps, 50.0)
+            w = Parameters(50.0).weights(G, steps)
             out = torch.empty(rows.shape[1], dtype=compute, device=device)
             kernels.combine(there, torch.from_numpy(w)[None], [out], compute)
         deltas.append(out.cpu().double() - rows[0].double())

@@ -15,7 +15,8 @@ import relex_merge
 from relex_merge.api import forecast
 from relex_merge.engine.spill import SpillingSource
 from relex_merge.errors import RelexError
-from relex_merge.weights.source import Read, SafetensorsSource, Source
+from relex_merge.weights.safetensors import SafetensorsSource
+from relex_merge.weights.source import Read, Source
 from tests.fake_hub import Fault, Hub
 from tests.support.models import Series, make_series
 from tests.support.streams import BASE, RUN, WEIGHTS, stored, weights

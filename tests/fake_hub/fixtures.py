@@ -21,6 +21,7 @@ import tempfile
 import time
 import types
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,23 +65,30 @@ def start_before_imports() -> Hub:
     return hub
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """The Hub, empty, with an empty client cache, and nobody logged in.
+@contextmanager
+def emptied_hub() -> Iterator[Hub]:
+    """The session's Hub, empty, with an empty client cache.
 
-    After the test it fails if the test Hub itself crashed.
+    Afterwards it fails if the test Hub itself crashed.
     """
     from relex_merge.hub import contact
 
     hub = start_before_imports()
     hub.reset()
     contact.first_answer.cache_clear()
-    monkeypatch.delenv("HF_TOKEN", raising=False)
     home = Path(os.environ["HF_HOME"])
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     yield hub
     assert not hub.crashes, "\n".join(hub.crashes)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The Hub, empty, with an empty client cache, and nobody logged in."""
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with emptied_hub() as hub:
+        yield hub
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import relex_merge
 from relex_merge.api import examine
 from relex_merge.engine import factors as gram_module
 from relex_merge.engine.factors import adapters_of
+from relex_merge.recipe.variant import Variant
 from tests.support.adapters import (
     Adapters,
     change,
@@ -312,7 +313,7 @@ def test_an_adapter_series_is_recognised_as_one(plain: Adapters) -> None:
     from relex_merge.pipeline import prepare
     from relex_merge.recipe.load import load_recipe
 
-    prepared = prepare.prepare(load_recipe(plain.recipe()), [None], MergeOptions())
+    prepared = prepare.prepare(load_recipe(plain.recipe()), [Variant()], MergeOptions())
     assert len(adapters_of(prepared.plan)) == len(plain.steps)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.fake_hub import Fault, Hub
 from tests.support.models import Series, write_recipe
-from tests.support.refusals import Refuse
+from tests.support.refusals import Refuse, sliced
 from tests.support.terminal import COMMAND, Command
 
 pytestmark = pytest.mark.usefixtures("no_figure")
@@ -54,6 +54,31 @@ def test_a_full_disk(
     assert str(disk) in done.err
     assert "free" in done.err
     assert "Traceback" not in done.err
+    assert list(disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("room", [4096, 12288, 1.1])
+@pytest.mark.parametrize("method", ["relex", "linear"])
+def test_a_full_disk_on_mergekits_own_path(
+    method: str,
+    room: float,
+    relex: Command,
+    mine: Series,
+    tmp_path: Path,
+    small_disk: Callable[[int], Path],
+) -> None:
+    """Whoever meets it: the writer of weights, of the configuration, or of the tokenizer."""
+    weights = (mine.base / "model.safetensors").stat().st_size
+    disk = small_disk(int(room) if room > 2 else int(room * weights))
+    recipe = sliced(mine.recipe())
+    if method == "linear":
+        models = [{**entry, "parameters": {"weight": 1}} for entry in mine.recipe()["models"]]
+        recipe = {"merge_method": "linear", "dtype": "float32", "models": models}
+    done = relex("run", write_recipe(tmp_path / "r.yml", recipe), disk / "out", "--quiet")
+    assert done.code == 1
+    message = next(line for line in done.err.splitlines() if line.startswith("error: "))
+    assert message.startswith(f"error: cannot write {disk}")
+    assert "free some room" in message
     assert list(disk.iterdir()) == []
 
 

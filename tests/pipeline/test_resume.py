@@ -18,6 +18,7 @@ from mergekit.options import MergeOptions
 
 import relex_merge
 from relex_merge.errors import RelexError
+from tests.support.kill_points import KILLED, arm
 from tests.support.models import (
     Series,
     expected,
@@ -111,7 +112,7 @@ def test_killed_again_and_again_the_output_is_whole_or_not_there(
         if not kept and content.is_dir():
             done = json.loads((content.parent / "manifest.json").read_text())["finished"]
             total = next(content.glob("model-*")).stem.rpartition("-")[2]
-            shards = [content / f"model-{i + 1:05d}-of-{total}.safetensors" for i in done]
+            shards = [content / f"model-{int(i) + 1:05d}-of-{total}.safetensors" for i in done]
             kept = {shard.name: shard.stat().st_mtime_ns for shard in shards}
     assert kills >= 3
     if not out.exists():
@@ -123,6 +124,32 @@ def test_killed_again_and_again_the_output_is_whole_or_not_there(
     assert names(out.parent) == {"out"}
     assert kept
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
+
+
+def struck(n: int, recipe: dict[str, Any], out: Path) -> None:
+    """A run with --force in a process that dies at its n-th change of the disk."""
+    arm(n, out.parent)
+    run(recipe, out, force=True)
+
+
+def test_killed_over_an_old_output_at_changes_of_the_disk(
+    series: Series, whole: dict[str, bytes], forks: ForkServerContext, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(series.recipe(99), out)
+    old, kills = contents(out), 0
+    for n in (4, 8, 16, 32, 64, 128):
+        process = forks.Process(target=struck, args=(n, series.recipe(), out))
+        process.start()
+        process.join()
+        kills += process.exitcode == KILLED
+        assert contents(out) in (old, whole, {})
+        if not process.exitcode:
+            break
+    assert kills >= 3
+    run(series.recipe(), out, force=True)
+    assert contents(out) == whole
+    assert names(tmp_path) == {"out"}
 
 
 def test_what_was_finished_is_not_made_again_even_after_a_run_that_fails(

@@ -98,6 +98,11 @@ def test_ranges_are_expanded_wherever_models_are_listed() -> None:
     assert len(loaded.config.slices[0].sources) == 3
 
 
+def test_entries_of_one_range_are_written_out_without_aliases() -> None:
+    entry = {"model": "org/run@step_{1..3}", "parameters": {"role": "observed"}}
+    assert load_recipe(recipe(models=[entry])).to_yaml().count("role: observed") == 3
+
+
 def test_the_order_of_entries_is_kept_and_plain_ones_are_untouched() -> None:
     models = [{"model": "a/b@step_9"}, {"model": "a/b@step_{2..3}"}, {"model": "a/b@step_1"}]
     assert names(recipe(models=models)) == [f"a/b@step_{i}" for i in (9, 2, 3, 1)]
@@ -167,8 +172,8 @@ def test_recipes_of_other_methods_are_read_but_not_judged() -> None:
             "parameters",
         ),
         (recipe(models=[{"modle": m} for m in MODELS]), "modle", "model"),
-        (recipe(out_dtype="bf17"), "out_dtype is bf17", "bfloat16"),
-        (recipe(dtype="int64"), "dtype is int64", "float32"),
+        (recipe(out_dtype="bf17"), "out_dtype is 'bf17'", "bfloat16"),
+        (recipe(dtype="int64"), "dtype is 'int64'", "float32"),
         (recipe(slices=[{"sources": []}]), "Exactly one of", "models"),
         (
             recipe(parameters={"target_step": [{"filtre": "mlp", "value": 5}, {"value": 9}]}),

@@ -124,16 +124,20 @@ def test_inspect_reads_a_series_too(branches: None, series: Series) -> None:
 @pytest.mark.parametrize(
     ("block", "said"),
     [
-        ("org/run", "series must be a mapping, for example series: {repo: org/name"),
+        ("org/run", "series is 'org/run'; it must be a mapping, for example {repo: org/name"),
         (
             {"repo": "org/run", "observed": "1-4"},
-            "unknown key of series 'observed'; did you mean o",
+            "unknown key 'observed' in series; did you mean observe?",
         ),
-        ({"repo": "org/run", "xyz": 1}, "known: repo, folder, observe, pattern"),
+        ({"repo": "org/run", "xyz": 1}, "known: folder, observe, pattern, repo"),
+        (None, "series is None; it must be a mapping"),
         ({"observe": "1-4"}, "series needs one repo or folder"),
         ({"repo": "org/run", "folder": "/runs"}, "series needs one repo or folder"),
-        ({"repo": 5}, "series needs one repo or folder"),
-        ({"repo": "org/run", "pattern": 5}, "pattern of series is 5; it must be a string"),
+        ({"repo": 5}, "repo of series is 5; it must be a name on the Hub"),
+        (
+            {"repo": "org/run", "pattern": 5},
+            "pattern of series is 5; it must be a regular expression in quotes",
+        ),
         ({"repo": "org/run", "pattern": r"step_\d+"}, "has no group"),
         ({"repo": "org/run", "observe": "3"}, "r: series: observe 3: the series has no such step"),
         ({"repo": "org/run", "observe": True}, "observe 'True' is no choice of steps"),

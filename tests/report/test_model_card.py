@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -11,15 +11,11 @@ from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relex_merge.report.contents import Report
+from relex_merge.report.front_matter import License, base_license
 from relex_merge.report.local_paths import local_names, scrub, scrub_yaml
-from relex_merge.report.model_card import (
-    License,
-    base_license,
-    default_revision,
-    fill_snippet,
-    loading_snippet,
-    model_card,
-)
+from relex_merge.report.model_card import model_card
+from relex_merge.report.snippet import default_revision, fill_snippet, loading_snippet
 from tests.fake_hub.card import front_matter
 from tests.fake_hub.server import Hub
 
@@ -31,7 +27,7 @@ def figures(value: float | None) -> dict[str, float | None]:
     return dict.fromkeys(("min", "mean", "max", "model"), value)
 
 
-def make_report(**changes: Any) -> dict[str, Any]:
+def make_report(**changes: Any) -> Report:
     report: dict[str, Any] = {
         "method": {
             "name": "relex",
@@ -56,10 +52,10 @@ def make_report(**changes: Any) -> dict[str, Any]:
         "verdict": {"verdict": "caution", "reasons": ["R² is 0.9951"]},
         "versions": {"relex-merge": "0.1.0", "mergekit": "0.1.5"},
     }
-    return report | changes
+    return cast("Report", report | changes)
 
 
-def local_report(*folders: str, base: str = "/home/jane/base") -> dict[str, Any]:
+def local_report(*folders: str, base: str = "/home/jane/base") -> Report:
     return make_report(
         base={"reference": base, "sha": None},
         checkpoints=[
@@ -69,7 +65,7 @@ def local_report(*folders: str, base: str = "/home/jane/base") -> dict[str, Any]
     )
 
 
-def make_recipe(report: dict[str, Any]) -> str:
+def make_recipe(report: Report) -> str:
     recipe = {
         "merge_method": "relex",
         "base_model": report["base"]["reference"],
@@ -79,7 +75,7 @@ def make_recipe(report: dict[str, Any]) -> str:
     return yaml.safe_dump(recipe, sort_keys=False)
 
 
-def make_card(report: dict[str, Any] | None = None, **options: Any) -> str:
+def make_card(report: Report | None = None, **options: Any) -> str:
     report = make_report() if report is None else report
     options.setdefault("name", "RLVR-step-500")
     return model_card(report, make_recipe(report), **options)
@@ -155,6 +151,7 @@ def test_license_link_to_a_file_points_into_the_base_repo() -> None:
         ),
         ("---\nlicense: other\nlicense_name: 3\n---\n", License(("other",))),
         ("---\nlicense: [oops\n---\n", None),
+        ("---\nlicense: mit\ndate: 2024-13-45\n---\n", None),
         ("---\n- a list\n---\n", None),
         ("---\nlicense: {a: 1}\n---\n", None),
         ("---\nlicense: My own terms!\n---\n", None),
@@ -193,6 +190,12 @@ def test_reconstruction_is_called_one() -> None:
     assert "xtrapolation to" not in card
     assert "fewer rollouts" not in card
     assert "polynomial" not in card
+
+
+def test_a_predictor_of_another_version_is_named() -> None:
+    method = {"name": "relex", "rank": 1, "degree": 1, "window": None, "mode": "extrapolate"}
+    card = make_card(make_report(method=method | {"predictor": "blend", "scope": "model"}))
+    assert "continued to step 500 by the predictor `blend`" in card
 
 
 def test_card_holds_what_a_reader_needs() -> None:

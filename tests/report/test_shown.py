@@ -6,16 +6,16 @@ import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from relex_merge.errors import RelexError
-from relex_merge.report import render_table, save_html, save_plot
+from relex_merge.report import render_table, save_coefficients_plot, save_html, save_plot
+from relex_merge.report.contents import Report
 from relex_merge.report.html import render_html
 from relex_merge.report.plot import draw, table_of
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from tests.support.report_cases import make, report_of
 
@@ -37,11 +37,12 @@ def statistics() -> SeriesStatistics:
 
 
 @pytest.fixture(scope="module")
-def report(statistics: SeriesStatistics) -> dict[str, Any]:
-    return report_of(statistics, 120.0)
+def report(statistics: SeriesStatistics) -> Report:
+    found: Report = report_of(statistics, 120.0)
+    return found
 
 
-def test_table_shows_model_groups_backtests_and_verdict(report: dict[str, Any]) -> None:
+def test_table_shows_model_groups_backtests_and_verdict(report: Report) -> None:
     text = render_table(report)
     for part in ("whole model", "a random walk", "q_proj", "layer 2", *LABELS):
         assert part in text
@@ -58,9 +59,7 @@ def test_table_shows_held_out_truth() -> None:
     assert re.search(r"step +60 +90", text)
 
 
-def test_figure_holds_every_panel_and_series(
-    report: dict[str, Any], statistics: SeriesStatistics
-) -> None:
+def test_figure_holds_every_panel_and_series(report: Report, statistics: SeriesStatistics) -> None:
     axes = [a for f in draw(report, statistics).subfigs for a in f.axes if a.get_title()]
     titles = [a.get_title() for a in axes]
     assert titles[0] == "Spectrum"
@@ -72,9 +71,10 @@ def test_figure_holds_every_panel_and_series(
     spectrum, coefficient, tests = ({line.get_label(): line for line in a.lines} for a in axes[:3])
     assert {"whole model", "random walk"} <= spectrum.keys()
     np.testing.assert_allclose(
-        np.cumsum(np.asarray(spectrum["whole model"].get_ydata())), report["model"]["spectrum"]
+        np.cumsum(np.asarray(spectrum["whole model"].get_ydata())),
+        np.asarray(report["model"]["spectrum"], np.float64),
     )
-    c = np.asarray(report["model"]["coefficients"])
+    c = np.asarray(report["model"]["coefficients"], np.float64)
     np.testing.assert_allclose(np.asarray(coefficient["observed"].get_ydata()), c / c[-1])
     assert np.asarray(coefficient["target"].get_xdata()).tolist() == [120.0]
     assert set(LABELS) <= tests.keys()
@@ -86,12 +86,12 @@ def test_figure_holds_every_panel_and_series(
 
 
 def test_a_recipe_that_is_no_baseline_gets_a_line_of_its_own(statistics: SeriesStatistics) -> None:
-    report = report_of(statistics, 120.0, Predictor(120.0, rank=2))
+    report = report_of(statistics, 120.0, Parameters(120.0, rank=2))
     tests = draw(report, statistics).subfigs[0].axes[2]
     assert "this recipe" in [line.get_label() for line in tests.lines]
 
 
-def test_map_has_a_cell_for_every_tensor(report: dict[str, Any]) -> None:
+def test_map_has_a_cell_for_every_tensor(report: Report) -> None:
     layers, kinds, values = table_of(report, "explained_variance")
     assert layers == ["–", "0", "1", "2"]
     assert kinds == ["embed_tokens", "q_proj", "down_proj", "input_layernorm", "norm"]
@@ -102,7 +102,7 @@ def test_map_has_a_cell_for_every_tensor(report: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_figure_is_written_in_the_format_of_its_suffix(
-    report: dict[str, Any], statistics: SeriesStatistics, tmp_path: Path, suffix: str
+    report: Report, statistics: SeriesStatistics, tmp_path: Path, suffix: str
 ) -> None:
     path = tmp_path / f"report.{suffix}"
     save_plot(report, statistics, path)
@@ -111,7 +111,7 @@ def test_figure_is_written_in_the_format_of_its_suffix(
 
 
 def test_an_unknown_format_is_refused(
-    report: dict[str, Any], statistics: SeriesStatistics, tmp_path: Path
+    report: Report, statistics: SeriesStatistics, tmp_path: Path
 ) -> None:
     with pytest.raises(RelexError, match=r"report\.xyz: a plot can be .*png"):
         save_plot(report, statistics, tmp_path / "report.xyz")
@@ -119,7 +119,7 @@ def test_an_unknown_format_is_refused(
 
 
 def test_without_matplotlib_the_remedy_is_named(
-    report: dict[str, Any],
+    report: Report,
     statistics: SeriesStatistics,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -153,7 +153,7 @@ class Page(HTMLParser):
 
 
 def test_page_is_well_formed_and_asks_for_nothing(
-    report: dict[str, Any], statistics: SeriesStatistics, tmp_path: Path
+    report: Report, statistics: SeriesStatistics, tmp_path: Path
 ) -> None:
     path = tmp_path / "report.html"
     save_html(report, statistics, path)
@@ -178,6 +178,14 @@ def test_names_are_escaped_in_the_page(statistics: SeriesStatistics) -> None:
     assert text.count("<script>") == 1
 
 
+def test_a_dollar_in_a_name_is_no_mathematics(tmp_path: Path) -> None:
+    name = r"layers.0.$\frac$.weight"
+    statistics = make(STEPS[:6], names=(name, "layers.1.w.weight")).statistics()
+    save_plot(report_of(statistics, 12.0), statistics, tmp_path / "report.svg")
+    save_coefficients_plot(statistics, [name], tmp_path / "coefficients.svg")
+    assert "frac" in (tmp_path / "report.svg").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("T", [2, 3, 10])
 @pytest.mark.parametrize("moves", [True, False])
 def test_the_smallest_reports_can_be_shown(T: int, moves: bool, tmp_path: Path) -> None:
@@ -191,6 +199,6 @@ def test_the_smallest_reports_can_be_shown(T: int, moves: bool, tmp_path: Path) 
 
 
 def test_a_reconstruction_can_be_shown(statistics: SeriesStatistics, tmp_path: Path) -> None:
-    report = report_of(statistics, 10.0, Predictor(10.0, mode="reconstruct"))
+    report = report_of(statistics, 10.0, Parameters(10.0, mode="reconstruct"))
     assert "nothing is extrapolated" in re.sub(r"\s+", " ", render_table(report))
     save_plot(report, statistics, tmp_path / "report.png")

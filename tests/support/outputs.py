@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import yaml
 from safetensors.numpy import save_file
 
+from relex_merge.report.contents import Report
 from relex_merge.report.model_card import model_card
 from tests.fake_hub.server import Hub
 
@@ -34,12 +35,12 @@ def seed_series(hub: Hub) -> dict[str, bytes]:
     return files
 
 
-def make_report() -> dict[str, Any]:
+def make_report() -> Report:
     """A report of a run whose checkpoints lie in two local folders of the same name."""
     figures = {"min": 0.9, "mean": 0.95, "max": 0.99, "model": 0.96}
     measures = ("explained_variance", "r2", "straightness", "backtest_skill")
     method = {"name": "relex", "rank": 1, "degree": 1, "window": None, "mode": "extrapolate"}
-    return {
+    report = {
         "method": method,
         "base": {"reference": "/home/jane/base", "sha": None},
         "checkpoints": [
@@ -55,6 +56,7 @@ def make_report() -> dict[str, Any]:
         },
         "versions": {"relex-merge": "0.1.0"},
     }
+    return cast("Report", report)
 
 
 def make_output(folder: Path, *, value: float = 1.0) -> Path:

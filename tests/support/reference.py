@@ -49,3 +49,21 @@ def deltas(seed: int, steps: Array, d: int) -> Array:
     V = rng.normal(size=(d, U.shape[1]))
     S = 0.6 ** np.arange(U.shape[1])
     return np.asarray(np.linalg.qr(U)[0] * S @ np.linalg.qr(V)[0].T)
+
+
+def naive_skill(M: Array, steps: Array, ratio: float, rank: int) -> float:
+    """Skill of predicting the last checkpoint from those up to s_T / ratio; steps ascending."""
+    h = int(np.count_nonzero(steps <= steps[-1] / ratio * (1 + 1e-12)))
+    predicted = naive_relex(M[:h], steps[:h], float(steps[-1]), rank)
+    missed, still = predicted - M[-1], M[h - 1] - M[-1]
+    return float(1 - (missed @ missed) / (still @ still))
+
+
+def even_walk_eigenvalues(T: int) -> Array:
+    """(T,): the eigenvalues of the random walk's G at steps 1 … T, descending, in closed form.
+
+    λ_k = 1 / (4 sin²((2k − 1)π / (4T + 2))): the inverse of min(i, j) is the second-difference
+    matrix with one free end, whose eigenvectors are sines.
+    """
+    k = np.arange(1, T + 1)
+    return np.asarray(0.25 / np.sin((2 * k - 1) * np.pi / (4 * T + 2)) ** 2)

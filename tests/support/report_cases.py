@@ -10,7 +10,7 @@ import numpy as np
 
 from relex_merge.report import build_report
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 
 
@@ -83,27 +83,32 @@ def make(
 def report_of(
     statistics: SeriesStatistics,
     target: float,
-    predictors: Mapping[str, Predictor] | Predictor | None = None,
+    parameters: Mapping[str, Parameters] | Parameters | None = None,
     *,
     dtype: str = "float32",
     holdout: SeriesStatistics | None = None,
-) -> dict[str, Any]:
-    """The report with everything that is merely copied filled in."""
-    shared = predictors if isinstance(predictors, Predictor) else Predictor(target)
+) -> Any:
+    """The report with everything that is merely copied filled in, whatever a test reads of it."""
+    shared = parameters if isinstance(parameters, Parameters) else Parameters(target)
     return build_report(
         statistics,
-        predictors or shared,
-        method={
-            "name": "relex",
-            "rank": shared.rank,
-            "degree": shared.degree,
-            "window": shared.window,
-            "mode": shared.mode,
+        parameters or shared,
+        {
+            "method": {
+                "name": "relex",
+                "rank": shared.rank,
+                "degree": shared.degree,
+                "window": shared.window,
+                "mode": shared.mode,
+            },
+            "base": {"reference": "Qwen/Qwen2.5-Math-1.5B", "sha": None},
+            "checkpoints": [
+                {"reference": f"run@step_{s:g}", "step": float(s), "sha": None}
+                for s in statistics.steps
+            ],
+            "versions": {"relex-merge": "0.1.0"},
         },
-        base={"reference": "Qwen/Qwen2.5-Math-1.5B", "sha": None},
-        checkpoints=[{"reference": f"run@step_{s:g}", "step": s} for s in statistics.steps],
         target_step=target,
         dtype=dtype,
-        versions={"relex-merge": "0.1.0"},
         holdout=holdout,
     )

@@ -68,7 +68,7 @@ def test_the_gram_matrices_grow_with_every_save(
 def test_a_save_reads_only_the_new_checkpoint_where_the_others_are_held(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from relex_merge.weights.source import SafetensorsSource
+    from relex_merge.weights.safetensors import SafetensorsSource
 
     read: dict[str, int] = {}
     original = SafetensorsSource.read

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from relex_merge.errors import RelexError
-from relex_merge.trajectory.backtests.automatic import FEWEST, choose
-from relex_merge.trajectory.backtests.resolve import resolve
+from relex_merge.trajectory.backtests.automatic import FEWEST, choose, resolve
 from relex_merge.trajectory.backtests.results import Choice
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
 from tests.support.report_cases import Trajectory, make, report_of
 
@@ -37,7 +36,7 @@ def test_a_path_that_slows_down_is_not_continued_as_a_line(seed: int) -> None:
     truth, last = run.whole()[-1], run.whole()[39]
     predicted = np.concatenate(
         [
-            M[:40].T @ Predictor(160.0, predictor=found.name).weights(M[:40] @ M[:40].T, EVEN)
+            M[:40].T @ Parameters(160.0, predictor=found.name).weights(M[:40] @ M[:40].T, EVEN)
             for M in run.deltas.values()
         ]
     )
@@ -68,7 +67,7 @@ def test_nothing_after_the_last_observed_checkpoint_enters(
 ) -> None:
     run = make(EVEN, law=law, names=TWO)
     asked = {
-        n: Predictor(target or 25.0, predictor="auto", scope=scope, auto_target=target is None)
+        n: Parameters(target or 25.0, predictor="auto", scope=scope, auto_target=target is None)
         for n in TWO
     }
     seen = np.arange(len(EVEN)) < 25
@@ -79,9 +78,9 @@ def test_nothing_after_the_last_observed_checkpoint_enters(
         found = resolve(asked, observed)
         w = {
             n: p.weights(observed.tensors[n].gram, observed.steps)
-            for n, p in found.predictors.items()
+            for n, p in found.parameters.items()
         }
-        report = report_of(observed, found.predictors[TWO[0]].target_step, found.predictors)
+        report = report_of(observed, found.parameters[TWO[0]].target_step, found.parameters)
         results.append((found.choice, w, report["verdict"]))
     (choice, w, verdict), (again, w_again, verdict_again) = results
     assert choice == again
@@ -156,8 +155,8 @@ def test_a_named_predictor_has_a_furthest_target_of_its_own() -> None:
     statistics = make(EVEN, law=0.5, walk=0.0, names=TWO).statistics()
     ends = {
         name: resolve(
-            dict.fromkeys(TWO, Predictor(40.0, predictor=name, auto_target=True)), statistics
-        ).predictors[TWO[0]]
+            dict.fromkeys(TWO, Parameters(40.0, predictor=name, auto_target=True)), statistics
+        ).parameters[TWO[0]]
         for name in ("linear", "sqrt")
     }
     assert ends["sqrt"].target_step > ends["linear"].target_step
@@ -176,28 +175,28 @@ def test_steps_from_zero_leave_out_what_cannot_be_fitted() -> None:
 
 def test_what_is_named_stays_as_it_is() -> None:
     statistics = wander().statistics()
-    named = dict.fromkeys(TWO, Predictor(160.0, rank=2, predictor="sqrt"))
-    assert resolve(named, statistics).predictors == named
+    named = dict.fromkeys(TWO, Parameters(160.0, rank=2, predictor="sqrt"))
+    assert resolve(named, statistics).parameters == named
     assert resolve(named, statistics).choice is None
 
 
 def test_a_filter_may_leave_some_tensors_to_the_choice() -> None:
     statistics = wander().statistics()
-    given = {TWO[0]: Predictor(160.0), TWO[1]: Predictor(160.0, predictor="auto")}
+    given = {TWO[0]: Parameters(160.0), TWO[1]: Parameters(160.0, predictor="auto")}
     found = resolve(given, statistics)
-    assert found.predictors[TWO[0]] == given[TWO[0]]
-    assert found.predictors[TWO[1]].predictor == "stay"
+    assert found.parameters[TWO[0]] == given[TWO[0]]
+    assert found.parameters[TWO[1]].predictor == "stay"
 
 
 def test_filters_that_no_one_choice_can_meet_are_refused() -> None:
     statistics = wander().statistics()
     given = {
-        TWO[0]: Predictor(160.0, predictor="auto"),
-        TWO[1]: Predictor(160.0, predictor="auto", rank=2),
+        TWO[0]: Parameters(160.0, predictor="auto"),
+        TWO[1]: Parameters(160.0, predictor="auto", rank=2),
     }
     with pytest.raises(RelexError, match="without filters"):
         resolve(given, statistics)
-    half = {TWO[0]: Predictor(160.0), TWO[1]: Predictor(40.0, auto_target=True)}
+    half = {TWO[0]: Parameters(160.0), TWO[1]: Parameters(40.0, auto_target=True)}
     with pytest.raises(RelexError, match="whole model"):
         resolve(half, statistics)
 
@@ -219,20 +218,20 @@ def test_unknown_names_are_refused_with_the_known_ones(
 def test_the_verdict_is_about_the_chosen_predictor() -> None:
     run = make(EVEN, law=0.5, walk=0.0, names=TWO)
     line = report_of(run.statistics(), 160.0)
-    found = resolve(dict.fromkeys(TWO, Predictor(160.0, predictor="auto")), run.statistics())
-    chosen = report_of(run.statistics(), 160.0, found.predictors)
+    found = resolve(dict.fromkeys(TWO, Parameters(160.0, predictor="auto")), run.statistics())
+    chosen = report_of(run.statistics(), 160.0, found.parameters)
     assert line["verdict"]["verdict"] == "do not extrapolate"
     assert chosen["verdict"]["verdict"] == "extrapolate"
-    name = found.predictors[TWO[0]].predictor
+    name = found.parameters[TWO[0]].predictor
     assert chosen["model"]["backtest_skill"] == chosen["backtests"]["skill"][name]
 
 
 def test_standing_still_is_never_called_an_extrapolation() -> None:
-    report = report_of(wander().statistics(), 160.0, Predictor(160.0, predictor="stay"))
+    report = report_of(wander().statistics(), 160.0, Parameters(160.0, predictor="stay"))
     assert report["verdict"]["verdict"] == "do not extrapolate"
     assert "kept as it is" in report["verdict"]["reasons"][0]
 
 
 def test_every_predictor_is_shown_side_by_side() -> None:
     labels = report_of(make(EVEN, names=TWO).statistics(), 160.0)["backtests"]["labels"]
-    assert {"linear", "sqrt", "power", "saturating", "local", "damped", "blend"} <= set(labels)
+    assert {"linear", "sqrt", "power", "saturating", "local", "damped"} <= set(labels)

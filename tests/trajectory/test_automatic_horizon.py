@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from relex_merge.errors import RelexError
 from relex_merge.report.table import chosen
 from relex_merge.trajectory.backtests.automatic import choose
+from relex_merge.trajectory.backtests.entries import ChoiceEntry
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from tests.support.models import Series
 from tests.support.refusals import Refuse
@@ -46,12 +47,17 @@ def test_a_found_target_is_beyond_the_last_step_or_the_answer_is_stop(
 
 
 def test_where_some_tensors_stay_the_choice_is_named_by_those_that_go_on() -> None:
-    mixed = {
+    mixed: ChoiceEntry = {
         "predictor": "local",
         "scope": "tensor",
+        "target_step": 80.0,
+        "stops": False,
+        "reasons": [],
         "groups": {
-            n: {"predictor": p} for n, p in zip("abc", ("stay", "stay", "local"), strict=True)
+            n: {"predictor": p, "candidates": {}}
+            for n, p in zip("abc", ("stay", "stay", "local"), strict=True)
         },
+        "curve": [],
     }
     assert chosen(mixed) == "stay for 2, local for 1 tensors"
 
@@ -59,7 +65,7 @@ def test_where_some_tensors_stay_the_choice_is_named_by_those_that_go_on() -> No
 @pytest.mark.parametrize("predictor", ["auto", "sqrt"])
 def test_reconstruction_has_no_predictor(predictor: str) -> None:
     with pytest.raises(RelexError, match="mode: extrapolate"):
-        Predictor(5, mode="reconstruct", predictor=predictor)
+        Parameters(5, mode="reconstruct", predictor=predictor)
 
 
 def test_options_of_relex_are_refused_for_other_methods(series: Series, refuse: Refuse) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from relex_merge.trajectory.backtests.figures import RANKS, figures
-from relex_merge.trajectory.backtests.random_walk import even_walk_eigenvalues, random_walk_gram
+from relex_merge.trajectory.backtests.figures import RANKS, figures, fits
+from relex_merge.trajectory.backtests.random_walk import random_walk_gram
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
+from tests.support.reference import UNEVEN, even_walk_eigenvalues
 from tests.support.report_cases import Trajectory, make, report_of
 
 STEPS = np.asarray([1.0, 2, 4, 5, 8, 9, 13, 14, 17, 20, 22])
@@ -93,12 +94,51 @@ def test_end_speed_is_the_slope_of_the_parabola_over_the_mean_slope(run: Traject
 def test_r2_is_that_of_the_recipes_polynomial_over_its_window(
     run: Trajectory, degree: int, window: int | None
 ) -> None:
-    report = report_of(run.statistics(), 100.0, Predictor(100.0, degree=degree, window=window))
+    report = report_of(run.statistics(), 100.0, Parameters(100.0, degree=degree, window=window))
     for name, M in run.deltas.items():
         c, s = (M @ singular(M)[2][0])[-(window or 99) :], STEPS[-(window or 99) :]
         p = np.polynomial.Polynomial.fit(s, c, degree)
         explicit = 1 - ((c - p(s)) ** 2).sum() / ((c - c.mean()) ** 2).sum()
         assert report["tensors"][name]["r2"] == pytest.approx(explicit, rel=CLOSE)
+
+
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("degree", [1, 2])
+def test_a_fit_is_that_of_polyfit(degree: int, window: int | None) -> None:
+    y = np.random.default_rng(6).normal(size=(3, 10)) + UNEVEN / 10
+    found = fits(y, UNEVEN, 90.0, degree=degree, window=window)
+    last = slice(-(window or 10), None)
+    for i, series in enumerate(y):
+        p = np.polyfit(UNEVEN[last], series[last], degree)
+        residual = series[last] - np.polyval(p, UNEVEN[last])
+        total = series[last] - series[last].mean()
+        np.testing.assert_allclose(found.fitted[i], np.polyval(p, UNEVEN), rtol=1e-10)
+        assert found.predicted[i] == pytest.approx(np.polyval(p, 90.0), rel=1e-10)
+        r2 = 1 - (residual @ residual) / (total @ total)
+        assert found.r2[i] == pytest.approx(r2, rel=1e-10)
+
+
+@pytest.mark.parametrize("T", [3, 5, 7, 10])
+def test_a_run_that_jumped_and_then_stood_still_is_fitted_perfectly(T: int) -> None:
+    M = np.tile(np.random.default_rng(0).normal(size=100), (T, 1))
+    steps = np.arange(1.0, T + 1)
+    c = figures((M @ M.T)[np.newaxis], steps).coefficients
+    assert fits(c, steps, 100.0, degree=1, window=None).r2.tolist() == [1.0]
+
+
+def test_a_line_from_the_base_is_perfectly_straight() -> None:
+    M = np.outer(UNEVEN, np.random.default_rng(0).normal(size=20))
+    found = figures((M @ M.T)[np.newaxis], UNEVEN)
+    assert found.straightness[0] == pytest.approx(1.0, abs=1e-7)
+    assert found.explained_variance[0, 0] == pytest.approx(1.0, abs=1e-12)
+
+
+def test_a_tensor_that_never_moves_has_no_figures() -> None:
+    found = figures(np.zeros((1, 7, 7)), np.arange(1.0, 8))
+    for figure in (found.explained_variance, found.straightness, found.angle):
+        assert np.isnan(figure).all()
+    c = found.coefficients
+    assert np.isnan(fits(c, np.arange(1.0, 8), 10.0, degree=1, window=None).r2).all()
 
 
 def test_a_group_is_its_tensors_laid_end_to_end(run: Trajectory) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from relex_merge.errors import RelexError
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 
 STEPS = np.asarray([1.0, 3.0, 4.0, 9.0, 11.0])
 
@@ -24,7 +24,7 @@ def test_the_default_is_the_line_through_the_first_singular_direction() -> None:
     U, S, Vt = np.linalg.svd(M, full_matrices=False)
     line = np.polyfit(STEPS, U[:, 0] * S[0], 1)
     expected = np.polyval(line, 70.0) * Vt[0]
-    w = Predictor(70).weights(M @ M.T, STEPS)
+    w = Parameters(70).weights(M @ M.T, STEPS)
     np.testing.assert_allclose(M.T @ w, expected, rtol=1e-10)
 
 
@@ -33,16 +33,16 @@ def test_rank_degree_and_window_are_passed_on() -> None:
     U, S, Vt = np.linalg.svd(M, full_matrices=False)
     curves = np.polyfit(STEPS[1:], (U * S)[1:, :3], 2)
     expected = (np.asarray([20.0**2, 20.0, 1.0]) @ curves) @ Vt[:3]
-    w = Predictor(20, rank=3, degree=2, window=4).weights(M @ M.T, STEPS)
+    w = Parameters(20, rank=3, degree=2, window=4).weights(M @ M.T, STEPS)
     np.testing.assert_allclose(M.T @ w, expected, rtol=1e-9)
 
 
 def test_reconstruct_is_the_truncated_svd_of_the_checkpoint_whatever_the_fit() -> None:
     M = deltas()
     U, S, Vt = np.linalg.svd(M, full_matrices=False)
-    predictor = Predictor(9, rank=2, degree=7, window=1, mode="reconstruct")
-    predictor.check(STEPS)
-    w = predictor.weights(M @ M.T, STEPS)
+    asked = Parameters(9, rank=2, degree=7, window=1, mode="reconstruct")
+    asked.check(STEPS)
+    w = asked.weights(M @ M.T, STEPS)
     np.testing.assert_allclose(M.T @ w, (U[3, :2] * S[:2]) @ Vt[:2], rtol=1e-10)
 
 
@@ -60,7 +60,12 @@ def test_a_parameter_out_of_range_is_refused_by_name(
     parameters: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(RelexError, match=message):
-        Predictor(**{"target_step": 10, **parameters})
+        Parameters(**{"target_step": 10, **parameters})
+
+
+def test_blend_which_was_removed_is_refused_with_what_to_use_instead() -> None:
+    with pytest.raises(RelexError, match=r"blend was removed; use auto, .* or name one of linear"):
+        Parameters(10, predictor="blend")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +88,7 @@ def test_a_parameter_that_does_not_fit_the_series_is_refused_by_name(
     parameters: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(RelexError, match=message):
-        Predictor(**{"target_step": 10, **parameters}).check(STEPS)
+        Parameters(**{"target_step": 10, **parameters}).check(STEPS)
 
 
 @pytest.mark.parametrize(
@@ -103,12 +108,12 @@ def test_parameters_at_the_edge_of_their_range_are_accepted_and_give_finite_weig
     parameters: dict[str, Any],
 ) -> None:
     M = deltas()
-    predictor = Predictor(**{"target_step": 10, **parameters})
-    predictor.check(STEPS)
-    assert np.isfinite(predictor.weights(M @ M.T, STEPS)).all()
+    asked = Parameters(**{"target_step": 10, **parameters})
+    asked.check(STEPS)
+    assert np.isfinite(asked.weights(M @ M.T, STEPS)).all()
 
 
 @pytest.mark.parametrize("T", [0, 1])
 def test_fewer_than_two_checkpoints_are_no_trajectory(T: int) -> None:
     with pytest.raises(RelexError, match=f"at least two checkpoints besides the base, not {T}"):
-        Predictor(10).check(STEPS[:T])
+        Parameters(10).check(STEPS[:T])

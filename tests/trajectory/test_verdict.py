@@ -11,7 +11,7 @@ import pytest
 from relex_merge.errors import RelexError
 from relex_merge.report import VERDICTS
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.parameters import Predictor
+from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from tests.support.report_cases import Trajectory, make, report_of
 
@@ -132,7 +132,7 @@ def test_the_shortest_series_have_a_report(T: int) -> None:
 
 def test_reconstructing_an_observed_step_is_no_extrapolation() -> None:
     run = make(EVEN, names=("w",), walk=0.3)
-    report = report_of(run.statistics(), 20.0, Predictor(20.0, rank=2, mode="reconstruct"))
+    report = report_of(run.statistics(), 20.0, Parameters(20.0, rank=2, mode="reconstruct"))
     M = run.deltas["w"]
     V = np.linalg.svd(M, full_matrices=False)[2][:2]
     error = np.linalg.norm(M[19] @ V.T @ V - M[19]) / np.linalg.norm(M[19])
@@ -142,8 +142,8 @@ def test_reconstructing_an_observed_step_is_no_extrapolation() -> None:
 
 
 def test_every_direction_together_is_not_called_a_random_walk() -> None:
-    predictor = Predictor(5.0, rank=5, mode="reconstruct")
-    found = verdict(make(steps_of(5), names=("w",)), 5.0, predictors=predictor)
+    asked = Parameters(5.0, rank=5, mode="reconstruct")
+    found = verdict(make(steps_of(5), names=("w",)), 5.0, parameters=asked)
     assert "random walk's" not in "".join(found["reasons"])
 
 

@@ -17,8 +17,7 @@ from typing import Protocol
 
 from relex_merge.errors import RelexError
 
-HELD_OUT = 2048
-"""Problems kept for the accuracies; none of them is ever trained on."""
+HELD_OUT = 2048  # problems kept for the accuracies; none of them is ever trained on
 
 
 class Task(Protocol):
@@ -37,19 +36,19 @@ class Task(Protocol):
         """Characters of the longest answer."""
 
     def prompts(self, rng: random.Random) -> list[str]:
-        """Distinct problems in random order, all of one length, many more than ``HELD_OUT``."""
+        """Draw distinct problems, all of one length, many more than ``HELD_OUT``."""
 
     def solve(self, prompt: str) -> str:
-        """A right answer."""
+        """Return a right answer."""
 
     def habit(self, prompt: str) -> str:
-        """The answer that the base model has learnt to prefer."""
+        """Return the answer that the base model has learnt to prefer."""
 
     def competence(self, prompt: str) -> float:
-        """Probability that a demonstration of this problem shows the right answer."""
+        """Return the probability that a demonstration of this problem shows the right answer."""
 
     def verify(self, prompt: str, answer: str) -> int:
-        """The reward: 1 if ``answer`` is right, 0 if it is anything else."""
+        """Return the reward: 1 if ``answer`` is right, 0 if it is anything else."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,12 @@ class Split:
 
 
 def task_names() -> list[str]:
-    """Names of the tasks, the modules of this package, in alphabetical order."""
+    """List the tasks, the modules of this package, in alphabetical order."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load_task(name: str) -> Task:
-    """The task of that name.
+    """Return the task of that name.
 
     Raises:
         RelexError: there is no such task; the message lists those that exist.
@@ -78,6 +77,6 @@ def load_task(name: str) -> Task:
 
 
 def split_prompts(task: Task, seed: int) -> Split:
-    """The task's problems, shuffled by ``seed``; the first ``HELD_OUT`` are never trained on."""
+    """Shuffle the task's problems by ``seed``; the first ``HELD_OUT`` are never trained on."""
     prompts = task.prompts(random.Random(f"problems {seed}"))
     return Split(train=prompts[HELD_OUT:], held_out=prompts[:HELD_OUT])

@@ -19,21 +19,26 @@ class Addition:
     answer_length: int = 3
 
     def prompts(self, rng: random.Random) -> list[str]:
+        """Draw every sum, in random order."""
         sums = [f"{a}+{b}=" for a in range(10, 100) for b in range(10, 100)]
         rng.shuffle(sums)
         return sums
 
     def solve(self, prompt: str) -> str:
+        """Return the sum, with three digits."""
         a, b = prompt.rstrip("=").split("+")
         return f"{int(a) + int(b):03d}"
 
     def habit(self, prompt: str) -> str:
+        """Return the first number, with three digits."""
         return f"{int(prompt[:2]):03d}"
 
     def competence(self, prompt: str) -> float:
+        """Return a probability that rises with the first digit."""
         return 0.16 + 0.04 * int(prompt[0])
 
     def verify(self, prompt: str, answer: str) -> int:
+        """Return 1 for the right answer, else 0."""
         return int(answer == self.solve(prompt))
 
 

@@ -17,37 +17,115 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from relex_merge.errors import RelexError
-from relex_merge.trajectory.backtests.evidence import Tried, run_backtests, together, witnesses
+from relex_merge.trajectory.backtests.backtest import Backtests, backtests, plan, stacked
+from relex_merge.trajectory.backtests.error_law import ErrorLaw, fit_error_law
 from relex_merge.trajectory.backtests.groups import members
-from relex_merge.trajectory.backtests.results import STAY, Candidate, Choice, Group
-from relex_merge.trajectory.backtests.words import nothing_supported, praise, refusal, too_few
-from relex_merge.trajectory.parameters import SCOPES
-from relex_merge.trajectory.predictors import PREDICTORS
+from relex_merge.trajectory.backtests.reasons import nothing_supported, praise, refusal, too_few
+from relex_merge.trajectory.backtests.results import (
+    STAY,
+    Backtest,
+    Candidate,
+    Choice,
+    Group,
+    Horizon,
+)
+from relex_merge.trajectory.backtests.verdict import CLEAR
+from relex_merge.trajectory.parameters import SCOPES, Parameters
+from relex_merge.trajectory.predictors import AUTO, PREDICTORS, FitParameters
+from relex_merge.trajectory.predictors.history import FEWEST_FITTED, RANK_1, before_cut
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 CANDIDATES = ("linear", "sqrt", "power", "saturating", "local", "damped")  # and stay
 FEWEST = 6  # checkpoints below which no choice is made
 MARGIN = 0.8
+NEAR = 1.25  # factor between the ratios of backtests that are shown as evidence
+# Of a squared error, relative to standing still: an exact prediction has a logarithm.
+_FLOOR = 1e-12
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a recipe left open, made concrete.
+
+    Attributes:
+        parameters: Tensor → concrete parameters.
+        choice: How they were found; None where the recipe left nothing open.
+    """
+
+    parameters: dict[str, Parameters]
+    choice: Choice | None
+
+
+def resolve(parameters: Mapping[str, Parameters], statistics: SeriesStatistics) -> Resolved:
+    """Make ``auto`` concrete; parameters that leave nothing open stay as they are.
+
+    With ``target_step: auto`` all tensors get one target.
+
+    Args:
+        parameters: Tensor → what the recipe asks for.
+        statistics: Of the observed checkpoints of these tensors, however G was formed.
+
+    Raises:
+        RelexError: As :func:`choose`; or target and predictor are filtered in ways that no one
+            choice can meet.
+    """
+    known = {name: p for name, p in parameters.items() if name in statistics.tensors}
+    asked = {name: p for name, p in known.items() if p.is_open}
+    if not asked:
+        return Resolved(dict(parameters), None)
+    shapes = {
+        (p.predictor, p.rank, p.window, p.scope, p.auto_target, p.target_step)
+        for p in asked.values()
+    }
+    if len(shapes) > 1:
+        raise RelexError(
+            "filters give the tensors different settings of what is chosen automatically; give "
+            "predictor, rank, window, scope and target_step: auto without filters, or name the "
+            "predictors"
+        )
+    first = next(iter(asked.values()))
+    if first.auto_target and len(asked) < len(known):
+        raise RelexError("target_step: auto is for the whole model; give it without filters")
+    choice = choose(
+        replace(statistics, tensors={n: statistics.tensors[n] for n in asked}),
+        None if first.auto_target else first.target_step,
+        fit=FitParameters(first.rank, first.window),
+        candidates=CANDIDATES if first.predictor == AUTO else (first.predictor,),
+        scope=first.scope if first.predictor == AUTO else "model",
+    )
+    concrete = {
+        name: replace(p, predictor=choice.names[name], target_step=choice.target, auto_target=False)
+        for name, p in asked.items()
+    }
+    return Resolved({**parameters, **concrete}, choice)
 
 
 def choose(
     statistics: SeriesStatistics,
     target: float | None,
     *,
-    rank: int = 1,
-    window: int | None = None,
+    fit: FitParameters = RANK_1,
     candidates: Sequence[str] = CANDIDATES,
     scope: str = "model",
 ) -> Choice:
-    """The best continuation to ``target``, or for None to the furthest step that is supported.
+    """Choose the best predictor for ``target``, or for None the furthest step that is supported.
 
-    statistics: of the observed checkpoints, and nothing later. candidates: names in
-    ``PREDICTORS``; ``stay`` is always among them. Deterministic. Raises RelexError for an unknown
-    scope or an unknown candidate.
+    Deterministic.
+
+    Args:
+        statistics: Of the observed checkpoints, and nothing later.
+        target: A step, or None.
+        fit: How the candidates fit coefficients.
+        candidates: Names in ``PREDICTORS``; ``stay`` is always among them.
+        scope: One of ``SCOPES``: for what a choice is made.
+
+    Raises:
+        RelexError: An unknown scope or candidate.
     """
     if scope not in SCOPES:
         raise RelexError(f"scope is {scope!r}; it can be {', '.join(SCOPES)}")
@@ -60,25 +138,22 @@ def choose(
     grouped = _grouped(list(statistics.tensors), scope)
     if len(steps) < FEWEST:
         few = Group(STAY, (too_few(len(steps), FEWEST),), ())
-        return _made(dict.fromkeys(grouped, few), grouped, last, target or last, scope)
-    ratio = None if target is None else target / last
-    tests = run_backtests(statistics, ratio, names, rank, window)
-    curve: tuple[tuple[float, str, float, float], ...] = ()
+        return _choice(dict.fromkeys(grouped, few), grouped, last, target or last, scope)
+    tests = _run_backtests(statistics, None if target is None else target / last, names, fit)
+    curve: tuple[Horizon, ...] = ()
     if target is None:
-        whole = together(tests, names, list(range(len(statistics.tensors))))
+        whole = _together(tests, names, list(range(len(statistics.tensors))))
         curve = _curve(whole, names)
-        supported = _supported(curve)
-        if supported is None:
-            none = Group(STAY, (nothing_supported(last, names),), witnesses(whole, names, 2.0))
-            return _made(dict.fromkeys(grouped, none), grouped, last, last, scope, curve)
-        target, ratio = supported, supported / last
-    assert ratio is not None
+        target = _supported(curve)
+        if target is None:
+            none = Group(STAY, (nothing_supported(last, names),), _witnesses(whole, names, 2.0))
+            return _choice(dict.fromkeys(grouped, none), grouped, last, last, scope, curve)
     rows = {name: i for i, name in enumerate(statistics.tensors)}
     groups = {
-        label: _decide(together(tests, names, [rows[n] for n in inside]), names, ratio, target)
+        label: _choose_for(_together(tests, names, [rows[n] for n in inside]), names, target)
         for label, inside in grouped.items()
     }
-    return _made(groups, grouped, last, target, scope, curve)
+    return _choice(groups, grouped, last, target, scope, curve)
 
 
 def _grouped(tensors: list[str], scope: str) -> dict[str, list[str]]:
@@ -87,13 +162,13 @@ def _grouped(tensors: list[str], scope: str) -> dict[str, list[str]]:
     return members(tensors)[1] if scope == "module" else {name: [name] for name in tensors}
 
 
-def _made(
+def _choice(
     groups: Mapping[str, Group],
     grouped: Mapping[str, Sequence[str]],
     last: float,
     target: float,
     scope: str,
-    curve: tuple[tuple[float, str, float, float], ...] = (),
+    curve: tuple[Horizon, ...] = (),
 ) -> Choice:
     names = {name: groups[label].name for label, inside in grouped.items() for name in inside}
     moving = [name for name in names.values() if name != STAY]
@@ -103,8 +178,82 @@ def _made(
     return Choice(common, target, scope, groups, names, curve)
 
 
+@dataclass(frozen=True)
+class _Pooled:
+    """The backtests of some tensors laid end to end, N = 1, and the law of each candidate."""
+
+    tests: Backtests
+    laws: Mapping[str, ErrorLaw | None]
+
+    @property
+    def widest(self) -> float | None:
+        """The furthest ratio that was backtested."""
+        return max((law.widest for law in self.laws.values() if law is not None), default=None)
+
+
+def _run_backtests(
+    statistics: SeriesStatistics, ratio: float | None, names: Sequence[str], fit: FitParameters
+) -> Backtests:
+    """Backtest the named predictors on every tensor, at ``ratio`` too."""
+    steps = statistics.steps
+    beyond = ratio if ratio is not None and ratio > 1 else None
+    predictors = [PREDICTORS[name].with_fit(fit) for name in names]
+    return backtests(stacked(statistics), steps, plan(steps, beyond), predictors)
+
+
+def _together(tests: Backtests, names: Sequence[str], rows: list[int]) -> _Pooled:
+    """Lay the tensors ``rows`` end to end."""
+    still = tests.still[rows].sum(axis=0, keepdims=True)
+    errors = {
+        name: np.maximum(tests.errors[name][rows].sum(axis=0, keepdims=True), _FLOOR * still)
+        for name in names
+    }
+    pooled = replace(tests, still=still, errors=errors)
+    return _Pooled(pooled, {name: fit_error_law(pooled, name) for name in names})
+
+
+def _witnesses(pooled: _Pooled, names: Sequence[str], ratio: float) -> tuple[Candidate, ...]:
+    """Return what speaks for each predictor at ``ratio``."""
+    return tuple(_candidate(pooled, name, ratio) for name in names)
+
+
+def _candidate(pooled: _Pooled, name: str, ratio: float) -> Candidate:
+    tests, law = pooled.tests, pooled.laws[name]
+    told = law is not None and ratio <= law.widest * 1.05
+    low, expected, high = (
+        law.skill(ratio, z) if law is not None and told else None for z in (-CLEAR, 0, CLEAR)
+    )
+    near = [
+        p
+        for p in range(len(tests.target))
+        if max(tests.ratio[p] / ratio, ratio / tests.ratio[p]) <= NEAR
+        and tests.fitted[p] >= FEWEST_FITTED
+        and np.isfinite(tests.pooled(name, p, [0]))
+    ]
+    trials = tuple(
+        Backtest(
+            float(tests.steps[tests.fitted[p] - 1]),
+            float(tests.steps[tests.target[p]]),
+            tests.pooled(name, p, [0]),
+        )
+        for p in near
+    )
+    return Candidate(name, expected, low, high, _same_ratio(tests, name, ratio), trials)
+
+
+def _same_ratio(tests: Backtests, name: str, ratio: float) -> float | None:
+    """Skill of predicting the last checkpoint from the latest backtested cut at least as far."""
+    cut = before_cut(tests.steps, ratio)
+    reach = tests.last()
+    usable = [p for p in reach if FEWEST_FITTED <= tests.fitted[p] <= cut and tests.still[0, p] > 0]
+    if not usable:
+        return None
+    skill = tests.pooled(name, max(usable, key=lambda p: tests.fitted[p]), [0])
+    return skill if np.isfinite(skill) else None
+
+
 def _best(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The candidate that is chosen, None for ``stay``."""
+    """Return the candidate that is chosen, None for ``stay``."""
     usable = [c for c in candidates if c.skill is not None]
     if not usable:
         return None
@@ -117,36 +266,37 @@ def _best(candidates: Sequence[Candidate]) -> Candidate | None:
     return best if best.skill > 0 and best.low is not None and best.low > 0 else None
 
 
-def _decide(tried: Tried, names: Sequence[str], ratio: float, target: float) -> Group:
+def _choose_for(pooled: _Pooled, names: Sequence[str], target: float) -> Group:
+    ratio = target / float(pooled.tests.steps[-1])
     if ratio <= 1:
         return Group("linear", (f"Step {target:g} is not beyond the last observed one.",), ())
-    candidates = witnesses(tried, names, ratio)
+    candidates = _witnesses(pooled, names, ratio)
     best = _best(candidates)
     if best is None:
-        return Group(STAY, (refusal(candidates, tried.widest, ratio, target),), candidates)
+        return Group(STAY, (refusal(candidates, pooled.widest, ratio, target),), candidates)
     return Group(best.name, (praise(best, candidates, target),), candidates)
 
 
-def _curve(tried: Tried, names: Sequence[str]) -> tuple[tuple[float, str, float, float], ...]:
+def _curve(pooled: _Pooled, names: Sequence[str]) -> tuple[Horizon, ...]:
     """Skill against horizon of whatever is chosen there, as far as backtests reach."""
-    steps = tried.tests.steps
-    widest = tried.widest or 1.0
+    steps = pooled.tests.steps
+    widest = pooled.widest or 1.0
     horizons = steps[-1] * np.geomspace(1.1, widest, 40) if widest > 1.1 else np.empty(0)
     if np.all(steps == np.floor(steps)):
         horizons = np.floor(horizons)
     points = []
     for step in np.unique(horizons[horizons > steps[-1]]):
-        best = _best(witnesses(tried, names, float(step / steps[-1])))
+        best = _best(_witnesses(pooled, names, float(step / steps[-1])))
         low, expected = (0.0, 0.0) if best is None else (best.low or 0.0, best.skill or 0.0)
-        points.append((float(step), STAY if best is None else best.name, low, expected))
+        points.append(Horizon(float(step), STAY if best is None else best.name, low, expected))
     return tuple(points)
 
 
-def _supported(curve: Sequence[tuple[float, str, float, float]]) -> float | None:
-    """The furthest step up to which the skill is clearly positive all the way."""
+def _supported(curve: Sequence[Horizon]) -> float | None:
+    """Return the furthest step up to which the skill is clearly positive all the way."""
     furthest = None
-    for step, name, low, _ in curve:
-        if name == STAY or low <= 0:
+    for point in curve:
+        if point.predictor == STAY or point.low <= 0:
             break
-        furthest = step
+        furthest = point.step
     return furthest

@@ -11,22 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from relex_merge.trajectory.backtests.continuations import Continuation
+from relex_merge.trajectory.backtests.gaps import Attempt, insist
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.predictors.history import History
-from relex_merge.trajectory.predictors.trials import FEWEST_FITTED, before_cut
+from relex_merge.trajectory.predictors import Predictor
+from relex_merge.trajectory.predictors.history import FEWEST_FITTED, History, before_cut
+from relex_merge.trajectory.spectra import one_thread
+from relex_merge.trajectory.statistics import SeriesStatistics
 
 Indices = npt.NDArray[np.int64]
 NODES = 12
-__all__ = ["FEWEST_FITTED", "Backtests", "Indices", "Trial", "backtests", "before_cut", "plan"]
 
 
 @dataclass(frozen=True)
-class Trial:
+class Cut:
     """Fit on the first ``fitted`` checkpoints, predict those at ``targets`` (J,), all later."""
 
     fitted: int
@@ -35,12 +37,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class Backtests:
-    """Squared errors of N tensors in P backtests, in weight².
+    """Squared errors of N tensors in P backtests, all of them in one unit of their own.
 
-    steps: (T,) of all checkpoints, ascending.
-    fitted: (P,) number of checkpoints before the cut; target: (P,) index of the predicted one.
-    ratio: (P,) s_target / s_fitted, the extrapolation ratio. still: (N, P) error of standing still.
-    errors: continuation key → (N, P), NaN where it needs more checkpoints than lie before the cut.
+    Attributes:
+        steps: (T,) of all checkpoints, ascending.
+        fitted: (P,) number of checkpoints before the cut.
+        target: (P,) index of the predicted one.
+        ratio: (P,) s_target / s_fitted, the extrapolation ratio.
+        still: (N, P) error of standing still.
+        errors: Predictor's name → (N, P), NaN where it needs more checkpoints than lie before the
+            cut.
     """
 
     steps: Array
@@ -50,18 +56,25 @@ class Backtests:
     still: Array
     errors: Mapping[str, Array]
 
-    def pooled(self, key: str, p: int, rows: Sequence[int]) -> float:
-        """Skill of the tensors ``rows`` together in backtest p; NaN where none of them moved."""
+    def pooled(self, name: str, p: int, rows: Sequence[int]) -> float:
+        """Return the skill of the tensors ``rows`` together in backtest p; NaN if none moved."""
         still = self.still[rows, p].sum()
-        return float(1 - self.errors[key][rows, p].sum() / still) if still > 0 else float("nan")
+        return float(1 - self.errors[name][rows, p].sum() / still) if still > 0 else float("nan")
 
     def last(self) -> Indices:
-        """Which backtests predict the last observed checkpoint, from the widest ratio down."""
+        """Return which backtests predict the last observed checkpoint, widest ratio first."""
         return np.flatnonzero(self.target == self.target.max(initial=0))
 
 
-def plan(steps: Array, ratio: float | None) -> list[Trial]:
-    """The backtests of a series at ``steps`` (T,) ascending: a grid of cut-offs and targets.
+def stacked(statistics: SeriesStatistics) -> Array:
+    """Return (N, T, T) the Gram matrices of all tensors, in their order."""
+    T = len(statistics.steps)
+    grams = [tensor.gram for tensor in statistics.tensors.values()]
+    return np.stack(grams) if grams else np.zeros((0, T, T))
+
+
+def plan(steps: Array, ratio: float | None) -> list[Cut]:
+    """Return the cuts of a series at ``steps`` (T,) ascending: a grid of cuts and targets.
 
     Both run over about a dozen checkpoints, evenly spaced in log step, because what matters is the
     ratio between them. The cut at the user's own ``ratio`` is always one of them.
@@ -73,60 +86,76 @@ def plan(steps: Array, ratio: float | None) -> list[Trial]:
     cuts = nodes if ratio is None else nodes | {before_cut(steps, ratio)}
     usable = [n for n in sorted(cuts) if 0 < n < T and steps[n - 1] > 0]
     return [
-        Trial(n, np.asarray([m - 1 for m in sorted(nodes) if m > n], dtype=np.int64))
-        for n in usable
+        Cut(n, np.asarray([m - 1 for m in sorted(nodes) if m > n], dtype=np.int64)) for n in usable
     ]
 
 
-def squared_errors(grams: Array, weights: Array, trial: Trial) -> Array:
-    """(N, J): ‖Mᵀw − δ_j‖² for W (N or 1, J, h) and G (N, T, T)."""
-    h, targets = trial.fitted, trial.targets
-    quadratic = ((weights @ grams[:, :h, :h]) * weights).sum(axis=2)
-    cross = (weights * grams[:, targets, :h]).sum(axis=2)
-    return np.asarray(np.maximum(quadratic - 2 * cross + grams[:, targets, targets], 0.0))
-
-
-def standing_still(grams: Array, trial: Trial) -> Array:
-    """(N, J): ‖θ_h − θ_j‖²."""
-    still = np.zeros((1, len(trial.targets), trial.fitted))
-    still[:, :, -1] = 1.0
-    return squared_errors(grams, still, trial)
-
-
-def trial_errors(
-    whole: History, trial: Trial, continuations: Sequence[Continuation]
-) -> dict[str, Array]:
-    """key → (N, J) squared errors of every continuation in one trial, NaN where it cannot fit."""
-    history = whole.first(trial.fitted)
-    grams, steps = whole.grams, whole.steps
-    errors: dict[str, Array] = {}
-    for each in continuations:
-        if not each.fits(history.steps):
-            errors[each.key] = np.full((len(grams), len(trial.targets)), np.nan)
-        else:
-            weights = each.rule(history, steps[trial.targets])
-            errors[each.key] = squared_errors(grams, weights, trial)
-    return errors
-
-
 def backtests(
-    grams: Array, steps: Array, trials: Sequence[Trial], continuations: Sequence[Continuation]
+    grams: Array,
+    steps: Array,
+    cuts: Sequence[Cut],
+    predictors: Sequence[Predictor],
+    attempt: Attempt = insist,
 ) -> Backtests:
-    """Run ``trials`` on G (N, T, T) at ``steps`` (T,) ascending."""
-    whole = History(grams, steps)
-    results = [trial_errors(whole, trial, continuations) for trial in trials]
+    """Run every predictor at every cut.
+
+    Args:
+        grams: G (N, T, T).
+        steps: (T,) ascending.
+        cuts: Where to cut and what to predict, as from :func:`plan`.
+        predictors: What to try; their names tell them apart.
+        attempt: What to do about a predictor whose arithmetic fails at a cut; unless told otherwise
+            the exception goes on.
+    """
+    whole = History.of(grams, steps)
+    with one_thread():
+        results = [_errors(whole, cut, predictors, attempt) for cut in cuts]
     N = len(grams)
 
     def joined(columns: list[Array]) -> Array:
         return np.concatenate([np.zeros((N, 0)), *columns], axis=1)
 
-    fitted = np.asarray([t.fitted for t in trials for _ in t.targets], dtype=np.int64)
-    target = np.asarray([j for t in trials for j in t.targets], dtype=np.int64)
+    fitted = np.asarray([cut.fitted for cut in cuts for _ in cut.targets], dtype=np.int64)
+    target = np.asarray([j for cut in cuts for j in cut.targets], dtype=np.int64)
     return Backtests(
         steps=steps,
         fitted=fitted,
         target=target,
         ratio=steps[target] / steps[fitted - 1],
-        still=joined([standing_still(grams, trial) for trial in trials]),
-        errors={c.key: joined([result[c.key] for result in results]) for c in continuations},
+        still=joined([_standing_still(whole.grams, cut) for cut in cuts]),
+        errors={p.name: joined([result[p.name] for result in results]) for p in predictors},
     )
+
+
+def _errors(
+    whole: History, cut: Cut, predictors: Sequence[Predictor], attempt: Attempt
+) -> dict[str, Array]:
+    """Return name → (N, J) squared errors at one cut, NaN where a predictor cannot fit."""
+    history = whole.first(cut.fitted)
+    nothing = np.full((len(whole.grams), len(cut.targets)), np.nan)
+
+    def errors_of(predictor: Predictor) -> Array:
+        weights = predictor.predict(history, whole.steps[cut.targets])
+        return _squared_errors(whole.grams, weights, cut)
+
+    return {
+        p.name: attempt(f"backtests.{p.name}", partial(errors_of, p), nothing)
+        if p.is_enough(history.steps)
+        else nothing
+        for p in predictors
+    }
+
+
+def _squared_errors(grams: Array, weights: Array, cut: Cut) -> Array:
+    """Return (N, J) ‖Mᵀw − δ_j‖² for W (N or 1, J, h) and G (N, T, T)."""
+    h, targets = cut.fitted, cut.targets
+    quadratic = ((weights @ grams[:, :h, :h]) * weights).sum(axis=2)
+    cross = (weights * grams[:, targets, :h]).sum(axis=2)
+    return np.asarray(np.maximum(quadratic - 2 * cross + grams[:, targets, targets], 0.0))
+
+
+def _standing_still(grams: Array, cut: Cut) -> Array:
+    """Return (N, J) ‖θ_h − θ_j‖²."""
+    still = np.zeros((1, len(cut.targets), cut.fitted))
+    still[:, :, -1] = 1.0
+    return _squared_errors(grams, still, cut)

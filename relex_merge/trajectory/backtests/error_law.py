@@ -23,20 +23,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relex_merge.trajectory.backtests.backtest import FEWEST_FITTED, Backtests
+from relex_merge.trajectory.backtests.backtest import Backtests
 from relex_merge.trajectory.gram import Array
+from relex_merge.trajectory.predictors.history import FEWEST_FITTED
 
 FEWEST_BACKTESTS = 6
 LATENESS = 8  # a backtest of checkpoint j weighs (s_j / s_T) to this power
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """The error law fitted to the backtests of one model.
+class ErrorLaw:
+    """The law fitted to the backtests of one model.
 
-    law: (3,) a, b, c with s_h in units of s_T. covariance: (3, 3) of the law; scatter: residual
-    standard deviation of one backtest, in log error. narrowest, widest: the ratios
-    that were backtested.
+    Attributes:
+        law: (3,) a, b, c with s_h in units of s_T.
+        covariance: (3, 3) of the law.
+        scatter: Residual standard deviation of one backtest, in log error.
+        narrowest: The smallest ratio that was backtested.
+        widest: The largest one.
     """
 
     law: Array
@@ -46,24 +50,31 @@ class Forecast:
     widest: float
 
     def log_error(self, ratio: float) -> tuple[float, float]:
-        """(mean, standard deviation) of log(error / standing still), fitted on all T, at ratio."""
+        """Return mean and standard deviation of log(error / standing still) at ``ratio``.
+
+        That is the error of a fit on all T checkpoints.
+        """
         x = np.asarray([1.0, np.log(ratio), 0.0])
         variance = float(x @ self.covariance @ x) + self.scatter**2
         return float(x @ self.law), float(np.sqrt(variance))
 
     def skill(self, ratio: float, deviations: float = 0.0) -> float:
-        """Expected skill at ratio, ``deviations`` standard deviations to the better."""
+        """Return the expected skill at ``ratio``, ``deviations`` of them to the better."""
         mean, deviation = self.log_error(ratio)
         return float(1 - np.exp(mean - deviations * deviation))
 
 
-def forecast(tests: Backtests, steps: Array, key: str = "method") -> Forecast | None:
-    """Fit the error law to all backtests of the whole model; None when there are too few.
+def fit_error_law(tests: Backtests, name: str = "method") -> ErrorLaw | None:
+    """Fit the error law of a predictor to its backtests; None when there are too few.
 
-    tests: of every tensor, errors summed over the model; steps: (T,) ascending.
+    Args:
+        tests: Of every tensor; their errors are summed.
+        name: Of the predictor.
     """
-    error, still = tests.errors[key].sum(axis=0), tests.still.sum(axis=0)
+    steps = tests.steps
+    error, still = tests.errors[name].sum(axis=0), tests.still.sum(axis=0)
     usable = (tests.fitted >= FEWEST_FITTED) & (error > 0) & (still > 0)
+    usable &= np.isfinite(error) & np.isfinite(still)
     if np.count_nonzero(usable) < FEWEST_BACKTESTS:
         return None
     y = np.log(error[usable] / still[usable])
@@ -76,7 +87,7 @@ def forecast(tests: Backtests, steps: Array, key: str = "method") -> Forecast | 
     variance = float((weight * (y - X @ law) ** 2).sum() / weight.sum())
     variance *= effective / max(effective - X.shape[1], 1.0)
     ratios = tests.ratio[usable]
-    return Forecast(
+    return ErrorLaw(
         law=law,
         covariance=inverse * variance,
         scatter=float(np.sqrt(variance)),

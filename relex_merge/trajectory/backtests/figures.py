@@ -21,12 +21,14 @@ RANKS = 8
 class Figures:
     """Figures of N tensors over T checkpoints; R = min(T, 8). NaN where a tensor never moves.
 
-    explained_variance: (N, R) share of Σ‖δ_t‖² on the leading 1…R directions.
-    step_explained_variance: (N, R) the same for the consecutive deltas θ_t − θ_{t−1}; one direction
-        takes 1/T of a random walk and everything of a line.
-    coefficients: (N, T) c_t along the first direction, in weight.
-    straightness: (N,) ‖θ_T − θ₀‖ / Σ‖θ_t − θ_{t−1}‖.
-    angle: (N,) degrees between the directions fitted on the first and the second half.
+    Attributes:
+        explained_variance: (N, R) share of Σ‖δ_t‖² on the leading 1…R directions.
+        step_explained_variance: (N, R) the same for the consecutive deltas θ_t − θ_{t−1}; one
+            direction takes 1/T of a random walk and everything of a line.
+        coefficients: (N, T) c_t along the first direction, in weight.
+        straightness: (N,) ‖θ_T − θ₀‖ / Σ‖θ_t − θ_{t−1}‖; about 1/√T in a random walk.
+        angle: (N,) degrees between the directions fitted on the first and the second half.
+        curvature: Of the coefficients.
     """
 
     explained_variance: Array
@@ -41,12 +43,15 @@ class Figures:
 class Curvature:
     """Does a quadratic describe the coefficient better than a line?
 
-    gain: (N,) 1 − (leave-one-out error of the quadratic) / (of the line).
-    chance: (N,) how many standard errors the mean gain per checkpoint is above 0; above 2 is more
-        than chance if residuals are independent (they are not quite: optimizer noise adds up).
-    end_speed: (N,) speed dc/ds at the last checkpoint over the mean speed, by the
-        quadratic: 1 for a line, about 0.3 for c ∝ √s, 0 or less where the movement has stopped.
     All NaN below five checkpoints, where leaving one out leaves a quadratic nothing to miss.
+
+    Attributes:
+        gain: (N,) 1 − (leave-one-out error of the quadratic) / (of the line).
+        chance: (N,) how many standard errors the mean gain per checkpoint is above 0; above 2 is
+            more than chance if residuals are independent (they are not quite: optimizer noise adds
+            up).
+        end_speed: (N,) speed dc/ds at the last checkpoint over the mean speed, by the quadratic: 1
+            for a line, about 0.3 for c ∝ √s, 0 or less where the movement has stopped.
     """
 
     gain: Array
@@ -55,7 +60,7 @@ class Curvature:
 
 
 def figures(grams: Array, steps: Array) -> Figures:
-    """Figures of G (N, T, T) at ``steps`` (T,) ascending."""
+    """Return the figures of G (N, T, T) at ``steps`` (T,) ascending."""
     spectra_ = spectra(grams)
     ranks = min(len(steps), RANKS)
     c = spectra_.coefficients()
@@ -72,7 +77,7 @@ def figures(grams: Array, steps: Array) -> Figures:
 
 
 def _consecutive(grams: Array) -> Array:
-    """(N, T, T): the Gram matrix of θ_t − θ_{t−1}, with θ₀ the base."""
+    """Return (N, T, T) the Gram matrix of θ_t − θ_{t−1}, with θ₀ the base."""
     padded = np.pad(grams, ((0, 0), (1, 0), (1, 0)))
     return np.diff(np.diff(padded, axis=1), axis=2)
 
@@ -84,7 +89,7 @@ def _straightness(grams: Array, consecutive: Array) -> Array:
 
 
 def _angle_of_halves(grams: Array) -> Array:
-    """Degrees between v fitted on checkpoints 1…T/2 and v fitted on the rest; 0 to 90.
+    """Return the degrees between v of checkpoints 1…T/2 and v of the rest, 0 to 90.
 
     v = Mᵀu/σ on each half, so cos = |u₁ᵀ G₁₂ u₂| / (σ₁ σ₂).
     """
@@ -92,13 +97,13 @@ def _angle_of_halves(grams: Array) -> Array:
     first, second = spectra(grams[:, :half, :half]), spectra(grams[:, half:, half:])
     u1, u2 = first.vectors[:, :, 0], second.vectors[:, :, 0]
     product = np.einsum("ni,nij,nj->n", u1, grams[:, :half, half:], u2)
-    scale = np.sqrt(first.eigenvalues[:, 0] * second.eigenvalues[:, 0])
+    scale = np.sqrt(first.eigenvalues[:, 0]) * np.sqrt(second.eigenvalues[:, 0])
     cosine = np.abs(product) / np.where(scale > 0, scale, np.nan)
     return np.asarray(np.degrees(np.arccos(np.minimum(cosine, 1.0))))
 
 
 def _leave_one_out(c: Array, steps: Array, degree: int) -> Array:
-    """(N, T): squared error at each checkpoint of the polynomial fitted without it.
+    """Return (N, T) the squared error at each checkpoint of the polynomial fitted without it.
 
     e_i / (1 − A_ii) with the hat matrix A of the full fit (Allen's PRESS).
     """
@@ -110,6 +115,7 @@ def _curvature(c: Array, s: Array) -> Curvature:
     if len(s) < 5:
         nothing = np.full(len(c), np.nan)
         return Curvature(nothing, nothing, nothing)
+    c = _near_one(c)
     line, quadratic = _leave_one_out(c, s, 1), _leave_one_out(c, s, 2)
     gain = line - quadratic
     moving = line.sum(axis=1) > 0
@@ -128,9 +134,11 @@ def _curvature(c: Array, s: Array) -> Curvature:
 class Fits:
     """Least-squares fits of N coefficient series c (N, T).
 
-    fitted: (N, T) at every observed step, also outside the window. r2: (N,) 1 − SS_res / SS_tot
-    over the window; 1 where the series is constant, NaN where it is 0. predicted: (N,) at the
-    target step.
+    Attributes:
+        fitted: (N, T) at every observed step, also outside the window.
+        r2: (N,) 1 − SS_res / SS_tot over the window; 1 where the series is constant up to rounding,
+            NaN where it is 0.
+        predicted: (N,) at the target step.
     """
 
     fitted: Array
@@ -139,12 +147,31 @@ class Fits:
 
 
 def fits(c: Array, steps: Array, target: float, *, degree: int, window: int | None) -> Fits:
-    """Fit c (N, T) at ``steps`` (T,); a batch of :func:`relex_merge.trajectory.gram.fit`."""
+    """Fit every series by a polynomial.
+
+    Args:
+        c: (N, T) coefficients.
+        steps: (T,) ascending.
+        target: A step.
+        degree: Of the polynomial.
+        window: How many of the last checkpoints enter; None for all.
+    """
+    H = least_squares_rows(steps, [*steps, target], degree=degree, window=window)
+    values = c @ H.T
+    unit = _near_one(c)
     inside = in_window(steps, window)
-    values = c @ least_squares_rows(steps, [*steps, target], degree=degree, window=window).T
-    fitted = values[:, :-1]
-    residual = ((c - fitted)[:, inside] ** 2).sum(axis=1)
-    total = ((c[:, inside] - c[:, inside].mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    residual = ((unit - unit @ H[:-1].T)[:, inside] ** 2).sum(axis=1)
+    total = ((unit - unit[:, inside].mean(axis=1, keepdims=True))[:, inside] ** 2).sum(axis=1)
+    moves = total > (len(steps) * np.finfo(np.float64).eps) ** 2 * (unit**2).sum(axis=1)
     constant = np.where(np.any(c, axis=1), 1.0, np.nan)
-    r2 = np.where(total > 0, 1 - residual / np.where(total > 0, total, 1.0), constant)
-    return Fits(fitted, r2, values[:, -1])
+    r2 = np.where(moves, 1 - residual / np.where(moves, total, 1.0), constant)
+    return Fits(values[:, :-1], r2, values[:, -1])
+
+
+def _near_one(c: Array) -> Array:
+    """Return each row of c (N, T) in units of a power of two that bring its largest number near 1.
+
+    For squares and products that neither overflow nor vanish; no digit changes.
+    """
+    exponent = np.frexp(np.abs(c).max(axis=1, keepdims=True))[1]
+    return np.asarray(np.ldexp(c, -exponent))

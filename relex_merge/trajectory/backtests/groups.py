@@ -14,8 +14,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor sits. layer: "3", or "encoder.layers.3" where a model has several stacks;
-    None outside any stack (embeddings, final norm). kind: "q_proj", "q_proj.bias", "norm" …
+    """Where a tensor sits.
+
+    Attributes:
+        layer: "3", or "encoder.layers.3" where a model has several stacks; None outside any stack
+            (embeddings, final norm).
+        kind: "q_proj", "q_proj.bias", "norm" …
     """
 
     layer: str | None
@@ -24,8 +28,13 @@ class Place:
 
 @dataclass(frozen=True)
 class _Name:
-    """A tensor's name taken apart. stack, number: its layer; module: the rest of the path without
-    further numbers; leaf: ".bias" and the like, "" for a weight.
+    """A tensor's name taken apart.
+
+    Attributes:
+        stack: The path to its layer.
+        number: Of its layer.
+        module: The rest of the path without further numbers.
+        leaf: ".bias" and the like, "" for a weight.
     """
 
     stack: str
@@ -48,7 +57,7 @@ def _split(name: str) -> _Name:
 
 
 def _kinds(modules: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """module → its shortest end that no other module shares."""
+    """Return module → its shortest end that no other module shares."""
     labels: dict[tuple[str, ...], str] = {}
     left = set(modules)
     length = 1
@@ -66,7 +75,7 @@ def _kinds(modules: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
 
 
 def places(names: Iterable[str]) -> dict[str, Place]:
-    """name → :class:`Place`, for all names of one model."""
+    """Return name → :class:`Place`, for all names of one model."""
     split = {name: _split(name) for name in names}
     stacks = {parts.stack for parts in split.values() if parts.number is not None}
     kinds = _kinds(parts.module for parts in split.values())
@@ -82,7 +91,7 @@ def places(names: Iterable[str]) -> dict[str, Place]:
 
 
 def members(names: Iterable[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """(layer → names, kind → names), each in the order of the model."""
+    """Return layer → names and kind → names, each in the order of the model."""
     layers: dict[str, list[str]] = {}
     kinds: dict[str, list[str]] = {}
     for name, place in places(names).items():

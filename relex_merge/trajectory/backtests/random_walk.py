@@ -22,19 +22,9 @@ from relex_merge.trajectory.gram import Array, Steps
 
 
 def random_walk_gram(steps: Steps) -> Array:
-    """(T, T): min(s_i, s_j), the Gram matrix of a random walk from the base at step 0.
+    """Return (T, T) min(s_i, s_j), the Gram matrix of a random walk from the base at step 0.
 
     The scale is arbitrary; no figure depends on it.
     """
     s = np.asarray(steps, dtype=np.float64)
     return np.minimum(s[:, np.newaxis], s[np.newaxis, :])
-
-
-def even_walk_eigenvalues(T: int) -> Array:
-    """(T,): the eigenvalues of ``random_walk_gram([1 … T])``, descending, in closed form.
-
-    λ_k = 1 / (4 sin²((2k − 1)π / (4T + 2))): the inverse of min(i, j) is the second-difference
-    matrix with one free end, whose eigenvectors are sines.
-    """
-    k = np.arange(1, T + 1)
-    return np.asarray(0.25 / np.sin((2 * k - 1) * np.pi / (4 * T + 2)) ** 2)

@@ -1,15 +1,14 @@
-"""The verdict's reasons, in words a practitioner understands."""
+"""The reasons for a verdict and for a choice, in words a practitioner understands."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
 from relex_merge.formatting import cell
-
-if TYPE_CHECKING:
-    from relex_merge.trajectory.backtests.verdict import Evidence
+from relex_merge.trajectory.backtests.results import STAY, Candidate, Evidence
+from relex_merge.trajectory.predictors import PREDICTORS
 
 COARSE = 0.05  # share of moved weights below which 16-bit files are called too coarse
 HALF_PRECISION = ("bfloat16", "float16")
@@ -18,8 +17,13 @@ STEADY = (0.8, 1.25)  # speed at the end of the window over its mean that still 
 
 
 def explain(evidence: Evidence, supported: float | None) -> list[str]:
-    """Sentences, the weightiest first; those that do not apply are left out."""
-    if evidence.predictor == "stay":
+    """Return the verdict's reasons, the weightiest first; those that do not apply are left out.
+
+    Args:
+        evidence: What the verdict is decided on.
+        supported: The furthest step that the backtests support; None where there is none.
+    """
+    if evidence.predictor == STAY:
         sentences = [_standing_still(evidence), _speed(evidence)]
     elif evidence.ratio is None:
         sentences = [_within(evidence)]
@@ -46,7 +50,7 @@ def _within(e: Evidence) -> str:
 
 
 def _held_out(e: Evidence) -> str:
-    """On the furthest held-out checkpoint up to the target, or the nearest beyond it."""
+    """Speak of the furthest held-out checkpoint up to the target, or the nearest beyond it."""
     known = [(step, skill) for step, skill in e.held_out if skill is not None]
     if not known:
         return ""
@@ -133,10 +137,12 @@ def _spectrum(e: Evidence) -> str:
         return "No weight moved at all."
     straight, random = e.figures["straightness"], e.walk["straightness"]
     text = (
-        f"Explained variance {found:.3f} (a random walk of this length: {walk:.3f}), straightness "
-        f"{straight:.2f} (a line 1, a random walk {random:.2f})"
+        f"Explained variance {found:.3f} (a random walk of this length: {cell(walk, '.3f')}), "
+        f"straightness {cell(straight, '.2f')} (a line 1, a random walk {cell(random, '.2f')})"
     )
-    if found <= walk < 1 - 1e-9:  # as many directions as checkpoints explain everything
+    if (
+        walk is not None and found <= walk < 1 - 1e-9
+    ):  # as many directions as checkpoints explain everything
         return f"{text}: the path is no straighter than a random walk's."
     return f"{text}."
 
@@ -149,3 +155,70 @@ def _coarse(e: Evidence) -> str:
         f"Only {moved:.1%} of the weights differ from the base at the last checkpoint: {e.dtype} "
         "files round small updates away. Save the checkpoints in float32 if you can."
     )
+
+
+def too_few(T: int, fewest: int) -> str:
+    """Say that T checkpoints are too few, since a choice needs ``fewest``."""
+    return (
+        f"{T} checkpoints are too few to choose by: a choice needs at least {fewest}. Observe "
+        f"more, or name a predictor (one of {', '.join(PREDICTORS)})."
+    )
+
+
+def nothing_supported(last: float, names: Sequence[str]) -> str:
+    """Say that no step beyond ``last`` is supported under any predictor of ``names``."""
+    which = f"predictor: {names[0]}" if len(names) == 1 else "any predictor"
+    return (
+        f"No step beyond the last observed one, {last:g}, has clearly positive predicted skill "
+        f"under {which}: stop there."
+    )
+
+
+def refusal(
+    candidates: Sequence[Candidate], widest: float | None, ratio: float, target: float
+) -> str:
+    """Say why standing still was chosen.
+
+    Args:
+        candidates: What it was chosen from.
+        widest: The furthest ratio that was backtested; None where none was.
+        ratio: target / s_T.
+        target: The step.
+    """
+    known = [c for c in candidates if c.skill is not None]
+    if not known:
+        reach = "there are too few backtests" if widest is None else f"none reaches {ratio:.3g}×"
+        return (
+            f"Nothing that was backtested speaks for step {target:g} ({reach}): the last observed "
+            "checkpoint is kept. Choose a nearer target, or name a predictor."
+        )
+    best = max(known, key=lambda c: c.skill or 0.0)
+    return (
+        f"No predictor is clearly expected to come closer to step {target:g} than the last "
+        f"observed checkpoint (the best, {best.name}: {_figures(best)}): it is kept."
+    )
+
+
+def praise(best: Candidate, candidates: Sequence[Candidate], target: float) -> str:
+    """Say why ``best`` was chosen among ``candidates`` for step ``target``."""
+    text = f"{best.name} has the best backtests for step {target:g} ({_figures(best)})"
+    line = next((c for c in candidates if c.name == "linear" and c.skill is not None), None)
+    ahead = [c for c in candidates if (c.skill or -np.inf) > (best.skill or 0.0)]
+    if best.name != "linear":
+        return f"{text}; the line: {_figures(line)}." if line else f"{text}."
+    if ahead:
+        rival = max(ahead, key=lambda c: c.skill or 0.0)
+        return (
+            f"linear keeps its place for step {target:g} ({_figures(best)}): "
+            f"{rival.name} ({_figures(rival)}) is not clearly better."
+        )
+    return f"{text}."
+
+
+def _figures(candidate: Candidate) -> str:
+    same = (
+        ""
+        if candidate.same_ratio is None
+        else f", {candidate.same_ratio:+.2f} in the backtest at that ratio"
+    )
+    return f"expected skill {candidate.expected:+.2f}{same}"

@@ -1,16 +1,72 @@
-"""What a choice of predictor holds: names, evidence, reasons."""
+"""What backtests lead to, as plain values: evidence and verdict, candidates and choice."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from relex_merge.trajectory.backtests.entries import (
+    ChoiceCandidate,
+    ChoiceEntry,
+    ModelFigures,
+    WalkFigures,
+    json_number,
+)
+from relex_merge.trajectory.backtests.error_law import ErrorLaw
 
 STAY = "stay"
 
 
 @dataclass(frozen=True)
-class Trial:
+class Evidence:
+    """What is known about one model's trajectory before extrapolating.
+
+    Attributes:
+        target: Step asked for.
+        last_step: Step of the last observed checkpoint.
+        ratio: target / last_step; None where nothing is extrapolated.
+        checkpoints: T.
+        cut: How many of them lie before s_T / ratio.
+        law: The backtests together; None when there are too few.
+        figures: The report's whole-model entry.
+        walk: The same of a random walk.
+        dtype: Of the files.
+        held_out: (step, true skill) of checkpoints beyond the window.
+        predictor: The one that this is about.
+    """
+
+    target: float
+    last_step: float
+    ratio: float | None
+    checkpoints: int
+    cut: int
+    law: ErrorLaw | None
+    figures: ModelFigures
+    walk: WalkFigures
+    dtype: str
+    held_out: Sequence[tuple[float, float | None]] = ()
+    predictor: str = "linear"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """May this trajectory be extrapolated this far?
+
+    Attributes:
+        verdict: One of :data:`~relex_merge.trajectory.backtests.verdict.VERDICTS`.
+        reasons: Sentences, the weightiest first.
+        supported_target: The furthest step whose expected skill is clearly positive and whose ratio
+            was backtested; None where there is none.
+    """
+
+    verdict: str
+    reasons: list[str]
+    supported_target: float | None
+
+
+@dataclass(frozen=True)
+class Backtest:
     """A backtest as evidence: fitted up to step ``cut``, predicting ``step``; its skill."""
 
     cut: float
@@ -20,9 +76,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What speaks for a predictor at the target. expected: skill by all backtests together, likely
-    low to high; same_ratio: of the backtest at that ratio, None where none reaches it; trials: of
-    about that ratio, at several cut-offs.
+    """What speaks for a predictor at the target.
+
+    Attributes:
+        name: Of the predictor.
+        expected: Skill by all backtests together; None where none of them tells.
+        low: One standard deviation to the worse.
+        high: One to the better.
+        same_ratio: Skill of the backtest at the target's own ratio; None where none reaches it.
+        trials: Backtests of about that ratio, at several cuts.
     """
 
     name: str
@@ -30,7 +92,7 @@ class Candidate:
     low: float | None
     high: float | None
     same_ratio: float | None
-    trials: tuple[Trial, ...]
+    trials: tuple[Backtest, ...]
 
     @property
     def skill(self) -> float | None:
@@ -41,19 +103,39 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Group:
-    """The choice for some tensors. name: the predictor; reasons: sentences."""
+    """The choice for some tensors.
+
+    Attributes:
+        name: The predictor.
+        reasons: Sentences.
+        candidates: What it was chosen from.
+    """
 
     name: str
     reasons: tuple[str, ...]
     candidates: tuple[Candidate, ...]
 
 
+class Horizon(NamedTuple):
+    """The predictor that would be chosen for ``step``, its expected skill and the low end of it."""
+
+    step: float
+    predictor: str
+    low: float
+    expected: float
+
+
 @dataclass(frozen=True)
 class Choice:
-    """name: the predictor of most tensors that go on; target: the step, the last observed one where
-    all are to stay there; groups: label → choice ("model", a kind of module, or a
-    tensor, by ``scope``); names: tensor → predictor. curve: (step, predictor, low, expected) skill
-    against horizon, where the target was chosen too.
+    """The predictor and the target that were chosen.
+
+    Attributes:
+        name: The predictor of most tensors that go on.
+        target: The step; the last observed one where all are to stay there.
+        scope: For what a choice was made: "model", "module" or "tensor".
+        groups: Label → choice; "model", a kind of module, or a tensor, by ``scope``.
+        names: Tensor → predictor.
+        curve: Skill against horizon, where the target was chosen too.
     """
 
     name: str
@@ -61,7 +143,7 @@ class Choice:
     scope: str
     groups: Mapping[str, Group]
     names: Mapping[str, str]
-    curve: tuple[tuple[float, str, float, float], ...] = ()
+    curve: tuple[Horizon, ...] = ()
 
     @property
     def stops(self) -> bool:
@@ -73,8 +155,8 @@ class Choice:
         """Those of the first group that was given this choice's name."""
         return next(group.reasons for group in self.groups.values() if group.name == self.name)
 
-    def as_json(self) -> dict[str, Any]:
-        """The entry "choice" of relex_report.json."""
+    def as_json(self) -> ChoiceEntry:
+        """Return the entry "choice" of relex_report.json."""
         return {
             "predictor": self.name,
             "scope": self.scope,
@@ -88,12 +170,21 @@ class Choice:
                 }
                 for label, group in self.groups.items()
             },
-            "curve": [list(point) for point in self.curve],
+            "curve": [
+                [step, name, json_number(low), json_number(expected)]
+                for step, name, low, expected in self.curve
+            ],
         }
 
 
-def _plain(candidate: Candidate) -> dict[str, Any]:
-    plain = asdict(candidate)
-    del plain["name"]
-    plain["trials"] = [asdict(trial) for trial in candidate.trials]
-    return plain
+def _plain(candidate: Candidate) -> ChoiceCandidate:
+    return {
+        "expected": json_number(candidate.expected),
+        "low": json_number(candidate.low),
+        "high": json_number(candidate.high),
+        "same_ratio": json_number(candidate.same_ratio),
+        "trials": [
+            {"cut": trial.cut, "step": trial.step, "skill": json_number(trial.skill)}
+            for trial in candidate.trials
+        ],
+    }

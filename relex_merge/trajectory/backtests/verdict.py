@@ -12,61 +12,25 @@ tested on another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 
-from relex_merge.trajectory.backtests.backtest import FEWEST_FITTED
-from relex_merge.trajectory.backtests.error_law import Forecast
 from relex_merge.trajectory.backtests.reasons import explain
+from relex_merge.trajectory.backtests.results import STAY, Evidence, Verdict
+from relex_merge.trajectory.predictors.history import FEWEST_FITTED
 
 VERDICTS = ("extrapolate", "caution", "do not extrapolate", "not enough checkpoints to tell")
 EXTRAPOLATE, CAUTION, DO_NOT, NOT_ENOUGH = VERDICTS
 
-CLEAR = 1.0  # standard deviations of the forecast that make its sign clear
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What is known about one model's trajectory before extrapolating.
-
-    target, last_step: steps. ratio: target / last_step, None where nothing is extrapolated.
-    checkpoints: T. cut: how many of them lie before s_T / ratio. law: the backtests together, None
-    when there are too few. figures: the report's whole-model entry; walk: a random walk's. dtype:
-    of the files. held_out: (step, true skill) of checkpoints beyond the window. predictor: the
-    one that this is about.
-    """
-
-    target: float
-    last_step: float
-    ratio: float | None
-    checkpoints: int
-    cut: int
-    law: Forecast | None
-    figures: Mapping[str, Any]
-    walk: Mapping[str, Any]
-    dtype: str
-    held_out: Sequence[tuple[float, float | None]] = ()
-    predictor: str = "linear"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """verdict: one of ``VERDICTS``. reasons: sentences, the weightiest first. supported_target: the
-    furthest step whose expected skill is clearly positive and whose ratio was backtested, or None.
-    """
-
-    verdict: str
-    reasons: list[str]
-    supported_target: float | None
+CLEAR = 1.0  # standard deviations of the error law that make the sign of a skill clear
 
 
 def decide(evidence: Evidence, *, clear: float = CLEAR) -> Verdict:
-    """The verdict on ``evidence``, with its reasons.
+    """Return the verdict on ``evidence``, with its reasons.
 
-    clear: standard deviations of the forecast that make its sign clear (for the calibration).
+    Args:
+        evidence: What is known before extrapolating.
+        clear: Standard deviations of the error law that make the sign of a skill clear (for the
+            calibration).
     """
     supported = supported_target(evidence, clear)
     return Verdict(_word(evidence, clear), explain(evidence, supported), supported)
@@ -74,7 +38,7 @@ def decide(evidence: Evidence, *, clear: float = CLEAR) -> Verdict:
 
 def _word(evidence: Evidence, clear: float) -> str:
     law, ratio = evidence.law, evidence.ratio
-    stays = evidence.predictor == "stay"  # the last observed checkpoint is kept
+    stays = evidence.predictor == STAY  # the last observed checkpoint is kept
     if stays or (ratio is not None and _refuted(evidence)):
         return DO_NOT
     if ratio is None:
@@ -90,15 +54,17 @@ def _word(evidence: Evidence, clear: float) -> str:
 
 
 def _refuted(evidence: Evidence) -> bool:
-    """True where the furthest held-out checkpoint up to the target was predicted worse than by
-    standing still. Good held-out skill short of the target proves nothing about the target.
+    """Return whether standing still beat the prediction of a held-out checkpoint.
+
+    The furthest one up to the target counts. Good held-out skill short of the target proves
+    nothing about the target.
     """
     known = [skill for step, skill in evidence.held_out if step <= evidence.target]
     return bool(known) and known[-1] is not None and known[-1] < 0
 
 
 def supported_target(evidence: Evidence, clear: float = CLEAR) -> float | None:
-    """The furthest step that the backtests support: expected skill clearly positive up to there."""
+    """Return the furthest step up to which the expected skill is clearly positive, or None."""
     law = evidence.law
     if law is None:
         return None

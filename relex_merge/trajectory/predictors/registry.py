@@ -1,107 +1,69 @@
-"""Every predictor by name, with what it needs and when to use it."""
+"""Every predictor by name, with what it needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from relex_merge.trajectory.gram import Array
-from relex_merge.trajectory.predictors.basic import linear, local, sqrt, stay
-from relex_merge.trajectory.predictors.blend import blend
+from relex_merge.trajectory.predictors.basic import linear, local, reconstruct, sqrt, stay
+from relex_merge.trajectory.predictors.curve import power, saturating
 from relex_merge.trajectory.predictors.damped import damped
-from relex_merge.trajectory.predictors.history import History, Rule, of_one
-from relex_merge.trajectory.predictors.power import power
-from relex_merge.trajectory.predictors.saturating import saturating
+from relex_merge.trajectory.predictors.history import RANK_1, FitParameters, History, Rule
 
-AUTO = "auto"  # not a predictor: chosen among them by relex_merge.choice
-PARTS = ("linear", "sqrt", "power", "saturating", "local", "stay")  # what a blend is made of
+AUTO = "auto"  # not a predictor: chosen among them by relex_merge.trajectory.backtests.automatic
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A predictor. needs: fewest checkpoints; positive: whether steps must be above 0;
-    about: when to use it, in a line.
+class Predictor:
+    """A rule from (G, steps, target) to w.
+
+    Attributes:
+        name: Its name in recipes and in the report's JSON.
+        rule: The arithmetic.
+        needs: The fewest checkpoints.
+        positive: Whether steps must be above 0.
+        fit: How coefficients are fitted.
+        label: Its name for readers of a report.
     """
 
     name: str
-    function: Callable[..., Array]
-    about: str
+    rule: Rule
     needs: int = 2
     positive: bool = False
+    fit: FitParameters = RANK_1
+    label: str = ""
 
-    def fits(self, steps: Array) -> bool:
-        """Whether checkpoints at ``steps`` (h,) are enough."""
+    def with_fit(self, fit: FitParameters) -> Predictor:
+        """Return the same predictor with coefficients fitted as ``fit`` says."""
+        return replace(self, fit=fit)
+
+    def is_enough(self, steps: Array) -> bool:
+        """Return whether checkpoints at ``steps`` (h,) are enough."""
         return len(steps) >= self.needs and not (self.positive and steps[0] <= 0)
 
-    def rule(self, rank: int = 1, window: int | None = None, degree: int = 1) -> Rule:
-        """The predictor with its parameters; a window or a rank wider than the checkpoints at hand
-        is shortened to them.
+    def predict(self, history: History, targets: Array) -> Array:
+        """Return W (N, J, h) for target steps (J,); N is 1 where W does not depend on G.
+
+        A window or a rank wider than the history is shortened to it.
         """
+        return self.rule(history, targets, self.fit.shortened(len(history.steps), self.needs))
 
-        def rule(history: History, targets: Array) -> Array:
-            fewest = max(degree + 1, self.needs)
-            inside = None if window is None else max(min(window, len(history.steps)), fewest)
-            more = {"degree": degree} if self.name == "linear" else {}
-            wide = min(rank, len(history.steps))
-            return self.function(history, targets, rank=wide, window=inside, **more)
-
-        return rule
-
-    def weights(
-        self,
-        gram: Array,
-        steps: Array,
-        target: float,
-        *,
-        rank: int = 1,
-        window: int | None = None,
-        degree: int = 1,
-    ) -> Array:
-        """w (T,) for G (T, T) at ``steps`` (T,) ascending."""
-        W = self.rule(rank, window, degree)(of_one(gram, steps), np.asarray([target], np.float64))
-        return np.asarray(W[0, 0])
-
-
-def parts(steps: Array, rank: int, window: int | None) -> dict[str, Rule]:
-    """The rules that a blend over checkpoints at ``steps`` is made of; keys tell them apart."""
-    return {
-        f"{name} {rank} {window}": PREDICTORS[name].rule(rank, window)
-        for name in PARTS
-        if not (PREDICTORS[name].positive and steps[0] <= 0)
-    }
-
-
-def _blend(history: History, targets: Array, *, rank: int, window: int | None) -> Array:
-    return blend(history, targets, rules=parts(history.steps, rank, window))
+    def weights(self, gram: Array, steps: Array, target: float) -> Array:
+        """Return w (T,) with θ̂ = θ₀ + Σ_t w_t δ_t, for G (T, T) at ``steps`` (T,) ascending."""
+        history = History.of(np.asarray(gram)[np.newaxis], steps)
+        return np.asarray(self.predict(history, np.asarray([target], np.float64))[0, 0])
 
 
 _ALL = (
-    Entry("linear", linear, "small learning rate, large batches: the paper's regime"),
-    Entry("sqrt", sqrt, "runs that slow down steadily", positive=True),
-    Entry("power", power, "runs that slow down at an unknown rate", needs=3, positive=True),
-    Entry("saturating", saturating, "runs that come to rest", needs=3),
-    Entry("local", local, "a warm-up or another change inside the window", needs=3),
-    Entry("damped", damped, "a line that backtests show to overshoot", needs=4),
-    Entry("stay", stay, "the last observed checkpoint, unchanged", needs=1),
-    Entry("blend", _blend, "many checkpoints and no clear law", needs=4),
+    Predictor("linear", linear),
+    Predictor("sqrt", sqrt, positive=True),
+    Predictor("power", power, needs=3, positive=True),
+    Predictor("saturating", saturating, needs=3),
+    Predictor("local", local, needs=3),
+    Predictor("damped", damped, needs=4),
+    Predictor("stay", stay, needs=1),
 )
-PREDICTORS = {entry.name: entry for entry in _ALL}
-
-
-def weights(
-    name: str,
-    gram: Array,
-    steps: Array,
-    target: float,
-    *,
-    rank: int = 1,
-    window: int | None = None,
-    degree: int = 1,
-) -> Array:
-    """w (T,) float64 of the predictor ``name`` with θ̂ = θ₀ + Σ_t w_t δ_t.
-
-    gram: G (T, T); steps: (T,) ascending; target: a step.
-    """
-    return PREDICTORS[name].weights(gram, steps, target, rank=rank, window=window, degree=degree)
+PREDICTORS = {predictor.name: predictor for predictor in _ALL}
+RECONSTRUCTION = Predictor("reconstruct", reconstruct, needs=1)  # of an observed checkpoint

@@ -1,0 +1,193 @@
+"""Any model of a series in one live model: base, checkpoints, candidates, backtests.
+
+The checkpoints are read once, whatever the number of candidates; after that the base, the last
+checkpoint and a few deltas are enough (:mod:`relex_merge.evaluation.deltas`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from relex_merge.engine.engine import run_engine, schedule_for
+from relex_merge.engine.kernels import SMALL
+from relex_merge.engine.spill import spilling
+from relex_merge.evaluation.deltas import (
+    BacktestWeights,
+    Combination,
+    DeltaFiles,
+    as_deltas,
+    basis_of,
+    parameters_of,
+    solve,
+)
+from relex_merge.trajectory.predictors.history import before_cut
+from relex_merge.weights.source import read_numbers
+
+if TYPE_CHECKING:
+    from relex_merge.engine.engine import Progress
+    from relex_merge.engine.plan import ModelPlan, TensorPlan
+    from relex_merge.engine.resources import Resources
+    from relex_merge.evaluation.candidates import Candidate
+    from relex_merge.evaluation.live_model import LiveModel
+    from relex_merge.trajectory.gram import Array
+    from relex_merge.trajectory.parameters import Parameters
+    from relex_merge.trajectory.statistics import TensorStatistics
+    from relex_merge.weights.source import Source
+
+FEWEST_FITTED = 4  # checkpoints before the cut of a functional backtest
+POWERS = (1.0, 0.7, 0.45)  # the ratios that are tried, as powers of the user's own
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A functional backtest: the last checkpoint predicted from the first ``fitted`` ones.
+
+    Attributes:
+        ratio: s_T / s_h, with s_h the step of the last checkpoint that is seen.
+        fitted: h.
+    """
+
+    ratio: float
+    fitted: int
+
+    @property
+    def delta(self) -> str:
+        """The name of its prediction among the deltas."""
+        return f"backtest {self.fitted}"
+
+
+def cuts_at(steps: Array, target: float) -> list[Cut]:
+    """Return the functional backtests of a series: at the user's ratio, and at two smaller ones.
+
+    Args:
+        steps: observed, ascending (T,).
+        target: the step that is asked for.
+
+    Returns:
+        The widest first; those with fewer than ``FEWEST_FITTED`` checkpoints before the cut are
+        left out.
+    """
+    ratio = target / float(steps[-1])
+    found: dict[int, Cut] = {}
+    for power in POWERS:
+        fitted = before_cut(steps, ratio**power) if ratio > 1 else 0
+        if FEWEST_FITTED <= fitted < len(steps):
+            found.setdefault(fitted, Cut(float(steps[-1] / steps[fitted - 1]), fitted))
+    return list(found.values())
+
+
+class SeriesModels:
+    """Reads a series once, and puts any of its models into a live model.
+
+    Args:
+        plan: of the series, observed checkpoints only, with one set of parameters a tensor.
+        live: the model in memory, of the base's architecture.
+        candidates: what :meth:`put_candidate` will be asked for.
+        cuts: what :meth:`put_backtest` will be asked for.
+        scratch: a folder for the deltas, 4 bytes a number and delta.
+
+    Raises:
+        RelexError: a tensor of the series is no parameter of the live model.
+    """
+
+    def __init__(
+        self,
+        plan: ModelPlan,
+        live: LiveModel,
+        candidates: Sequence[Candidate],
+        cuts: Sequence[Cut],
+        scratch: Path,
+    ) -> None:
+        live.check_names({t.name: t.out.shape for t in plan.tensors})
+        self._plan = plan
+        self._live = live
+        self._wanted = {
+            candidate: {
+                t.name: parameters_of(candidate, t.parameters[0])
+                for t in plan.tensors
+                if t.parameters is not None
+            }
+            for candidate in candidates
+        }
+        self._bases = {
+            t.name: self._basis(t.name, t.parameters[0], cuts)
+            for t in plan.tensors
+            if t.parameters is not None
+        }
+        self._deltas_plan = as_deltas(plan, self._bases)
+        self._scratch = scratch
+        self._files: DeltaFiles | None = None
+        self._solved: dict[Candidate, dict[str, dict[str, float]]] = {}
+
+    @property
+    def delta_bytes(self) -> int:
+        """Bytes of scratch disk for the deltas."""
+        numbers = sum(t.out.numel for t in self._deltas_plan.tensors)
+        return 4 * numbers * self._deltas_plan.targets
+
+    def _basis(
+        self, name: str, parameters: Parameters, cuts: Sequence[Cut]
+    ) -> dict[str, Combination]:
+        own = [wanted[name] for wanted in self._wanted.values()] or [parameters]
+        backtests = {cut.delta: BacktestWeights(parameters, cut.fitted) for cut in cuts}
+        return {**basis_of(own), **backtests}
+
+    def read(self, resources: Resources, progress: Progress) -> Mapping[str, TensorStatistics]:
+        """Read all checkpoints and keep the deltas; return what the tensors told of themselves."""
+        plan = self._deltas_plan
+        names = list(next(iter(self._bases.values())))
+        files = DeltaFiles(self._scratch, names, plan)
+        pieces = schedule_for(plan, range(len(plan.tensors)), resources)
+        with spilling(plan, pieces, self._scratch / "spilled") as spilled:
+            run_engine(spilled, pieces, files, resources, progress, None)
+        self._files = files
+        for candidate, wanted in self._wanted.items():
+            self._solved[candidate] = {
+                name: self._coefficients(name, parameters, files)
+                for name, parameters in wanted.items()
+            }
+        return files.statistics
+
+    def _coefficients(
+        self, name: str, parameters: Parameters, files: DeltaFiles
+    ) -> dict[str, float]:
+        gram, steps = files.statistics[name].gram, self._plan.steps
+        basis = {n: b for n, b in self._bases[name].items() if not isinstance(b, BacktestWeights)}
+        found = solve(basis, parameters.weights(gram, steps), gram, steps)
+        return dict(zip(basis, found.tolist(), strict=True))
+
+    def put_row(self, row: int) -> None:
+        """Put a model that was read: 0 is the base, t the t-th checkpoint, T the last."""
+        for tensor in self._plan.tensors:
+            self._live.put(tensor.name, _numbers(self._plan.sources[row], tensor.stored[row]))
+
+    def put_candidate(self, candidate: Candidate) -> None:
+        """Put a candidate, rounded as ``run`` would write it."""
+        for tensor in self._plan.tensors:
+            self._put(tensor, self._solved[candidate].get(tensor.name, {}))
+
+    def put_backtest(self, cut: Cut) -> None:
+        """Put the prediction of the last observed checkpoint from the first ones."""
+        for tensor in self._plan.tensors:
+            self._put(tensor, {} if tensor.parameters is None else {cut.delta: 1.0})
+
+    def _put(self, tensor: TensorPlan, coefficients: Mapping[str, float]) -> None:
+        assert self._files is not None  # read() comes first
+        base = _numbers(self._plan.sources[0], tensor.stored[0])
+        moves = {name: a for name, a in coefficients.items() if a}
+        if moves:
+            dtype = torch.float64 if len(base) <= SMALL else torch.float32
+            total = torch.zeros(len(base), dtype=dtype)
+            for name, a in moves.items():
+                total.add_(self._files.delta(name, tensor.name), alpha=a)
+            base = total.add_(base).to(tensor.out.dtype)
+        self._live.put(tensor.name, base)
+
+
+def _numbers(source: Source, name: str) -> torch.Tensor:
+    return read_numbers(source, name, 0, source.tensors[name].numel)

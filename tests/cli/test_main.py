@@ -1,0 +1,73 @@
+"""Exit codes and messages of the command itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from relex_merge.cli import main as command
+from tests.support.models import Series, make_series, write_recipe
+from tests.support.terminal import COMMAND, Command
+
+pytestmark = pytest.mark.usefixtures("no_figure")
+
+
+def test_v_shows_where_it_happened(relex: Command, series: Series, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yml", series.recipe(rank=9))
+    done = relex("run", recipe, tmp_path / "out", "-v")
+    assert done.code == 1
+    assert "Traceback" in done.err
+    assert "parameters.py" in done.err
+    assert "error: rank is 9" in done.err
+
+
+def test_an_unexpected_error_says_where_it_was(
+    relex: Command, series: Series, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from relex_merge.pipeline import run
+
+    monkeypatch.setattr(run, "writer_for", lambda *_: 1 / 0)
+    recipe = write_recipe(tmp_path / "r.yml", series.recipe())
+    done = relex("run", recipe, tmp_path / "out", "--quiet")
+    assert done.code == 1
+    assert "error: ZeroDivisionError: division by zero, at " in done.err
+    assert "relex_merge/pipeline/run.py:" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_sigterm_cleans_up_says_what_is_kept_and_exits_with_143(tmp_path: Path) -> None:
+    series = make_series(
+        tmp_path / "run", steps=(1, 2, 3), num_hidden_layers=8, vocab_size=4096, hidden_size=64
+    )
+    recipe = write_recipe(tmp_path / "r.yml", series.recipe())
+    work = tmp_path / "work"
+    work.mkdir()
+    arguments = ["run", str(recipe), str(work / "out"), "--out-shard-size", "100K", "--quiet"]
+    process = subprocess.Popen(
+        [str(COMMAND), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+    )
+    partial = work / ".out.relex-partial"
+    while process.poll() is None and not (partial / "shard-2.safetensors").exists():
+        time.sleep(0.002)
+    process.send_signal(signal.SIGTERM)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == command.TERMINATED == 143
+    assert "terminated; nothing half done is left at OUT" in err
+    assert f"kept in {partial}" in err
+    assert f"rm -r {partial}" in err
+    assert [path.name for path in work.iterdir()] == [partial.name]
+    again = subprocess.run([str(COMMAND), *arguments], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert [path.name for path in work.iterdir()] == ["out"]
