@@ -1,70 +1,38 @@
-"""Fixtures that all tests share. The test Hub must be known before anything imports its client."""
+"""How the tests are shared among processes. The fixtures are in ``tests/support/fixtures.py``.
+
+pytest-xdist starts a worker for each core; the process that hands out the tests imports no torch.
+"""
 
 from __future__ import annotations
 
+import os
+
+import pytest
+
 from tests.fake_hub.fixtures import start_before_imports
 
-start_before_imports()
+MOST_WORKERS = 8  # each needs 0.7 GB of memory
+CORES = os.cpu_count() or 1
 
-from collections.abc import Iterator  # noqa: E402
+if "PYTEST_XDIST_WORKER" in os.environ:  # torch and numpy read these when they are imported
+    threads = str(max(1, CORES // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = threads
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
-
-from tests.fake_hub.fixtures import hub, hub_login, no_waiting, offline  # noqa: E402
-from tests.support.hub_series import local, pins  # noqa: E402
-from tests.support.models import Series, make_series  # noqa: E402
-from tests.support.refusals import mine, refuse  # noqa: E402
-from tests.support.terminal import Command, Outcome  # noqa: E402
-
-__all__ = ["hub", "hub_login", "local", "mine", "no_waiting", "offline", "pins", "refuse"]
+start_before_imports()  # the test Hub must be known before anything imports its client
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked ``gpu`` are for machines that have one."""
-    if torch.cuda.is_available():
-        return
-    for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One worker for each core, but no more than files; a single file runs in this process."""
+    files = set()
+    for argument in config.args:
+        path = config.invocation_params.dir / argument.split("::")[0]
+        files |= set(path.rglob("test_*.py")) if path.is_dir() else {path}
+    workers = min(CORES, MOST_WORKERS, len(files))
+    return workers if workers > 1 else 0
 
 
-@pytest.fixture
-def relex(capsys: pytest.CaptureFixture[str]) -> Command:
-    """``relex-merge`` in this process: arguments in, outcome out."""
-
-    def call(*arguments: object) -> Outcome:
-        from relex_merge.cli.main import main
-
-        if arguments[0] == "run" and "--figure" not in arguments:
-            arguments = (*arguments, "--no-figure")  # drawing takes longer than the run
-        capsys.readouterr()
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
-
-    return call
-
-
-@pytest.fixture(scope="session")
-def series(tmp_path_factory: pytest.TempPathFactory) -> Series:
-    """Five float32 checkpoints of a tiny Qwen2 and its base. Not to be changed."""
-    return make_series(tmp_path_factory.mktemp("series"))
-
-
-@pytest.fixture
-def no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if matplotlib were not installed: drawing takes longer than a run of these tests."""
-    monkeypatch.setattr("relex_merge.api.find_spec", lambda name: None)
-
-
-@pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
-    """No test depends on how many threads another one set."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the fixtures, but not where tests are only handed out."""
+    if not config.getoption("numprocesses") or config.getoption("collectonly"):
+        config.pluginmanager.import_plugin("tests.support.fixtures")

@@ -133,9 +133,13 @@ def _terminable() -> Iterator[None]:
 
 def _was_terminated(error: BaseException | None) -> bool:
     """Tell whether SIGTERM is what an error came from."""
-    while error is not None and not isinstance(error, Terminated):
+    seen: set[int] = set()  # errors may come from each other in a circle
+    while error is not None and id(error) not in seen:
+        if isinstance(error, Terminated):
+            return True
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
-    return error is not None
+    return False
 
 
 def _leave(code: int) -> NoReturn:

@@ -78,8 +78,6 @@ if TYPE_CHECKING:
 def command(
     recipe: Path,
     out: Path,
-    target_steps: tuple[float, ...],
-    scales: tuple[float, ...],
     strict: bool,
     yes: bool,
     dry_run: bool,
@@ -97,6 +95,7 @@ def command(
     from relex_merge.recipe.load import load_recipe
     from relex_merge.recipe.schema import as_number
 
+    target_steps, scales = options.pop("target_steps"), options.pop("scales")
     publishing = {name: options.pop(name) for name in ("revision", "private", "create_pr")}
     if push_to and (len(target_steps) > 1 or len(scales) > 1):
         raise click.UsageError("--push-to takes one model; push OUT/step-N one by one instead")

@@ -47,7 +47,7 @@ def read_config(folder: Path, label: str, *, trust_remote_code: bool) -> Any:
 def architecture_of(
     config: Any, folder: Path, tensors: Iterable[str], options: MergeOptions
 ) -> ModelArchitecture:
-    """mergekit's definition, or what mergekit infers from the tensor names.
+    """Mergekit's definition, or what mergekit infers from the tensor names.
 
     folder: holds the base's config.json; its weights need not be there.
     """

@@ -108,8 +108,9 @@ def make_plan(
 ) -> ModelPlan:
     """The plan of a recipe over opened sources (base first, then the order of ``steps``).
 
-    variants: what is made; what one leaves to the recipe keeps its filters; observed: the steps that
-    enter the fit, by default all. Raises RelexError naming tensor and checkpoint, or NeedsMergekit.
+    variants: what is made; what one leaves to the recipe keeps its filters; observed: the steps
+    that enter the fit, by default all. Raises RelexError naming tensor and checkpoint, or
+    NeedsMergekit.
     """
     tensors = []
     settings = Settings(recipe, variants, steps if observed is None else observed)

@@ -59,7 +59,7 @@ def _as_mergekit_would(rows: Rows, plan: TensorPlan) -> Rows:
 
 
 def unequal(rows: Rows, plan: TensorPlan, model: ModelPlan) -> str | None:
-    """mergekit's rule for integer buffers: they are copied, but only when all inputs agree."""
+    """Mergekit's rule for integer buffers: they are copied, but only when all inputs agree."""
     for t, row in enumerate(rows):
         if row.dtype != rows[0].dtype or not torch.equal(row, rows[0]):
             return (

@@ -116,8 +116,9 @@ def make_schedule(
 def _buffer_bytes(
     plan: ModelPlan, tensors: Sequence[int], budget: int, span: int, piece_bytes: int, ahead: int
 ) -> int:
-    """Bytes of one buffer: a span at least, ``piece_bytes`` at most, and enough of them to read
-    ahead where the budget allows.
+    """Return the bytes of one buffer: a span at least, ``piece_bytes`` at most.
+
+    Where the budget allows, they are so few that enough buffers fit to read ahead.
     """
     rows = plan.T + 1
     widest = max((plan.row_bytes(plan.tensors[i]) for i in tensors), default=1)

@@ -24,8 +24,12 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Truncated:
-    """B A ≈ the matrix. A: (r, n), B: (m, r), float32, balanced: each takes √σ; zero beyond the
-    matrix's own rank. kept: Σ_{k ≤ r} σ_k², the energy of B A.
+    """B A ≈ the matrix.
+
+    Attributes:
+        A: (r, n) float32; A and B are balanced, each takes √σ, and zero beyond the matrix's rank.
+        B: (m, r) float32.
+        kept: Σ_{k ≤ r} σ_k², the energy of B A.
     """
 
     A: torch.Tensor

@@ -44,8 +44,8 @@ class Result:
         out: the folder.
         report: the content of its relex_report.json (of the last target, where there are several);
             empty for other merge methods, and where no report could be made.
-        outputs: target step → folder, several when several targets were asked for; of several scales
-            the first.
+        outputs: target step → folder, several when several targets were asked for; of several
+            scales the first.
         variants: what was asked for → folder, every combination of target and scale.
     """
 

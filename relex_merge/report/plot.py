@@ -77,7 +77,7 @@ def _floats(values: list[float | None]) -> Array:
 
 
 def _shares(cumulative: list[float | None]) -> Array:
-    """Return the share of each direction from cumulative explained variance; NaN where undefined."""
+    """Return each direction's share from cumulative explained variance; NaN where undefined."""
     return np.diff(_floats(cumulative), prepend=0.0)
 
 

@@ -48,7 +48,7 @@ class AdapterConfig:
     content: Mapping[str, Any]
 
     def scaling(self, module: str, rank: int) -> float:
-        """s of a module with factors of ``rank``: α/r, or α/√r for rsLoRA (arXiv 2312.03732)."""
+        """S of a module with factors of ``rank``: α/r, or α/√r for rsLoRA (arXiv 2312.03732)."""
         from peft.utils.other import get_pattern_key
 
         key = get_pattern_key(list(self.alpha_pattern), module)

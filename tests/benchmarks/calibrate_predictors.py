@@ -35,7 +35,9 @@ SYNTHETIC_SEEDS = 2000  # first seed of the synthetic runs, none of them used to
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run continued to one target. tried: what was known beforehand. skill: true skill by
+    """One run continued to one target.
+
+    tried: what was known beforehand. skill: true skill by
     predictor; accuracy: (greedy, sampled) of "observed", "linear", "auto" and "real".
     """
 

@@ -17,7 +17,9 @@ PERIOD = 0.02  # seconds between looks
 
 @dataclass(frozen=True)
 class Measured:
-    """wall: seconds of the whole process; inner: seconds that it reported of its own work, without
+    """What a process cost.
+
+    wall: seconds of the whole process; inner: seconds that it reported of its own work, without
     start and imports; anonymous: peak RssAnon of it and its children, bytes; read, written: bytes
     through read and write calls.
     """

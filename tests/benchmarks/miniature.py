@@ -84,7 +84,9 @@ def keys(seeds: Sequence[int] = SEEDS) -> list[Key]:
 
 @dataclass(frozen=True)
 class MiniatureRun:
-    """What is kept of a run: steps (S,) ascending; reward (STEPS,) mean reward of each step's
+    """What is kept of a run.
+
+    steps (S,) ascending; reward (STEPS,) mean reward of each step's
     rollouts; weights: name → float32 (S + 1, d), the base in row 0; shapes: name → tensor shape.
     """
 

@@ -36,7 +36,7 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def interval(values: Array, groups: Sequence[object]) -> str:
-    """ "mean (95 % interval)" in points: bootstrap over ``groups``, since a run's targets agree."""
+    """Write mean and 95 % interval, by bootstrap over ``groups``: targets of a run agree."""
     rng = np.random.default_rng(0)
     names = sorted({str(g) for g in groups})
     member = np.asarray([names.index(str(g)) for g in groups])

@@ -47,13 +47,15 @@ def noise_estimate(gram: Array, steps: Array) -> Array:
 
 
 def _projected(gram: Array, h: Array) -> Array:
-    """w (T,): h in the leading direction of G."""
+    """W (T,): h in the leading direction of G."""
     return np.asarray(spectra(gram[np.newaxis]).project(h[np.newaxis], 1)[0, 0])
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One run in bfloat16. moved: share of weights that differ from the base at the last observed
+    """One run in bfloat16.
+
+    moved: share of weights that differ from the base at the last observed
     checkpoint; noise: ‖error‖² / ‖movement‖² there; correlation: of its error with that of the
     checkpoint one and ten steps before; estimated: noise estimate / true noise there. exact … :
     skill from unrounded files, rounded ones, with the estimated and the true diagonal subtracted,

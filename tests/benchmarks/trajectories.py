@@ -23,7 +23,9 @@ RATIOS = (1.5, 2.0, 4.0, 20 / 3, 40 / 3)  # the last two are the paper's
 
 @dataclass(frozen=True)
 class Run:
-    """family: the law; statistics: over the observed checkpoints and, after them, the true ones at
+    """A made-up run.
+
+    family: the law; statistics: over the observed checkpoints and, after them, the true ones at
     each of ``RATIOS`` × the last observed step; observed: T. dtype: of the checkpoints.
     """
 

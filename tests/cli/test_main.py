@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 
 from relex_merge.cli import main as command
 from tests.support.models import Series, make_series, write_recipe
-from tests.support.terminal import COMMAND, Command
+from tests.support.terminal import Command, outcome, start
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 
@@ -40,34 +38,27 @@ def test_an_unexpected_error_says_where_it_was(
     assert "Traceback" not in done.err
 
 
-def test_sigterm_cleans_up_says_what_is_kept_and_exits_with_143(tmp_path: Path) -> None:
+def test_sigterm_cleans_up_says_what_is_kept_and_exits_with_143(
+    relex: Command, tmp_path: Path
+) -> None:
     series = make_series(
         tmp_path / "run", steps=(1, 2, 3), num_hidden_layers=8, vocab_size=4096, hidden_size=64
     )
     recipe = write_recipe(tmp_path / "r.yml", series.recipe())
     work = tmp_path / "work"
     work.mkdir()
-    arguments = ["run", str(recipe), str(work / "out"), "--out-shard-size", "100K", "--quiet"]
-    process = subprocess.Popen(
-        [str(COMMAND), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=dict(os.environ),
-    )
+    arguments = ["run", recipe, work / "out", "--out-shard-size", "100K", "--quiet", "--no-figure"]
+    process = start(*arguments)
     partial = work / ".out.relex-partial"
     while process.poll() is None and not (partial / "shard-2.safetensors").exists():
         time.sleep(0.002)
     process.send_signal(signal.SIGTERM)
-    try:
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == command.TERMINATED == 143
-    assert "terminated; nothing half done is left at OUT" in err
-    assert f"kept in {partial}" in err
-    assert f"rm -r {partial}" in err
+    done = outcome(process)
+    assert done.code == command.TERMINATED == 143
+    assert "terminated; nothing half done is left at OUT" in done.err
+    assert f"kept in {partial}" in done.err
+    assert f"rm -r {partial}" in done.err
     assert [path.name for path in work.iterdir()] == [partial.name]
-    again = subprocess.run([str(COMMAND), *arguments], capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    again = relex(*arguments)
+    assert again.code == 0, again.err
     assert [path.name for path in work.iterdir()] == ["out"]

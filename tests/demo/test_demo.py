@@ -26,33 +26,20 @@ from relex_merge.demo.tasks import load_task, task_names
 from relex_merge.errors import RelexError
 from tests.support.demo_runs import (
     RLVR,
+    SHORT,
     STEPS,
-    TASK,
     TOTAL,
     Finished,
-    FirstDigit,
     assert_same_bits,
-    real_series,
+    begin,
     run_small,
-    small_demo,
     small_settings,
     small_split,
     train_small,
     weights,
 )
+from tests.support.first_digit import TASK, FirstDigit
 from tests.support.models import Series
-
-__all__ = ["real_series", "small_demo"]
-
-
-@pytest.fixture(scope="module")
-def finished(small_demo: None, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Not to be changed."""
-    out = tmp_path_factory.mktemp("demo") / "out"
-    said: list[str] = []
-    result = run_small(out, full=True, echo=said.append)
-    return Finished(out, "\n".join(said), result)
-
 
 # ---- Ctrl-C
 
@@ -74,6 +61,7 @@ def test_an_interrupted_demo_goes_on_and_ends_in_the_same_bits(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
+    begin(out, small_settings(), finished.out / "base")
     in_sixth_step = Interrupting(left=[5 * RLVR.rollouts + 7])
     monkeypatch.setattr("relex_merge.demo.story.load_task", lambda _: in_sixth_step)
     with pytest.raises(RelexError, match=r"base model and 5 steps of RLVR.*same command again"):
@@ -96,6 +84,7 @@ def test_whatever_moment_is_interrupted_nothing_is_lost(
         raise KeyboardInterrupt
 
     out, settings = tmp_path / "out", small_settings()
+    begin(out, settings, real_series.base)
     train_small(out, settings, last=3)
     with monkeypatch.context() as patch:
         if written == "before the weights":
@@ -110,22 +99,28 @@ def test_whatever_moment_is_interrupted_nothing_is_lost(
 
 
 def test_an_interruption_of_the_base_training_starts_again(
-    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut_off(*_: object) -> None:
         raise KeyboardInterrupt
 
-    out = tmp_path / "out"
+    out, settings = tmp_path / "out", small_settings(pretraining=SHORT)
+    monkeypatch.setattr("relex_merge.demo.run.make_settings", lambda **_: settings)
     with monkeypatch.context() as patch:
         patch.setattr("relex_merge.demo.training.train_base", cut_off)
         with pytest.raises(RelexError, match=r"before the base model was finished.*starts again"):
             run_small(out)
-    session = train_small(out, small_settings(), last=1)
-    assert_same_bits(session.checkpoint(1), finished.out / "series/step_1")
+    session = train_small(out, settings, last=1)
+    uninterrupted = train_small(tmp_path / "other", settings, last=1)
+    assert_same_bits(session.base, uninterrupted.base)
+    assert_same_bits(session.checkpoint(1), uninterrupted.checkpoint(1))
 
 
-def test_an_unfinished_demo_of_other_settings_is_not_continued(tmp_path: Path) -> None:
+def test_an_unfinished_demo_of_other_settings_is_not_continued(
+    real_series: Series, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
+    begin(out, small_settings(), real_series.base)
     train_small(out, small_settings(), last=1)
     with pytest.raises(RelexError, match=r"unfinished demo with other settings.*--force"):
         run_small(out, seed=5)
@@ -185,7 +180,7 @@ def choice(finished: Finished) -> dict[str, Any]:
     return found
 
 
-def test_auto_writes_what_it_chose_and_says_so(finished: Finished) -> None:
+def test_auto_writes_what_it_chose_and_says_so(finished: Finished, tmp_path: Path) -> None:
     found = choice(finished)
     if found["stops"]:
         wanted = finished.out / f"series/step_{STEPS}"
@@ -193,7 +188,7 @@ def test_auto_writes_what_it_chose_and_says_so(finished: Finished) -> None:
     else:
         recipe = yaml.safe_load((finished.out / "recipe.yml").read_text())
         recipe["parameters"]["predictor"] = found["predictor"]
-        wanted = extrapolate(recipe, finished.out / "named", quiet=True).out
+        wanted = extrapolate(recipe, tmp_path / "named", quiet=True).out
         assert f"auto says: {found['predictor']}" in finished.text
     for name, weight in weights(wanted).items():
         torch.testing.assert_close(weights(finished.out / "auto")[name], weight)
@@ -240,7 +235,7 @@ def test_a_finished_demo_is_not_overwritten_without_force(finished: Finished) ->
 
 def test_force_replaces_a_demo_and_leaves_other_files_alone(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    train_small(out, small_settings(seed=3), last=2)
+    train_small(out, small_settings(seed=3, pretraining=SHORT), last=2)
     (out / "notes.txt").write_text("mine")
     with pytest.raises(RelexError, match="--force"):
         run_small(out)
@@ -309,27 +304,24 @@ def test_choices_change_the_settings() -> None:
 # ---- TRL
 
 
-def test_what_trl_writes_is_what_we_read(tmp_path: Path) -> None:
+def test_trl_goes_on_from_its_own_checkpoints_and_what_it_writes_is_what_we_read(
+    real_series: Series, tmp_path: Path
+) -> None:
     pytest.importorskip("trl")
-    result = run_small(tmp_path / "out", trainer="trl", observe=6, steps=9)
-    names = {folder.name for folder in (tmp_path / "out/series").glob("checkpoint-*")}
-    assert names == {f"checkpoint-{step}" for step in range(1, 7)}
-    assert [c["step"] for c in result.report["checkpoints"]] == list(range(1, 7))
-    assert (result.report["summary"]["explained_variance"]["model"] or 0) > 0.5
-    assert {w.dtype for w in weights(tmp_path / "out/relex/step-9").values()} == {torch.float32}
-    assert result.row("last observed").rollouts == 6 * RLVR.rollouts
-
-
-def test_trl_goes_on_from_its_own_checkpoints(tmp_path: Path) -> None:
-    pytest.importorskip("trl")
-    settings = small_settings(trainer="trl")
+    out, settings = tmp_path / "out", small_settings(trainer="trl")
     state = torch.random.get_rng_state()
-    first = train_small(tmp_path / "out", settings, last=2)
-    kept = weights(first.checkpoint(2))
-    session = train_small(tmp_path / "out", settings, last=3)
-    assert session.trained() == 3
+    begin(out, settings, real_series.base)
+    session = train_small(out, settings, last=2)
+    kept = weights(session.checkpoint(2))
+    result = run_small(out, trainer="trl", observe=6, steps=9)
+    names = {folder.name for folder in session.series.glob("checkpoint-*")}
+    assert names == {f"checkpoint-{step}" for step in range(1, 7)}
     assert all(torch.equal(w, kept[n]) for n, w in weights(session.checkpoint(2)).items())
     assert torch.equal(state, torch.random.get_rng_state())
+    assert [c["step"] for c in result.report["checkpoints"]] == list(range(1, 7))
+    assert (result.report["summary"]["explained_variance"]["model"] or 0) > 0.5
+    assert {w.dtype for w in weights(out / "relex/step-9").values()} == {torch.float32}
+    assert result.row("last observed").rollouts == 6 * RLVR.rollouts
 
 
 def test_a_missing_trl_is_named_with_the_command_that_installs_it(

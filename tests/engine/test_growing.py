@@ -88,7 +88,7 @@ def test_several_that_arrive_together_are_taken_in_at_once(folders: list[Path]) 
     assert (at_once.gram == at_once.gram.T).all()
 
 
-def test_a_known_matrix_that_is_not_symmetric_is_taken_by_its_lower_half(
+def test_a_known_matrix_that_is_not_symmetric_grows_into_one_that_is(
     folders: list[Path],
 ) -> None:
     plan = plan_of(folders[:4])
@@ -99,7 +99,7 @@ def test_a_known_matrix_that_is_not_symmetric_is_taken_by_its_lower_half(
     earlier = SeriesStatistics(plan.steps, {"w": replace(known, gram=skewed)})
     found = grow(plan_of(folders), earlier, Memory(0), workers=2)["w"].gram
     assert np.array_equal(found, found.T)
-    assert np.array_equal(found[:3, :3], known.gram)
+    np.testing.assert_allclose(found[:3, :3], known.gram, rtol=1e-7)
 
 
 def test_a_checkpoint_with_nan_is_named(folders: list[Path], tmp_path: Path) -> None:

@@ -93,8 +93,8 @@ def test_a_number_of_threads_that_is_none(
         available(MergeOptions(num_threads=number), None)
     path = write_recipe(tmp_path / "r.yml", series.recipe())
     done = relex("run", path, tmp_path / "out", "--num-threads", str(number))
-    assert done.code == 1
-    assert f"error: --num-threads is {number}" in done.err
+    assert done.code == 2
+    assert f"--num-threads {number}: give at least 1" in done.err
     assert not (tmp_path / "out").exists()
 
 

@@ -30,6 +30,10 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Series:
     return make_series(tmp_path_factory.mktemp("long"), steps=tuple(range(1, 13)))
 
 
+def progress(_: int) -> Any:
+    return lambda count=1: None
+
+
 def put(series: Series, recipe: dict[str, Any], candidates: list[Candidate], scratch: Path) -> Any:
     from mergekit.options import MergeOptions
 
@@ -39,7 +43,7 @@ def put(series: Series, recipe: dict[str, Any], candidates: list[Candidate], scr
     live = LiveModel(series.base, "the base", torch.device("cpu"))
     cuts = cuts_at(prepared.plan.steps, 20.0)
     models = SeriesModels(prepared.plan, live, candidates, cuts, scratch)
-    models.read(available(MergeOptions(), None), lambda _: lambda _count=1, /: None)
+    models.read(available(MergeOptions(), None), progress)
     return live, models, cuts
 
 

@@ -320,4 +320,4 @@ def test_a_target_that_is_neither_number_nor_auto_is_refused(
     refuse: Refuse, straight: Series
 ) -> None:
     recipe = {**straight.recipe(1), "parameters": {"target_step": "later"}}
-    assert "neither a number nor auto" in refuse(recipe)
+    assert "must be a number from 0 to 2^53, or auto" in refuse(recipe)

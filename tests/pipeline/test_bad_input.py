@@ -120,7 +120,7 @@ def test_no_base(refuse: Refuse, mine: Series) -> None:
     recipe = mine.recipe()
     del recipe["base_model"]
     message = refuse(recipe)
-    assert "no base_model" in message
+    assert "base_model is missing" in message
     assert "run started from" in message
 
 

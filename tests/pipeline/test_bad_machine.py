@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -14,7 +13,7 @@ import pytest
 from tests.fake_hub import Fault, Hub
 from tests.support.models import Series, write_recipe
 from tests.support.refusals import Refuse, sliced
-from tests.support.terminal import COMMAND, Command
+from tests.support.terminal import COMMAND, Command, outcome, start
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 
@@ -100,24 +99,18 @@ def test_a_limit_on_the_size_of_files(mine: Series, tmp_path: Path) -> None:
 
 def test_ctrl_c(hub: Hub, mine: Series, tmp_path: Path) -> None:
     hub.commit_folder("org/base", mine.base)
-    hub.faults.add(Fault("GET /cdn/", times=None, delay=40))
+    hub.faults.add(Fault("GET /cdn/", times=None, delay=90))
     recipe = write_recipe(tmp_path / "r.yml", {**mine.recipe(), "base_model": "org/base"})
     work = tmp_path / "work"
     work.mkdir()
-    command = [str(COMMAND), "run", str(recipe), str(work / "out")]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
+    process = start("run", recipe, work / "out")
     while process.poll() is None and not any("/cdn/" in e.path for e in hub.log.entries_now()):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    try:
-        _, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    assert process.returncode == 1
-    assert "interrupted" in err
-    assert "Traceback" not in err
+    done = outcome(process)
+    assert done.code == 1
+    assert "interrupted" in done.err
+    assert "Traceback" not in done.err
     assert list(work.iterdir()) == []
 
 

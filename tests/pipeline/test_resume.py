@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tests.support.models import (
     worst_error,
     write_weights,
 )
+from tests.support.terminal import interruptible
 
 SHARD = 12_000  # bytes: some forty shards
 
@@ -70,6 +72,8 @@ def forks() -> ForkServerContext:
     context.set_forkserver_preload(
         ["relex_merge.api", "mergekit.merge", "tests.pipeline.test_resume"]
     )
+    with interruptible():
+        forkserver.ensure_running()
     return context
 
 

@@ -16,6 +16,7 @@ from tests.fake_hub.building import READ_TOKEN, WRITE_TOKEN
 from tests.fake_hub.faults import Fault
 from tests.fake_hub.server import Hub
 from tests.support.outputs import REPO, REVISION, assert_holds, make_output, seed_series
+from tests.support.terminal import interruptible
 
 
 @pytest.fixture
@@ -162,7 +163,8 @@ def push_elsewhere(hub: Hub, out: Path, tmp_path: Path) -> subprocess.Popen[byte
     """The same push in another process, which can be killed."""
     code = f"from relex_merge.publishing.push import push; push({str(out)!r}, {REPO!r}, quiet=True)"
     env = {**os.environ, **hub.env(tmp_path / "home", WRITE_TOKEN)}
-    return subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL)
+    with interruptible():
+        return subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL)
 
 
 def test_a_push_killed_during_the_upload_can_be_repeated(

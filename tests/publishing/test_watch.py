@@ -21,7 +21,7 @@ from tests.fake_hub import Fault, Hub
 from tests.fake_hub.access import Token
 from tests.support.local_runs import make_run
 from tests.support.models import Series
-from tests.support.terminal import COMMAND
+from tests.support.terminal import outcome, start
 
 REPO = "tester/series"
 SETTLE, POLL = 0.2, 0.02
@@ -308,14 +308,7 @@ def test_a_folder_that_is_not_there_is_refused(hub: Hub, hub_login: Token, tmp_p
 
 
 def _start(folder: Path) -> subprocess.Popen[str]:
-    command = [COMMAND, "publish-series", folder, REPO, "--watch", "--settle", "0.2"]
-    return subprocess.Popen(
-        list(map(str, command)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=dict(os.environ),
-    )
+    return start("publish-series", folder, REPO, "--watch", "--settle", 0.2)
 
 
 def test_ctrl_c_ends_the_watch_with_what_was_published(
@@ -326,11 +319,11 @@ def test_ctrl_c_ends_the_watch_with_what_was_published(
     process = _start(folder)
     _when(lambda: "README.md" in hub.files(REPO)).wait()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    assert out == f"{hub.url}/{REPO}: 1 published, 0 complete before\n"
-    assert "stopped watching" in err
-    assert "Traceback" not in err
+    done = outcome(process)
+    assert done.code == 0, done.err
+    assert done.out == f"{hub.url}/{REPO}: 1 published, 0 complete before\n"
+    assert "stopped watching" in done.err
+    assert "Traceback" not in done.err
     assert set(hub.heads(REPO)) == {"main", "step_5"}
 
 
@@ -340,11 +333,11 @@ def test_ctrl_c_during_an_upload_leaves_no_revision(
     uploading = threading.Event()
     hub.faults.add(Fault("PUT /lfs/", action=uploading.set, delay=1.0))
     process = _start(folder)
-    uploading.wait(60)
+    assert uploading.wait(60)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    assert "Traceback" not in err
+    done = outcome(process)
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
     assert set(hub.heads(REPO)) == {"main"}
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -30,6 +32,40 @@ def shell(*arguments: object, **environment: str) -> subprocess.CompletedProcess
     return subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
     )
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Processes that start meanwhile end at SIGINT, though the tests themselves may ignore it.
+
+    Whatever a shell starts in the background ignores it, and children inherit that; not handlers.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    """``relex-merge`` as a process of its own that a test sends signals to."""
+    with interruptible():
+        return subprocess.Popen(
+            [str(COMMAND), *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=dict(os.environ),
+        )
+
+
+def outcome(process: subprocess.Popen[str]) -> Outcome:
+    """What a started process leaves; one that does not end in a minute fails the test."""
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return Outcome(process.returncode, out, err)
 
 
 def python(script: str) -> subprocess.CompletedProcess[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.backtests.compared import method
+from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.predictors import PREDICTORS
 from relex_merge.trajectory.predictors.history import History
@@ -17,15 +20,15 @@ M = deltas(3, STEPS, 200)
 G = M @ M.T
 
 
-def moved(**parameters: object) -> np.ndarray:
+def moved(**parameters: Any) -> Array:
     """M'w: the prediction minus the base."""
-    return M.T @ Parameters(40, **parameters).weights(G, STEPS)  # type: ignore[arg-type]
+    return np.asarray(M.T @ Parameters(40, **parameters).weights(G, STEPS))
 
 
 @pytest.mark.parametrize("predictor", PREDICTORS)
 @pytest.mark.parametrize("scale", [0.0, 0.1, 1.0, 1.5])
 def test_the_displacement_is_scaled_from_each_anchor(predictor: str, scale: float) -> None:
-    fit: dict[str, object] = {"predictor": predictor, "window": 6}
+    fit: dict[str, Any] = {"predictor": predictor, "window": 6}
     there = moved(**fit)
     here = M.T @ Parameters(14, predictor=predictor, window=6).weights(G, STEPS)
     starts = {"line": here, "last": M[-1], "average": M[-6:].mean(axis=0)}
@@ -58,6 +61,6 @@ def test_backtests_judge_what_is_written() -> None:
         ({"mode": "reconstruct", "scale": 0.5}, "anchor and scale are for mode: extrapolate"),
     ],
 )
-def test_what_makes_no_sense_is_refused(wrong: dict[str, object], said: str) -> None:
+def test_what_makes_no_sense_is_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(RelexError, match=said):
-        Parameters(40, **wrong)  # type: ignore[arg-type]
+        Parameters(40, **wrong)

@@ -74,5 +74,6 @@ def test_options_of_relex_are_refused_for_other_methods(series: Series, refuse: 
         "models": [{"model": str(c), "parameters": {"weight": 1}} for c in series.checkpoints[:2]],
         "dtype": "float32",
     }
-    assert "--lora-rank" in refuse(recipe, "--as", "adapter", "--lora-rank", "3")
-    assert "--reuse" in refuse(recipe, "--reuse", Path("nowhere"))
+    named = ("--revision", "mine")  # other methods have no target step to name it by
+    assert "--lora-rank" in refuse(recipe, "--as", "adapter", "--lora-rank", "3", *named)
+    assert "--reuse" in refuse(recipe, "--reuse", Path("nowhere"), *named)

@@ -2,8 +2,8 @@
 
 ``line`` anchors at the predictor's own value at the last observed step, θ̂(s_T); with λ = 1 that is
 the plain prediction (RELEX). ``last`` anchors at the last observed checkpoint θ_T, ``average`` at
-the mean of the last W checkpoints (weight averaging, as LAWA and WSM do it). In terms of w all three
-are sums: w_A + λ (w(s*) − w(s_T)).
+the mean of the last W checkpoints (weight averaging, as LAWA and WSM do it). In terms of w all
+three are sums: w_A + λ (w(s*) − w(s_T)).
 """
 
 from __future__ import annotations
