@@ -73,11 +73,11 @@ class HubSource(Source):
     def read(self, reads: Sequence[Read]) -> None:
         """Ask for neighbouring ranges together; the bytes go straight to the buffers."""
         wanted: dict[str, list[tuple[int, memoryview]]] = {}
-        for wish in reads:
-            extent = self._extents[wish.name]
-            wanted.setdefault(extent.file, []).append((extent.offset + wish.start, wish.into))
-        for name, wishes in wanted.items():
-            self._connections.read(self._files[name], coalesce(wishes))
+        for asked in reads:
+            extent = self._extents[asked.name]
+            wanted.setdefault(extent.file, []).append((extent.offset + asked.start, asked.into))
+        for name, ranges in wanted.items():
+            self._connections.read(self._files[name], coalesce(ranges))
 
     def fingerprint(self) -> list[Any]:
         """Repo and commit, and the folder in it."""
@@ -88,10 +88,10 @@ class HubSource(Source):
         self._connections.stop()
 
 
-def coalesce(wishes: Iterable[tuple[int, memoryview]]) -> list[Span]:
+def coalesce(ranges: Iterable[tuple[int, memoryview]]) -> list[Span]:
     """As few spans as possible for byte offsets and the buffers to fill from there."""
     spans: list[Span] = []
-    for begin, buffer in sorted(wishes, key=lambda wish: wish[0]):
+    for begin, buffer in sorted(ranges, key=lambda asked: asked[0]):
         start, rest = begin, buffer
         while rest:
             last = spans[-1] if spans else None

@@ -86,8 +86,9 @@ def test_a_backtest_is_the_recipe_of_the_first_checkpoints(long: Series, tmp_pat
 
 
 def test_the_command_writes_an_evaluation_and_the_chosen_recipe(
-    long: Series, tmp_path: Path, relex: Any
+    long: Series, tmp_path: Path, relex: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # finished measurements are kept beside where it is called
     text = tmp_path / "text.jsonl"
     text.write_text("".join(json.dumps(line) + "\n" for line in TEXT))
     questions = [{"q": f"a{i}", "a": "x"} for i in range(24)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def test_private_repos_are_read_with_a_token_and_not_without(
     assert RUN in str(caught.value)
     assert "hf auth login" in str(caught.value)
     assert not (tmp_path / "out").exists()
+    time.sleep(1)  # requests of the run that failed may still be under way
     hub.log.clear()
     monkeypatch.setenv("HF_TOKEN", WRITE_TOKEN)
     run(tmp_path / "out", stream)
