@@ -15,7 +15,7 @@ _TOKEN = re.compile(
 # What makes a signed URL the key to a file: AWS, CloudFront, Google, Azure, the Hub's own.
 _SIGNED = re.compile(
     r"(?i)(?<=[?&;])((?:x-(?:amz|goog|xet)-[\w\-]*|signature|sig|policy|key-pair-id|"
-    r"awsaccesskeyid|googleaccessid|(?:[a-z]+_)?token|api_?key)=)[^&\s\"'<>()\[\]{}]+"
+    r"awsaccesskeyid|googleaccessid|(?:[a-z]+_)?token|api_?key)=)[^&\s\"'<>()\[\]{},;:]+"
 )
 
 

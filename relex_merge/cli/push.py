@@ -23,7 +23,7 @@ def command(out: Path, repo: str, force: bool, quiet: bool, verbose: bool, **how
 
 
 def publish(out: Path, repo: str, **how: Any) -> None:
-    """Push and say where it is and how to load it."""
+    """Push, and say where the output is and how to load it."""
     from relex_merge.publishing.push import push
 
     result = push(out, repo, **how)

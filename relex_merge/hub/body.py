@@ -1,9 +1,9 @@
 """The body of an answer, received bit by bit into the buffers that it is meant for.
 
 The client takes a body apart in Python, 64 kB and three copies at a time. For a large one that
-costs half as much processor time as all the arithmetic on its numbers (``python -m
-tests.benchmarks.stream`` tells). So once the client has read the head of such an answer, the rest
-is received from the connection's socket right into the buffers.
+costs as much processor time as all the arithmetic on its numbers, and doubles the time of a run
+from a fast Hub (``python -m tests.benchmarks.stream``). So once the client has read the head of
+such an answer, the rest is received from the connection's socket right into the buffers.
 
 This relies on something that the client does not promise: that with the first part of a body it
 hands over all that it has read. Were some bytes withheld, as many would be missing at the end. So

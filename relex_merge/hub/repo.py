@@ -6,6 +6,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from huggingface_hub import constants
+
 from relex_merge.errors import RelexError
 from relex_merge.hub.contact import reach
 from relex_merge.hub.errors import TOKEN_HELP, patiently
@@ -13,8 +15,7 @@ from relex_merge.hub.errors import TOKEN_HELP, patiently
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-MAIN = "main"
-_CARD = "README.md"
+MAIN: str = constants.DEFAULT_REVISION
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,6 @@ def ensure_repo(api: HfApi, repo: str, private: bool) -> None:
 
 def exists(api: HfApi, repo: str, private: bool) -> bool:
     """Tell whether a repo is there; arguments and errors as for :func:`ensure_repo`."""
-    from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if "/" not in repo:
@@ -128,7 +128,7 @@ def check_may_write(api: HfApi, repo: str, create_pr: bool = False) -> None:
     from huggingface_hub import CommitOperationAdd
 
     # What is asked before an upload needs write permission; of so small a file nothing is uploaded.
-    probe = [CommitOperationAdd(_CARD, b"")]
+    probe = [CommitOperationAdd(constants.REPOCARD_NAME, b"")]
     patiently(lambda: api.preupload_lfs_files(repo, probe, create_pr=create_pr))
 
 

@@ -39,7 +39,7 @@ class SeriesResult:
 
 
 def _say_nothing(message: str) -> None:
-    """For callers who do not want remarks."""
+    """Drop a remark, for callers who do not want any."""
 
 
 def publish_series(  # noqa: PLR0913  # a public function: each option is a keyword of its own

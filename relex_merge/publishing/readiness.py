@@ -18,7 +18,11 @@ from relex_merge.checkpoints.series import Checkpoint, Series
 
 
 class Readiness:
-    """Remembers what each checkpoint looked like. settle: seconds without a change."""
+    """Remembers what each checkpoint looked like.
+
+    Args:
+        settle: seconds without a change after which a checkpoint counts as written.
+    """
 
     def __init__(self, settle: float) -> None:
         self._settle = settle
@@ -26,9 +30,14 @@ class Readiness:
         self._looks: dict[str, Look] = {}
 
     def why_not(self, checkpoint: Checkpoint, series: Series) -> str | None:
-        """Why a checkpoint has to wait, or None when it is ready.
+        """Return why a checkpoint has to wait, or None when it is ready.
 
-        Raises OSError when files go away meanwhile.
+        Args:
+            checkpoint: a local one.
+            series: the series that it is of.
+
+        Raises:
+            OSError: files go away meanwhile.
         """
         folder = Path(checkpoint.reference)
         look = self._stillness.still(folder)
@@ -43,7 +52,7 @@ class Readiness:
         return None
 
     def unchanged(self, checkpoint: Checkpoint) -> bool:
-        """Whether a checkpoint that was ready still looks the same."""
+        """Tell whether a checkpoint that was ready still looks the same."""
         try:
             return look_at(Path(checkpoint.reference)) == self._looks.get(checkpoint.reference)
         except OSError:
@@ -51,7 +60,7 @@ class Readiness:
 
 
 def _trainer_is_writing(checkpoint: Checkpoint, series: Series) -> bool:
-    """True for the newest checkpoint of transformers' Trainer without its last file.
+    """Tell whether this is the newest checkpoint of transformers' Trainer, without its last file.
 
     An earlier one without the file, and with a later one beside it, shows that this run's trainer
     writes none.
@@ -66,9 +75,10 @@ Look: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
 
 def look_at(folder: Path) -> Look:
-    """Name, size, time of change and inode of every file below ``folder``.
+    """Return name, bytes, time of change (ns) and inode of every file below ``folder``.
 
-    Raises FileNotFoundError when a file goes away meanwhile.
+    Raises:
+        FileNotFoundError: a file goes away meanwhile.
     """
     found = []
     for path in sorted(folder.rglob("*")):
@@ -80,7 +90,12 @@ def look_at(folder: Path) -> Look:
 
 
 class Stillness:
-    """Remembers when each folder was last seen to change."""
+    """Remembers when each folder was last seen to change.
+
+    Args:
+        seconds: without a change, after which a folder is still.
+        clock: what tells the time, in seconds.
+    """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -88,7 +103,7 @@ class Stillness:
         self._seen: dict[Path, tuple[Look, float]] = {}
 
     def still(self, folder: Path) -> Look | None:
-        """How the folder looks if it has not changed for so many seconds, else None."""
+        """Return how the folder looks if it has not changed for so many seconds, else None."""
         look, now = look_at(folder), self._clock()
         before, since = self._seen.get(folder, (None, now))
         if before != look:

@@ -16,7 +16,11 @@ DEFAULT_FORMAT = "step_{step}"
 class RevisionFormat:
     """A name with one ``{step}`` in it; ``{step:06d}`` pads with zeros.
 
-    Raises RelexError for any other text, and for names that no branch can have.
+    Attributes:
+        text: the name.
+
+    Raises:
+        RelexError: for any other text, and for names that no branch can have.
     """
 
     text: str = DEFAULT_FORMAT
@@ -43,18 +47,18 @@ class RevisionFormat:
         )
 
     def name(self, step: int) -> str:
-        """The revision of a step."""
+        """Return the revision of a step."""
         return self.text.format(step=step)
 
     def step(self, revision: str) -> int | None:
-        """The step that a revision of this format is of, None for any other."""
+        """Return the step that a revision of this format is of, None for any other."""
         for digits in re.findall(r"\d+", revision):
             if self.name(int(digits)) == revision:
                 return int(digits)
         return None
 
     def steps(self, first: int, last: int, stride: int) -> str:
-        """The revisions of a run of steps as one brace range of a recipe."""
+        """Return the revisions of steps at equal distances as one brace range of a recipe."""
         ends = [self._number(step) for step in (first, last)]
         by = f"..{stride}" if stride != 1 else ""
         return self._around(f"{{{ends[0]}..{ends[1]}{by}}}")

@@ -26,10 +26,15 @@ PLACEHOLDER_BASE = "the-model-this-run-started-from"
 class Published:
     """What a card tells.
 
-    repo: repo id; steps: ascending, one revision each; base: Hub reference, None where it is not on
-    the Hub, a revision of the same repo where the run saved its step 0; adapter: whether the
-    checkpoints are LoRA adapters; last_step: where the run ends, as far as it is known; license: of
-    the base.
+    Attributes:
+        repo: repo id.
+        format: names of the revisions.
+        steps: ascending, one revision each.
+        base: Hub reference, None where it is not on the Hub, a revision of the same repo where the
+            run saved its step 0.
+        adapter: whether the checkpoints are LoRA adapters.
+        last_step: where the run ends, as far as it is known.
+        license: of the base.
     """
 
     repo: str
@@ -42,7 +47,7 @@ class Published:
 
 
 def series_card(series: Published) -> str:
-    """README.md of the repo's ``main``."""
+    """Write the README.md of the repo's ``main``."""
     steps, name = series.steps, series.format.name
     base = hub_id(series.base) if series.base else None
     origin = f"[`{series.base}`]({HUB}/{base})" if base else "a model not on the Hub"
@@ -89,7 +94,7 @@ def _extrapolating(series: Published) -> list[str]:
 
 
 def recipe_text(series: Published) -> str:
-    """A recipe over all steps, to where the run ends or else twice as far as the last step."""
+    """Write a recipe over all steps, to where the run ends or else twice as far as the last."""
     last = series.steps[-1]
     target = series.last_step if series.last_step > last else 2 * last
     lines = [
@@ -104,7 +109,7 @@ def recipe_text(series: Published) -> str:
 
 
 def _models(series: Published) -> list[str]:
-    """Entries under models: brace ranges where the step can be read from the revision's name."""
+    """Write the entries under models: brace ranges where the revision's name tells the step."""
     repo, name = series.repo, series.format.name
     if any(step_of(f"{repo}@{name(step)}") != step for step in series.steps):
         return [
@@ -119,7 +124,7 @@ def _models(series: Published) -> list[str]:
 
 
 def runs(steps: Sequence[int]) -> list[list[int]]:
-    """Ascending steps cut into runs of equal distances: 1 2 3 5 10 15 → [1 2 3] [5 10 15]."""
+    """Cut ascending steps into runs of equal distances: 1 2 3 5 10 15 → [1 2 3] [5 10 15]."""
     found: list[list[int]] = []
     for step in steps:
         run = found[-1] if found else []

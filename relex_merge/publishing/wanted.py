@@ -17,8 +17,13 @@ from relex_merge.errors import RelexError
 class Wanted:
     """Which checkpoints of a folder: all that discovery finds, or some of them.
 
-    pattern, observe: as the options of the command. Raises RelexError for an ``observe`` that can
-    choose nothing, whatever the run will hold.
+    Attributes:
+        folder: where a trainer leaves them.
+        pattern: as the option of the command.
+        observe: as the option of the command.
+
+    Raises:
+        RelexError: ``observe`` can choose nothing, whatever the run will hold.
     """
 
     folder: Path
@@ -31,11 +36,11 @@ class Wanted:
             select(sorted(named), self.observe, max(named))
 
     def series(self) -> Series:
-        """What is there now, in the order of the steps. Raises RelexError when it is nothing."""
+        """Return what is there now, in the order of the steps. Raises RelexError for nothing."""
         return self._chosen(find_local(self.folder, self.pattern))
 
     def so_far(self) -> Series | None:
-        """The same for a run that is still writing, where nothing there yet is no fault.
+        """Return the same for a run that is still writing, where nothing there yet is no fault.
 
         Folders under a temporary name, which trainers rename when they are written, are left out.
         """

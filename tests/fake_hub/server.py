@@ -47,7 +47,8 @@ class Hub(Building):
         self.log = Log()
         self.faults = Faults()
         self.is_away = False
-        self._listeners = (_Listener(self, port), _Listener(self, 0))
+        self._door = threading.Lock()
+        self._listeners = (_Listener(self, port or _free_port()), _Listener(self, _free_port()))
         self.url, self.cdn_url = (
             f"http://127.0.0.1:{listener.server_address[1]}" for listener in self._listeners
         )
@@ -55,6 +56,7 @@ class Hub(Building):
 
     def reset(self) -> None:
         """Back to an empty Hub with default settings and the two default tokens."""
+        self.come_back()
         self.faults.clear()
         self.log.clear()
         self.empty()
@@ -76,16 +78,21 @@ class Hub(Building):
             listener.server_close()
 
     def go_away(self) -> None:
-        """Close both ports: connections are refused, and those that are open are cut."""
-        self.is_away = True
-        self.stop()
+        """Refuse connections and cut those that are open; the ports stay ours."""
+        with self._door:
+            self.is_away = True
+            for listener in self._listeners:
+                listener.shutdown()
+                listener.socket.shutdown(socket.SHUT_RDWR)
 
     def come_back(self) -> None:
-        """Open the same ports again."""
-        first, second = (listener.server_address[1] for listener in self._listeners)
-        self._listeners = (_Listener(self, first), _Listener(self, second))
-        self.is_away = False
-        self.start()
+        """Accept connections again, if they are refused."""
+        with self._door:
+            if self.is_away:
+                for listener in self._listeners:
+                    listener.server_activate()
+                self.is_away = False
+                self.start()
 
     def env(self, home: Path, token: Token | str | None = None) -> dict[str, str]:
         """Environment variables for a client in another process; add them to `os.environ`."""
@@ -113,6 +120,13 @@ class Hub(Building):
     def requests(self, match: Match = None) -> list[Entry]:
         """What was asked so far: `hub.requests("POST .*/commit/")`; see `log.Entry`."""
         return self.log.entries(match)
+
+
+def _free_port() -> int:
+    """A port that is asked for by its number stays the listener's own while it does not listen."""
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
 
 
 class _Listener(ThreadingHTTPServer):

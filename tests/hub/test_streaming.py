@@ -92,18 +92,18 @@ def test_many_requests_run_at_a_time_but_not_too_many(
     st.integers(1, 900),
     st.integers(0, 300),
 )
-def test_spans_hold_every_wish_and_little_else(
-    wishes: list[tuple[int, int]], longest: int, gap: int
+def test_spans_hold_all_that_is_wanted_and_little_else(
+    wanted: list[tuple[int, int]], longest: int, gap: int
 ) -> None:
-    """Any wishes, overlapping ones too: after filling the spans each has its bytes."""
+    """Any ranges, overlapping ones too: after filling the spans each has its bytes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(remote, "LONGEST_SPAN", longest)
         patch.setattr(remote, "WIDEST_GAP", gap)
         data = bytes(i % 251 for i in range(5000))
-        buffers = [(start, bytearray(length)) for start, length in wishes]
+        buffers = [(start, bytearray(length)) for start, length in wanted]
         spans = coalesce((start, memoryview(buffer)) for start, buffer in buffers)
         read = sum(span.stop - span.start for span in spans)
-        assert read <= sum(length for _, length in wishes) + gap * len(wishes)
+        assert read <= sum(length for _, length in wanted) + gap * len(wanted)
         for span in spans:
             assert 0 < span.stop - span.start <= longest
             assert sum(map(len, span.views)) == span.stop - span.start

@@ -217,7 +217,7 @@ def test_the_card_of_a_later_run_lists_earlier_steps_too(
     assert "3 checkpoints of one run, step 5 to 15" in hub.files(REPO)["README.md"].decode()
 
 
-def test_a_card_that_somebody_wrote_is_left_alone(
+def test_a_card_that_is_not_ours_is_left_alone(
     hub: Hub, hub_login: Token, run: tuple[Path, Series], relex: Command
 ) -> None:
     folder, _ = run
