@@ -194,8 +194,9 @@ def test_the_smallest_reports_can_be_shown(T: int, moves: bool, tmp_path: Path) 
     statistics = make(steps, names=("w",)).statistics() if moves else at_rest
     report = report_of(statistics, 3.0 * T)
     assert "verdict:" in render_table(report)
-    save_plot(report, statistics, tmp_path / "report.png")
-    save_html(report, statistics, tmp_path / "report.html")
+    save_html(report, statistics, tmp_path / "report.html")  # with the figure
+    if T == 2:
+        save_plot(report, statistics, tmp_path / "report.png")
 
 
 def test_a_reconstruction_can_be_shown(statistics: SeriesStatistics, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,12 @@ def merged(base: Path, adapter: Path | None) -> dict[str, npt.NDArray[np.float64
     return {name: weight.double().numpy() for name, weight in model.state_dict().items()}
 
 
+@cache
 def deltas(series: Adapters) -> dict[str, npt.NDArray[np.float64]]:
-    """M (T × d) of every weight that moves, from PEFT's merged models."""
+    """M (T × d) of every weight that moves, from PEFT's merged models.
+
+    Computed once for a series, which no test changes.
+    """
     base = merged(series.base, None)
     rows = [merged(series.base, folder) for folder in series.folders]
     M = {n: np.stack([(row[n] - w).reshape(-1) for row in rows]) for n, w in base.items()}
