@@ -32,7 +32,7 @@ def test_the_first_level_can_be_taken_in_at_a_glance() -> None:
 
 
 def test_tests_mirror_the_packages() -> None:
-    """A folder below tests/ is named like a room, or is one of the three that serve all tests."""
+    """A folder below tests/ is named like a room, or is one of the four that serve all of them."""
     rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")}
-    assert folders - rooms <= {"benchmarks", "fake_hub", "support"}
+    assert folders - rooms <= {"benchmarks", "endurance", "fake_hub", "support"}

@@ -50,9 +50,7 @@ def _open(bench: Bench) -> Iterator[Trial]:
         assert report["verdict"]["verdict"]
         assert not report.get("gaps"), report["gaps"]
         if "predictor" not in parameters:
-            error = worst_error(
-                read_weights(work / "out"), expected(series, FAR, **parameters)
-            )
+            error = worst_error(read_weights(work / "out"), expected(series, FAR, **parameters))
             assert error < ROUNDING[dtype], f"{length} checkpoints, {parameters}: off by {error}"
         shutil.rmtree(work)
 

@@ -70,9 +70,7 @@ def try_cases(
     return row
 
 
-def _try(
-    campaign: Campaign, seed: int, trial: Trial, number: int, row: Row, details: bool
-) -> None:
+def _try(campaign: Campaign, seed: int, trial: Trial, number: int, row: Row, details: bool) -> None:
     start, processor = time.monotonic(), time.process_time()
     fault: str | None = None
     try:
