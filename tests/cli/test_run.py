@@ -20,6 +20,7 @@ from tests.support.models import (
     worst_error,
     write_recipe,
 )
+from tests.support.outputs import contents
 from tests.support.terminal import Command, shell
 
 WHOLE = {
@@ -41,11 +42,6 @@ def run(series: Series, out: Path, target: float = 20, **parameters: Any) -> Res
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 # several targets

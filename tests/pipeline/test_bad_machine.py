@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,27 +14,27 @@ import pytest
 from tests.fake_hub import Fault, Hub
 from tests.support.models import Series, write_recipe
 from tests.support.refusals import Refuse, sliced
+from tests.support.small_disk import small_disk
 from tests.support.terminal import COMMAND, Command, outcome, start
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 
 
+Mount = Callable[[int], Path]
+
+
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+def mount(tmp_path: Path) -> Iterator[Mount]:
     """Mounts a file system of so many bytes; needs root."""
-    folder = tmp_path / "disk"
+    with ExitStack() as stack:
 
-    def mount(size: int) -> Path:
-        folder.mkdir(exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-        try:
-            subprocess.run(command, check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError):
-            pytest.skip("cannot mount a file system here")
-        return folder
+        def at_tmp_path(size: int) -> Path:
+            try:
+                return stack.enter_context(small_disk(tmp_path / "disk", size))
+            except PermissionError as reason:
+                pytest.skip(str(reason))
 
-    yield mount
-    subprocess.run(["umount", str(folder)], check=False, capture_output=True)
+        yield at_tmp_path
 
 
 @pytest.mark.parametrize("how", ["too small from the start", "full in the middle"])
@@ -42,11 +43,11 @@ def test_a_full_disk(
     relex: Command,
     mine: Series,
     tmp_path: Path,
-    small_disk: Callable[[int], Path],
+    mount: Mount,
 ) -> None:
     weights = (mine.base / "model.safetensors").stat().st_size
     pages = -(-weights // 4096) * 4096
-    disk = small_disk(pages // 2 if how.startswith("too") else pages + 4096)
+    disk = mount(pages // 2 if how.startswith("too") else pages + 4096)
     recipe = write_recipe(tmp_path / "r.yml", mine.recipe())
     done = relex("run", recipe, disk / "out", "--quiet")
     assert done.code == 1
@@ -64,11 +65,11 @@ def test_a_full_disk_on_mergekits_own_path(
     relex: Command,
     mine: Series,
     tmp_path: Path,
-    small_disk: Callable[[int], Path],
+    mount: Mount,
 ) -> None:
     """Whoever meets it: the writer of weights, of the configuration, or of the tokenizer."""
     weights = (mine.base / "model.safetensors").stat().st_size
-    disk = small_disk(int(room) if room > 2 else int(room * weights))
+    disk = mount(int(room) if room > 2 else int(room * weights))
     recipe = sliced(mine.recipe())
     if method == "linear":
         models = [{**entry, "parameters": {"weight": 1}} for entry in mine.recipe()["models"]]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Callable
-from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from mergekit.options import MergeOptions
 
 import relex_merge
 from relex_merge.errors import RelexError
-from tests.support.kill_points import KILLED, arm
 from tests.support.models import (
     Series,
     expected,
@@ -28,7 +25,8 @@ from tests.support.models import (
     worst_error,
     write_weights,
 )
-from tests.support.terminal import interruptible
+from tests.support.outputs import contents
+from tests.support.stopped import Stop, Work, forkserver, stopped
 
 SHARD = 12_000  # bytes: some forty shards
 
@@ -38,11 +36,6 @@ def run(recipe: dict[str, Any], out: Path, **how: Any) -> None:
         out_shard_size=how.pop("shard", SHARD), num_threads=how.pop("threads", 2)
     )
     relex_merge.extrapolate(recipe, out, options=options, quiet=True, figure=False, **how)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def names(folder: Path) -> set[str]:
@@ -68,13 +61,7 @@ def whole(series: Series, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @pytest.fixture(scope="module")
 def forks() -> ForkServerContext:
     """Processes that begin with everything imported, so that a kill meets the work itself."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["relex_merge.api", "mergekit.merge", "tests.pipeline.test_resume"]
-    )
-    with interruptible():
-        forkserver.ensure_running()
-    return context
+    return forkserver()
 
 
 def finished_shards(out: Path) -> int:
@@ -130,25 +117,18 @@ def test_killed_again_and_again_the_output_is_whole_or_not_there(
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
 
 
-def struck(n: int, recipe: dict[str, Any], out: Path) -> None:
-    """A run with --force in a process that dies at its n-th change of the disk."""
-    arm(n, out.parent)
-    run(recipe, out, force=True)
-
-
 def test_killed_over_an_old_output_at_changes_of_the_disk(
-    series: Series, whole: dict[str, bytes], forks: ForkServerContext, tmp_path: Path
+    series: Series, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     run(series.recipe(99), out)
     old, kills = contents(out), 0
+    work = Work(run, (series.recipe(), out), {"force": True}, tmp_path)
     for n in (4, 8, 16, 32, 64, 128):
-        process = forks.Process(target=struck, args=(n, series.recipe(), out))
-        process.start()
-        process.join()
-        kills += process.exitcode == KILLED
+        died = stopped(work, Stop("change", n))
+        kills += died
         assert contents(out) in (old, whole, {})
-        if not process.exitcode:
+        if not died:
             break
     assert kills >= 3
     run(series.recipe(), out, force=True)

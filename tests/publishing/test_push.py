@@ -19,7 +19,7 @@ from tests.support.outputs import (
     REWRITTEN,
     SECRETS,
     assert_holds,
-    local,
+    contents,
     make_output,
     seed_series,
 )
@@ -67,7 +67,7 @@ def test_a_new_repo_is_created_public_or_private(hub: Hub, hub_login: object, ou
     push(out, "tester/open", quiet=True)
     assert hub.repos["tester/new"].private
     assert not hub.repos["tester/open"].private
-    assert hub.files("tester/new", REVISION).keys() == local(out).keys()
+    assert hub.files("tester/new", REVISION).keys() == contents(out).keys()
     assert hub.files("tester/new", "main") == {}
 
 
@@ -164,9 +164,9 @@ def test_what_is_no_branch_name_is_refused(
 def test_local_paths_and_tokens_stay_at_home(
     hub: Hub, run_files: dict[str, bytes], out: Path
 ) -> None:
-    before = local(out)
+    before = contents(out)
     push(out, REPO, quiet=True)
-    assert local(out) == before
+    assert contents(out) == before
     assert SECRETS[0].encode() in before["relex_report.json"]
     there = hub.files(REPO, REVISION)
     for name in REWRITTEN:

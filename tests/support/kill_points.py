@@ -34,10 +34,11 @@ def die() -> None:
     os._exit(KILLED)
 
 
-def arm(n: int, root: Path, strike: Callable[[], object] = die) -> None:
+def arm(n: int, root: Path, strike: Callable[[], object] = die) -> Callable[[], int]:
     """Have ``strike`` called at this process's ``n``-th change of what lies below ``root``.
 
-    What ``strike`` raises is raised by the change, which is then not made.
+    What ``strike`` raises is raised by the change, which is then not made. Returns a function that
+    tells how many changes there were so far.
     """
     lock = threading.Lock()
     count = 0
@@ -54,6 +55,7 @@ def arm(n: int, root: Path, strike: Callable[[], object] = die) -> None:
             strike()
 
     sys.addaudithook(hook)
+    return lambda: count
 
 
 def _changes(event: str, arguments: tuple[Any, ...], prefix: str) -> bool:

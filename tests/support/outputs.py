@@ -86,15 +86,15 @@ def make_output(folder: Path, *, value: float = 1.0) -> Path:
     return folder
 
 
-def local(folder: Path) -> dict[str, bytes]:
-    """Path -> content of every file below ``folder``."""
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return path -> content of every file below ``folder``."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def assert_holds(hub: Hub, revision: str, folder: Path) -> None:
     """The revision holds exactly the output; the rewritten texts are looked at elsewhere."""
-    there, here = hub.files(REPO, revision), local(folder)
+    there, here = hub.files(REPO, revision), contents(folder)
     assert there.keys() == here.keys()
     assert {k: v for k, v in there.items() if k not in REWRITTEN} == {
         k: v for k, v in here.items() if k not in REWRITTEN
