@@ -28,7 +28,7 @@ from relex_merge.report.contents import Report
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
-    from relex_merge.evaluation.results import Evaluation
+    from relex_merge.report.evaluation import Evaluation
 
 __all__ = ["Inspection", "Result", "evaluate", "examine", "extrapolate", "forecast", "inspect"]
 

@@ -57,7 +57,7 @@ def command(
     tokens are from those of the last observed checkpoint. With labels: accuracies, and a choice.
     """
     from relex_merge.api import evaluate
-    from relex_merge.evaluation.markdown import render_function, render_tasks, render_verdict
+    from relex_merge.report.evaluation_tables import render_function, render_tasks, render_verdict
 
     if choose != (output is not None):
         raise click.UsageError("--choose and -o FILE go together")

@@ -11,7 +11,9 @@ from relex_merge.evaluation.estimates import Estimate
 from relex_merge.evaluation.functional import Backtest
 from relex_merge.evaluation.paired import Difference, paired
 from relex_merge.evaluation.responses import ResponseStatistics
-from relex_merge.evaluation.results import (
+from relex_merge.evaluation.scores import TaskScores, differences
+from relex_merge.evaluation.verdict import FinalVerdict
+from relex_merge.report.evaluation import (
     ChosenEntry,
     DivergenceEntry,
     Evaluation,
@@ -21,8 +23,6 @@ from relex_merge.evaluation.results import (
     Split,
     TaskEntry,
 )
-from relex_merge.evaluation.scores import TaskScores, differences
-from relex_merge.evaluation.verdict import FinalVerdict
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import yaml
 from relex_merge.errors import RelexError, disk_errors
 
 if TYPE_CHECKING:
-    from relex_merge.evaluation.results import ChosenEntry
     from relex_merge.recipe.load import Recipe
+    from relex_merge.report.evaluation import ChosenEntry
 
 
 def write_chosen(recipe: Recipe, chosen: ChosenEntry, file: Path) -> None:

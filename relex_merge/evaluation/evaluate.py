@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from relex_merge.engine.resources import available
 from relex_merge.errors import RelexError
@@ -29,7 +29,7 @@ from relex_merge.evaluation.subjects import subjects_of
 from relex_merge.evaluation.tasks import load_tasks
 from relex_merge.evaluation.text import read_prompts, read_text
 from relex_merge.evaluation.tokens import load_tokenizer, longest, start_items, tokenise
-from relex_merge.evaluation.verdict import Geometry, Word, decide
+from relex_merge.evaluation.verdict import Geometry, decide
 from relex_merge.pipeline.automatic import is_open, refuse_to_stop, settle
 from relex_merge.pipeline.grams import form_grams
 from relex_merge.pipeline.inspection import of_series
@@ -40,12 +40,12 @@ from relex_merge.trajectory.statistics import SeriesStatistics
 
 if TYPE_CHECKING:
     from relex_merge.evaluation.request import EvaluationRequest
-    from relex_merge.evaluation.results import Evaluation, Split
     from relex_merge.evaluation.scores import TaskScores
     from relex_merge.evaluation.subjects import Subjects
     from relex_merge.evaluation.tokens import Item
     from relex_merge.pipeline.prepare import Prepared
     from relex_merge.recipe.load import Recipe
+    from relex_merge.report.evaluation import Evaluation, Split
 
 UNPROMPTED = 64  # samples from the model's own start
 
@@ -129,7 +129,7 @@ class _Evaluating:
         reported = parts.get("reported", {})
         labels = overall(candidates[0], reported) if candidates[0] in reported else None
         verdict = decide(
-            Geometry(cast("Word", geometry["verdict"]), geometry["reasons"]),
+            Geometry(geometry["verdict"], geometry["reasons"]),
             text.function[candidates[0]],
             labels,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from relex_merge.errors import RelexError
-from relex_merge.evaluation.results import Evaluation
+from relex_merge.report.evaluation import Evaluation
 
 FORMAT = 1
 KEYS = ("verdict", "function", "tasks", "chosen", "series")

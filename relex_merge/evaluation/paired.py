@@ -21,16 +21,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from relex_merge.evaluation.estimates import Array
+from relex_merge.report.evaluation import Better
 
 LEVEL = 0.95
 Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-
-Better: TypeAlias = Literal["yes", "no", "cannot be told"]
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 from relex_merge.evaluation.estimates import Estimate
 from relex_merge.evaluation.functional import SKILL, TRUST_REGION, Function, Says
-from relex_merge.evaluation.paired import Better, Difference
-
-Word: TypeAlias = Literal[
-    "extrapolate",
-    "caution",
-    "do not extrapolate",
-    "not enough checkpoints to tell",
-    "nothing to extrapolate",
-]
-Kind: TypeAlias = Literal["geometry", "function", "labels"]
+from relex_merge.evaluation.paired import Difference
+from relex_merge.report.evaluation import Better, Kind
+from relex_merge.trajectory.backtests.results import Word
 
 CANNOT_SEE: dict[Kind, str] = {
     "geometry": (

@@ -15,6 +15,7 @@ from typing_extensions import NotRequired, TypedDict
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.backtests.entries import ChoiceEntry, ModelFigures, WalkFigures
 from relex_merge.trajectory.backtests.gaps import Gap
+from relex_merge.trajectory.backtests.results import Word
 
 Skills: TypeAlias = dict[str, float | None]  # predictor → skill
 
@@ -80,7 +81,7 @@ class Summary(TypedDict):
 class VerdictEntry(TypedDict):
     """The verdict, its reasons as sentences, and the furthest step that backtests support."""
 
-    verdict: str
+    verdict: Word
     reasons: list[str]
     supported_target: NotRequired[float | None]
 

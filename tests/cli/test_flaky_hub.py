@@ -12,7 +12,7 @@ from tests.fake_hub.access import Token
 from tests.support.flaky import make_flaky
 from tests.support.hub_series import RUN, STREAMS, recipe
 from tests.support.models import write_recipe
-from tests.support.outputs import local
+from tests.support.outputs import contents
 from tests.support.terminal import Command
 
 SHARE = 0.2
@@ -31,7 +31,7 @@ def clean(
         path = write_recipe(tmp_path / "r.yml", recipe())
         how = "--stream" if stream else "--no-stream"
         assert relex("run", path, out, how, "--push-to", "tester/clean").code == 0
-        return local(out), hub.files("tester/clean", "relex-step-20")
+        return contents(out), hub.files("tester/clean", "relex-step-20")
 
     return call
 
@@ -56,7 +56,7 @@ def test_run_and_push_are_the_same(
     done = relex("run", tmp_path / "r.yml", tmp_path / "out", how, "--push-to", RUN)
     assert done.code == 0, done.err
     hub.faults.clear()
-    assert local(tmp_path / "out") == output
+    assert contents(tmp_path / "out") == output
     there = hub.files(RUN, "relex-step-20")
     assert {name: content for name, content in there.items() if name != "README.md"} == {
         name: content for name, content in pushed.items() if name != "README.md"

@@ -7,7 +7,8 @@ import pytest
 from relex_merge.evaluation.estimates import Estimate
 from relex_merge.evaluation.functional import Function
 from relex_merge.evaluation.paired import Difference
-from relex_merge.evaluation.verdict import Geometry, Word, decide
+from relex_merge.evaluation.verdict import Geometry, decide
+from relex_merge.trajectory.backtests.results import Word
 
 STOP = Geometry("do not extrapolate", ["The backtest of the weights is bad."])
 GOOD = Function(Estimate(0.2, 0.01), 4.0, Estimate(0.4, 0.05))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from relex_merge.trajectory.backtests.entries import (
     ChoiceCandidate,
@@ -16,6 +16,15 @@ from relex_merge.trajectory.backtests.entries import (
 from relex_merge.trajectory.backtests.error_law import ErrorLaw
 
 STAY = "stay"
+
+# What a verdict can be, of weights and of all stronger evidence.
+Word: TypeAlias = Literal[
+    "extrapolate",
+    "caution",
+    "do not extrapolate",
+    "not enough checkpoints to tell",
+    "nothing to extrapolate",
+]
 
 
 @dataclass(frozen=True)
@@ -54,13 +63,13 @@ class Verdict:
     """May this trajectory be extrapolated this far?
 
     Attributes:
-        verdict: One of :data:`~relex_merge.trajectory.backtests.verdict.VERDICTS`.
+        verdict: The word.
         reasons: Sentences, the weightiest first.
         supported_target: The furthest step whose expected skill is clearly positive and whose ratio
             was backtested; None where there is none.
     """
 
-    verdict: str
+    verdict: Word
     reasons: list[str]
     supported_target: float | None
 

@@ -12,14 +12,20 @@ tested on another.
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 
 from relex_merge.trajectory.backtests.reasons import explain
-from relex_merge.trajectory.backtests.results import STAY, Evidence, Verdict
+from relex_merge.trajectory.backtests.results import STAY, Evidence, Verdict, Word
 from relex_merge.trajectory.predictors.history import FEWEST_FITTED
 
-VERDICTS = ("extrapolate", "caution", "do not extrapolate", "not enough checkpoints to tell")
-EXTRAPOLATE, CAUTION, DO_NOT, NOT_ENOUGH = VERDICTS
+VERDICTS: tuple[Word, ...] = get_args(Word)
+EXTRAPOLATE: Word = "extrapolate"
+CAUTION: Word = "caution"
+DO_NOT: Word = "do not extrapolate"
+NOT_ENOUGH: Word = "not enough checkpoints to tell"
+NOTHING: Word = "nothing to extrapolate"
 
 CLEAR = 1.0  # standard deviations of the error law that make the sign of a skill clear
 
@@ -36,7 +42,7 @@ def decide(evidence: Evidence, *, clear: float = CLEAR) -> Verdict:
     return Verdict(_word(evidence, clear), explain(evidence, supported), supported)
 
 
-def _word(evidence: Evidence, clear: float) -> str:
+def _word(evidence: Evidence, clear: float) -> Word:
     law, ratio = evidence.law, evidence.ratio
     stays = evidence.predictor == STAY  # the last observed checkpoint is kept
     if stays or (ratio is not None and _refuted(evidence)):

@@ -1,12 +1,16 @@
-"""The types of what ``evaluate --json FILE`` holds; plain values, None where undefined."""
+"""The types of what ``evaluate --json FILE`` holds; plain values, None where undefined.
+
+They live here, below who measures, since reports and cards show what was measured.
+"""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias, TypedDict
 
-from relex_merge.evaluation.paired import Better
-from relex_merge.evaluation.verdict import Kind, Word
+from relex_merge.trajectory.backtests.results import Word
 
+Better: TypeAlias = Literal["yes", "no", "cannot be told"]  # than the last observed checkpoint
+Kind: TypeAlias = Literal["geometry", "function", "labels"]  # of evidence
 Split: TypeAlias = Literal["choosing", "reported"]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relex_merge.evaluation.results import Evaluation, TaskEntry
 from relex_merge.formatting import cell
+from relex_merge.report.evaluation import Evaluation, TaskEntry
 
 _TASKS = ("Tasks", "Filter", "Metric", "Model", "Value", "", "Stderr", "Difference", "", "Stderr")
 _ENDS = ("n", "Split")
