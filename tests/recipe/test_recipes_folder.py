@@ -12,7 +12,7 @@ from relex_merge.recipe.listed import steps_in_order
 from relex_merge.recipe.load import Recipe, load_recipe
 
 FOLDER = Path(__file__).parents[2] / "recipes"
-FILES = sorted(FOLDER.iterdir())
+FILES = sorted(FOLDER.glob("*.yml"))
 # base model, observed steps, target step: the settings of the paper (arXiv 2605.21468)
 PUBLIC = {
     "rlvr-qwen2.5-math-1.5b.yml": ("Qwen/Qwen2.5-Math-1.5B", 75, 1000),
