@@ -337,9 +337,9 @@ def evaluate(  # noqa: PLR0913  # as extrapolate
     """
     from relex_merge.evaluation.chosen_recipe import write_chosen
     from relex_merge.evaluation.evaluate import evaluate_recipe
-    from relex_merge.evaluation.evaluation_file import write_evaluation
     from relex_merge.evaluation.request import EvaluationRequest, TaskRequest
     from relex_merge.evaluation.sampling import Sampling
+    from relex_merge.report.evaluation_file import write_evaluation
 
     if isinstance(recipe, (str, Path)) and Path(recipe).is_dir():
         recipe = Path(recipe) / RECIPE

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 from relex_merge.engine.resources import available
 from relex_merge.errors import RelexError
 from relex_merge.evaluation.assemble import About, TextResults, assemble, overall
-from relex_merge.evaluation.candidates import BASE, LAST, Candidate, Model
 from relex_merge.evaluation.choice import Choice, choose_by_function
 from relex_merge.evaluation.divergence import divergence, reference
-from relex_merge.evaluation.estimates import Estimate, skill
-from relex_merge.evaluation.functional import Backtest, Function, skill_at
+from relex_merge.evaluation.estimates import skill
 from relex_merge.evaluation.harness import measure
 from relex_merge.evaluation.live_model import LiveModel
 from relex_merge.evaluation.measured_choice import measured_choice, report
@@ -29,13 +27,16 @@ from relex_merge.evaluation.subjects import subjects_of
 from relex_merge.evaluation.tasks import load_tasks
 from relex_merge.evaluation.text import read_prompts, read_text
 from relex_merge.evaluation.tokens import load_tokenizer, longest, start_items, tokenise
-from relex_merge.evaluation.verdict import Geometry, decide
 from relex_merge.pipeline.automatic import is_open, refuse_to_stop, settle
 from relex_merge.pipeline.grams import form_grams
 from relex_merge.pipeline.inspection import of_series
 from relex_merge.pipeline.prepare import prepare
 from relex_merge.pipeline.progress import progress_bar
 from relex_merge.recipe.variant import Variant
+from relex_merge.report.candidates import BASE, LAST, Candidate, Model
+from relex_merge.report.estimate import Estimate
+from relex_merge.report.final_verdict import Geometry, decide
+from relex_merge.report.functional import Backtest, Function, skill_at
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 if TYPE_CHECKING:
