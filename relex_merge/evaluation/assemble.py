@@ -12,6 +12,7 @@ from relex_merge.evaluation.scores import TaskScores, differences
 from relex_merge.report.candidates import LAST, Candidate, Model
 from relex_merge.report.difference import Difference
 from relex_merge.report.estimate import Estimate
+from relex_merge.report.evaluated import statement_entries
 from relex_merge.report.evaluation import (
     ChosenEntry,
     DivergenceEntry,
@@ -83,15 +84,7 @@ def assemble(
             "verdict": verdict.verdict,
             "reasons": list(verdict.reasons),
             "evidence": verdict.evidence,
-            "statements": [
-                {
-                    "evidence": s.evidence,
-                    "verdict": s.verdict,
-                    "says": list(s.says),
-                    "cannot_see": s.cannot_see,
-                }
-                for s in verdict.statements
-            ],
+            "statements": statement_entries(verdict),
         },
         "function": _function(text),
         "tasks": _tasks(tasks),

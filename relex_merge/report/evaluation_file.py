@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 from relex_merge.errors import RelexError
 from relex_merge.report.evaluation import Evaluation
 
 FORMAT = 1
 KEYS = ("verdict", "function", "tasks", "chosen", "series")
+SUFFIX = ".evaluation.json"
+_REMEDY = "make it with `relex-merge evaluate RECIPE"
 
 
 def write_evaluation(file: Path, evaluation: Evaluation) -> None:
@@ -32,6 +34,15 @@ def write_evaluation(file: Path, evaluation: Evaluation) -> None:
         ) from error
 
 
+def evaluation_beside(recipe: Path) -> Path:
+    """Return where the evaluation of a recipe lies by default.
+
+    That is beside it: ``recipe.yml`` → ``recipe.evaluation.json``. ``evaluate`` writes it there,
+    for a recipe and for the one that it chose, and ``run`` finds it.
+    """
+    return recipe.with_name(f"{recipe.stem}{SUFFIX}")
+
+
 def read_evaluation(file: Path, *, series: str) -> Evaluation:
     """Read the evaluation of a series.
 
@@ -42,20 +53,58 @@ def read_evaluation(file: Path, *, series: str) -> Evaluation:
     Raises:
         RelexError: the file is missing, no evaluation, of a later format, or of another series.
     """
+    found = load_evaluation(file)
+    check_series(found, file, series)
+    return found
+
+
+def load_evaluation(file: Path) -> Evaluation:
+    """Read an evaluation, of whatever series.
+
+    Raises:
+        RelexError: the file is missing, no evaluation, or of a later format.
+    """
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
     except OSError as error:
         raise RelexError(f"cannot read {file}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise RelexError(
-            f"{file} is no JSON; make it with `relex-merge evaluate --json`"
-        ) from error
+    except (ValueError, RecursionError) as error:
+        raise RelexError(f"{file} is no JSON ({error}); {_REMEDY} --json FILE`") from error
     if not isinstance(found, dict) or not all(key in found for key in KEYS):
-        raise RelexError(f"{file} is no evaluation; make one with `relex-merge evaluate`")
+        raise RelexError(f"{file} is no evaluation; {_REMEDY}`")
     if found.pop("format", None) != FORMAT:
-        raise RelexError(f"{file} is of another version of relex-merge; make it again")
-    if found["series"] != series:
+        raise RelexError(f"{file} is of another version of relex-merge; {_REMEDY}`")
+    return _checked(found, file)
+
+
+def check_series(evaluation: Evaluation, file: Path, series: str) -> None:
+    """Raise RelexError where an evaluation, read from ``file``, is not of ``series``."""
+    if evaluation["series"] != series:
         raise RelexError(
-            f"{file} is the evaluation of another series; evaluate this one, or name its own file"
+            f"{file} is the evaluation of another series, or of this one before its files changed; "
+            "evaluate this one, or name its own file"
         )
-    return cast("Evaluation", found)
+
+
+def _checked(found: dict[str, object], file: Path) -> Evaluation:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(Evaluation).validate_python(found, strict=True)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        raise RelexError(f"{file} is no evaluation ({place}: {fault['msg']}); {_REMEDY}`") from (
+            error
+        )
+    evaluation = cast("Evaluation", found)
+    intervals = [e["interval"] for entries in evaluation["tasks"].values() for e in entries]
+    if not evaluation["last_step"] > 0:
+        raise RelexError(f"{file} is no evaluation (last_step is not above 0); {_REMEDY}`")
+    if any(interval is not None and len(interval) != 2 for interval in intervals):
+        raise RelexError(f"{file} is no evaluation (an interval has two ends); {_REMEDY}`")
+    return evaluation
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")
