@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from relex_merge.report.candidates import Candidate
 from relex_merge.report.evaluation_file import evaluation_beside, write_evaluation
 from tests.support.evaluations import HALF, LINE, fingerprint, make_evaluation, sums
 from tests.support.models import Series, make_series, write_recipe
+from tests.support.refusals import sliced
 from tests.support.terminal import Command
 
 pytestmark = pytest.mark.usefixtures("no_figure")
@@ -237,3 +240,38 @@ def test_a_finished_output_keeps_its_evaluation_for_inspect(
     assert relex("run", path, out, "--quiet", "--evaluation", file).code == 0
     assert relex_merge.inspect(out)["verdict"] == report(out)["verdict"]
     assert relex_merge.inspect(out, target_step=30)["verdict"]["evidence"] == "geometry"
+
+
+def test_mergekits_own_path_has_no_evaluation(
+    forth: dict[str, Any], relex: Command, tmp_path: Path
+) -> None:
+    path, file = write_recipe(tmp_path / "r.yml", sliced(forth)), tmp_path / "measured.json"
+    write_evaluation(file, make_evaluation())
+    done = relex("run", path, tmp_path / "out", "--evaluation", file)
+    assert done.code == 1
+    assert "--evaluation is for plain series" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+class _Keyboard(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("figures", "code"), [(YES, 0), (NO, 3)])
+def test_the_terminal_is_asked_where_the_strongest_evidence_says_no(
+    figures: dict[str, Any],
+    code: int,
+    forth: dict[str, Any],
+    relex: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = write(tmp_path / "measured.json", forth, **figures)
+    path = write_recipe(tmp_path / "r.yml", forth)
+    monkeypatch.setattr("sys.stdin", _Keyboard("n\n"))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    done = relex("run", path, tmp_path / "out", "--quiet", "--evaluation", file)
+    assert done.code == code, done.err
+    assert ("Write the model all the same?" in done.out + done.err) == (code == 3)
+    assert (tmp_path / "out").exists() == (code == 0)
