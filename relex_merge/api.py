@@ -14,6 +14,7 @@ from relex_merge.errors import RelexError
 from relex_merge.hub.download import progress_bars as hub_bars
 from relex_merge.pipeline import dry_run, prepare
 from relex_merge.pipeline.automatic import is_open, refuse_auto
+from relex_merge.pipeline.given_evaluation import find_evaluation
 from relex_merge.pipeline.grams import form_grams
 from relex_merge.pipeline.inspection import Inspection, of_output, of_series, with_holdout
 from relex_merge.pipeline.options import Notify, RunOptions, keep_silent
@@ -48,6 +49,7 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     memory_budget: int | None = None,
     stream: bool | None = None,
     reuse: str | Path | None = None,
+    evaluation: str | Path | None = None,
     form: str | None = None,
     lora_rank: int | None = None,
     figure: bool | None = None,
@@ -74,6 +76,9 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
             when they are not in the cache (None).
         reuse: an earlier output of the same series, or its relex_gram.safetensors: its Gram
             matrices are used instead of being formed again.
+        evaluation: the file of an evaluation of the same series (``evaluate``'s ``json``), whose
+            evidence outranks that of the weights; default: ``recipe.evaluation.json`` beside a
+            recipe file ``recipe.yml``, if it is there and fits.
         form: "adapter" or "model"; default: what the checkpoints are.
         lora_rank: rank of an adapter; default: that of the series' own adapters, or 32.
         figure: draw the report for the model card; default: when matplotlib is installed.
@@ -91,14 +96,17 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     """
     variants = _variants(target_step, scale)
     first = variants[0]
+    loaded = load_recipe(recipe, target_step=first.target_step, scale=first.scale)
+    named = None if evaluation is None else Path(evaluation)
     run = Run(
-        load_recipe(recipe, target_step=first.target_step, scale=first.scale),
+        loaded,
         resolved(out),
         RunOptions(
             merge=options or _default_options(),
             variants=variants if len(variants) > 1 else (Variant(),),
             memory_budget=memory_budget,
             stream=stream,
+            evaluation=find_evaluation(named, loaded, notify),
             reuse=None if reuse is None else Path(reuse),
             form=form,
             lora_rank=lora_rank,
@@ -337,9 +345,9 @@ def evaluate(  # noqa: PLR0913  # as extrapolate
     """
     from relex_merge.evaluation.chosen_recipe import write_chosen
     from relex_merge.evaluation.evaluate import evaluate_recipe
-    from relex_merge.evaluation.evaluation_file import write_evaluation
     from relex_merge.evaluation.request import EvaluationRequest, TaskRequest
     from relex_merge.evaluation.sampling import Sampling
+    from relex_merge.report.evaluation_file import write_evaluation
 
     if isinstance(recipe, (str, Path)) and Path(recipe).is_dir():
         recipe = Path(recipe) / RECIPE

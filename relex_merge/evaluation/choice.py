@@ -7,7 +7,7 @@ With labels (paired differences on the questions that choose):
    then the one nearest to the last observed checkpoint (smallest KL).
 2. Where none is clearly better the evidence is equal, and the functional figures must speak for a
    candidate too: of those whose mean difference is not negative and which the figures support
-   (:attr:`relex_merge.evaluation.functional.Function.supports`) the one with the largest mean
+   (:attr:`relex_merge.report.functional.Function.supports`) the one with the largest mean
    difference is chosen, at the same mean the nearest.
 3. Otherwise the last observed checkpoint stays.
 
@@ -24,9 +24,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from relex_merge.evaluation.candidates import Candidate
-from relex_merge.evaluation.functional import TRUST_REGION, Function
-from relex_merge.evaluation.paired import Difference
+from relex_merge.report.candidates import Candidate
+from relex_merge.report.difference import Difference
+from relex_merge.report.functional import TRUST_REGION, Function
 
 
 @dataclass(frozen=True)

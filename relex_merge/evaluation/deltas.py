@@ -25,7 +25,7 @@ import torch
 
 from relex_merge.engine.plan import ModelPlan, TensorPlan
 from relex_merge.errors import RelexError, disk_errors
-from relex_merge.evaluation.candidates import Candidate
+from relex_merge.report.candidates import Candidate
 from relex_merge.trajectory.backtests.compared import method
 from relex_merge.trajectory.gram import Array, unit
 from relex_merge.trajectory.parameters import Parameters

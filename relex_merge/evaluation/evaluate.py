@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 from relex_merge.engine.resources import available
 from relex_merge.errors import RelexError
 from relex_merge.evaluation.assemble import About, TextResults, assemble, overall
-from relex_merge.evaluation.candidates import BASE, LAST, Candidate, Model
 from relex_merge.evaluation.choice import Choice, choose_by_function
 from relex_merge.evaluation.divergence import divergence, reference
-from relex_merge.evaluation.estimates import Estimate, skill
-from relex_merge.evaluation.functional import Backtest, Function, skill_at
+from relex_merge.evaluation.estimates import skill
 from relex_merge.evaluation.harness import measure
 from relex_merge.evaluation.live_model import LiveModel
 from relex_merge.evaluation.measured_choice import measured_choice, report
@@ -26,16 +24,20 @@ from relex_merge.evaluation.sampling import end_tokens, sample_responses
 from relex_merge.evaluation.series_models import SeriesModels, cuts_at
 from relex_merge.evaluation.store import Store
 from relex_merge.evaluation.subjects import subjects_of
-from relex_merge.evaluation.tasks import load_tasks
+from relex_merge.evaluation.tasks import dataset_of, load_tasks
 from relex_merge.evaluation.text import read_prompts, read_text
 from relex_merge.evaluation.tokens import load_tokenizer, longest, start_items, tokenise
-from relex_merge.evaluation.verdict import Geometry, decide
 from relex_merge.pipeline.automatic import is_open, refuse_to_stop, settle
 from relex_merge.pipeline.grams import form_grams
 from relex_merge.pipeline.inspection import of_series
 from relex_merge.pipeline.prepare import prepare
 from relex_merge.pipeline.progress import progress_bar
+from relex_merge.recipe.mark import method_mark
 from relex_merge.recipe.variant import Variant
+from relex_merge.report.candidates import BASE, LAST, Candidate, Model
+from relex_merge.report.estimate import Estimate
+from relex_merge.report.final_verdict import Geometry, decide
+from relex_merge.report.functional import Backtest, Function, skill_at
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from relex_merge.evaluation.tokens import Item
     from relex_merge.pipeline.prepare import Prepared
     from relex_merge.recipe.load import Recipe
-    from relex_merge.report.evaluation import Evaluation, Split
+    from relex_merge.report.evaluation import DatasetEntry, Evaluation, Split
 
 UNPROMPTED = 64  # samples from the model's own start
 
@@ -97,6 +99,7 @@ class _Evaluating:
         self._recipe = recipe
         self._request = request
         self._scratch = scratch
+        self._datasets: dict[str, DatasetEntry] = {}
 
     def run(self) -> Evaluation:
         """Read the series, run texts and tasks, decide."""
@@ -136,10 +139,16 @@ class _Evaluating:
         about = About(
             prepared.fingerprint(),
             last,
-            {"recipe": self._recipe.name, "text": text.results.text, "seed": request.sampling.seed},
+            {
+                "recipe": self._recipe.name,
+                "method": method_mark(self._recipe),
+                "text": text.results.text,
+                "seed": request.sampling.seed,
+            },
             {name: version(name) for name in ("relex-merge", "torch", "transformers")},
         )
-        return assemble(about, verdict, text.results, parts, choice_made)
+        found = assemble(about, verdict, text.results, parts, choice_made)
+        return {**found, "datasets": self._datasets}
 
     def _tokenizer(self, prepared: Prepared) -> Any:
         """Return the last checkpoint's tokenizer, else the base's."""
@@ -244,6 +253,7 @@ class _Evaluating:
             return {}, choose_by_function(candidates[0], function)
         loaded = load_tasks(asked.names, include_path=asked.include_path, limit=asked.limit)
         tasks = {task.name: task for task in loaded}
+        self._datasets = {task.name: dataset_of(task) for task in loaded}
         documents = {task.name: task.documents for task in loaded}
         store = Store(self._request.store)
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from relex_merge.errors import RelexError
-from relex_merge.evaluation.paired import Difference, paired
+from relex_merge.evaluation.paired import paired
 from relex_merge.evaluation.scores import TaskScores, differences
+from relex_merge.report.difference import Difference
 
 Model = TypeVar("Model", bound=Hashable)
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from relex_merge.engine.engine import Progress
     from relex_merge.engine.plan import ModelPlan, TensorPlan
     from relex_merge.engine.resources import Resources
-    from relex_merge.evaluation.candidates import Candidate
     from relex_merge.evaluation.live_model import LiveModel
+    from relex_merge.report.candidates import Candidate
     from relex_merge.trajectory.gram import Array
     from relex_merge.trajectory.parameters import Parameters
     from relex_merge.trajectory.statistics import TensorStatistics

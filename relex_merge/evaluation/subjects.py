@@ -13,8 +13,8 @@ import numpy as np
 
 from relex_merge.checkpoints.locate import locate
 from relex_merge.evaluation.backends import HfBackend, Subject
-from relex_merge.evaluation.candidates import BASE, LAST, Candidate, Model
 from relex_merge.evaluation.live_model import LiveModel
+from relex_merge.report.candidates import BASE, LAST, Candidate, Model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,16 +10,16 @@ import pytest
 
 from relex_merge.errors import RelexError
 from relex_merge.evaluation.assemble import About, TextResults, assemble
-from relex_merge.evaluation.candidates import BASE, LAST, Candidate, Model
 from relex_merge.evaluation.choice import Choice
-from relex_merge.evaluation.estimates import Estimate
-from relex_merge.evaluation.evaluation_file import read_evaluation, write_evaluation
-from relex_merge.evaluation.functional import Backtest, Function
 from relex_merge.evaluation.responses import ResponseStatistics
 from relex_merge.evaluation.scores import TaskScores
-from relex_merge.evaluation.verdict import Geometry, decide
+from relex_merge.report.candidates import BASE, LAST, Candidate, Model
+from relex_merge.report.estimate import Estimate
 from relex_merge.report.evaluation import Evaluation
+from relex_merge.report.evaluation_file import read_evaluation, write_evaluation
 from relex_merge.report.evaluation_tables import render_function, render_tasks, render_verdict
+from relex_merge.report.final_verdict import Geometry, decide
+from relex_merge.report.functional import Backtest, Function
 
 LINE, HALF = Candidate(20), Candidate(20, 0.5, "last")
 ABOUT = About("abc", 9.0, {"seed": 0}, {"torch": "2.13.0"})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relex_merge.evaluation.estimates import Estimate
-from relex_merge.evaluation.functional import (
+from relex_merge.report.estimate import Estimate
+from relex_merge.report.functional import (
     SKILL,
     TRUST_REGION,
     Backtest,

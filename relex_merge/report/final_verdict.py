@@ -9,7 +9,7 @@
   observed checkpoint leaves out zero; else they cannot tell, and the word before stands.
 
 "Nothing to extrapolate" is about the recipe and not about evidence, so it stands whatever is found.
-Thresholds: :mod:`relex_merge.evaluation.functional`.
+Thresholds: :mod:`relex_merge.report.functional`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relex_merge.evaluation.estimates import Estimate
-from relex_merge.evaluation.functional import SKILL, TRUST_REGION, Function, Says
-from relex_merge.evaluation.paired import Difference
+from relex_merge.report.difference import Difference
+from relex_merge.report.estimate import Estimate
 from relex_merge.report.evaluation import Better, Kind
+from relex_merge.report.functional import SKILL, TRUST_REGION, Function, Says
 from relex_merge.trajectory.backtests.results import Word
 
 CANNOT_SEE: dict[Kind, str] = {

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from relex_merge.evaluation.estimates import Estimate
+from relex_merge.report.estimate import Estimate
 
 SKILL = 0.0  # a functional backtest must be better than standing still
 TRUST_REGION = 0.5  # KL(last ‖ predicted) in nats a token must be below
