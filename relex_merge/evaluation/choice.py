@@ -15,7 +15,7 @@ The intervals are not widened for the number of candidates: the questions that a
 had no part in the choice, tell afterwards what it is worth.
 
 Without labels the recipe's own target is chosen where the functional figures support it, else the
-supported candidate that goes furthest (largest KL, inside the trust region), else the last observed
+supported candidate that goes furthest (largest KL that is still near), else the last observed
 checkpoint stays.
 """
 
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from relex_merge.report.candidates import Candidate
 from relex_merge.report.difference import Difference
-from relex_merge.report.functional import TRUST_REGION, Function
+from relex_merge.report.functional import Function
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,7 @@ def _interval(d: Difference) -> str:
 
 def _figures(f: Function) -> str:
     skill = "no backtest" if f.skill is None else f"backtest skill {f.skill.value:+.2f}"
-    side = "inside" if f.kl.value < TRUST_REGION else "outside"
-    return f"{skill}, KL {f.kl.value:.3g} nats a token ({side} {TRUST_REGION:g})"
+    return f"{skill}, KL {f.kl.value:.3g} nats a token ({f.place})"
 
 
 def _count(some: int, all_: int, what: str) -> str:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from relex_merge.report.difference import Difference
 from relex_merge.report.estimate import Estimate
 from relex_merge.report.evaluation import Better, Kind
-from relex_merge.report.functional import SKILL, TRUST_REGION, Function, Says
+from relex_merge.report.functional import SKILL, Function, Says
 from relex_merge.trajectory.backtests.results import Word
 
 CANNOT_SEE: dict[Kind, str] = {
@@ -103,8 +103,7 @@ def _statement(evidence: Kind, verdict: Word | None, says: Sequence[str]) -> Sta
 def _of_function(f: Function) -> tuple[Word | None, list[str]]:
     says = [
         f"On the text the prediction is {f.kl.value:.3g}{_error(f.kl)} nats a token from the last "
-        f"observed checkpoint ({'inside' if f.kl.value < TRUST_REGION else 'outside'} the trust "
-        f"region of {TRUST_REGION:g})."
+        f"observed checkpoint ({f.place})."
     ]
     if f.skill is None:
         says.append(f"No functional backtest is possible at your ratio of {f.ratio:.3g}×.")

@@ -36,17 +36,9 @@ from relex_merge.demo.sampling import answer
 from relex_merge.demo.tasks import Task, load_task, split_prompts
 from relex_merge.engine.resources import available
 from relex_merge.evaluation.assemble import overall
-from relex_merge.evaluation.candidates import LAST, Candidate, Model
 from relex_merge.evaluation.choice import choose_by_function
 from relex_merge.evaluation.divergence import Reference, divergence, reference
 from relex_merge.evaluation.estimates import skill
-from relex_merge.evaluation.functional import (
-    SKILL,
-    TRUST_REGION,
-    Backtest,
-    Function,
-    skill_at,
-)
 from relex_merge.evaluation.live_model import LiveModel
 from relex_merge.evaluation.measured_choice import measured_choice, report
 from relex_merge.evaluation.request import SCALES
@@ -55,12 +47,20 @@ from relex_merge.evaluation.scores import TaskScores
 from relex_merge.evaluation.series_models import Cut, SeriesModels, cuts_at
 from relex_merge.evaluation.text import Text
 from relex_merge.evaluation.tokens import longest, tokenise
-from relex_merge.evaluation.verdict import Geometry, decide
 from relex_merge.pipeline.inspection import of_series
 from relex_merge.pipeline.prepare import prepare
 from relex_merge.pipeline.progress import progress_bar
 from relex_merge.recipe.load import load_recipe
 from relex_merge.recipe.variant import Variant
+from relex_merge.report.candidates import LAST, Candidate, Model
+from relex_merge.report.final_verdict import Geometry, decide
+from relex_merge.report.functional import (
+    SAFE,
+    SKILL,
+    Backtest,
+    Function,
+    skill_at,
+)
 from relex_merge.trajectory.statistics import SeriesStatistics
 from tests.benchmarks.miniature import CACHE, Key, load_run, lora_keys, make, plain_keys
 from tests.benchmarks.miniature_series import write_series
@@ -69,7 +69,7 @@ TARGETS = (60.0, 100.0, 200.0)
 DTYPES = (torch.float32, torch.bfloat16)
 PROMPTS = 256
 SKILLS = (-0.5, -0.25, 0.0, 0.25, 0.5)  # thresholds that are scanned
-REGIONS = (0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+REGIONS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 TOLERANCE = 0.02  # two points: as much as the measured choice may lose
 
 
@@ -106,7 +106,7 @@ class Case:
         """Whether the line is at least as good as the last observed checkpoint."""
         return self.gain >= 0
 
-    def supported(self, least: float = SKILL, region: float = TRUST_REGION) -> bool:
+    def supported(self, least: float = SKILL, region: float = SAFE) -> bool:
         """Whether the functional rule is for it."""
         return self.skill is not None and self.skill > least and self.kl < region
 
@@ -267,10 +267,9 @@ def scan(cases: Sequence[Case]) -> str:
 RULES: dict[str, Callable[[Case], str]] = {
     "weights": lambda case: case.weights,
     "function": lambda case: case.function,
-    "function, figures alone": lambda case: "go" if case.supported() else "stop",
     "labels": lambda case: case.labels,
 }
-GO, STOP = ("extrapolate", "go", "yes"), ("do not extrapolate", "stop", "no")
+GO, STOP = ("extrapolate", "yes"), ("do not extrapolate", "no")
 
 
 def confusion(cases: Sequence[Case]) -> str:
@@ -322,13 +321,13 @@ def worth(cases: Sequence[Case]) -> str:
 
 
 def errors(cases: Sequence[Case]) -> str:
-    """Every case that the functional rule got wrong."""
+    """Every case that function got wrong."""
     lines = [
         f"- {c.run}, {c.dtype}, to {c.target:g}: skill "
         f"{'none' if c.skill is None else f'{c.skill:+.2f}'}, KL {c.kl:.3g}, accuracy "
         f"{c.last:.3f} → {c.line:.3f} (says {c.function})"
         for c in cases
-        if c.supported() != c.gains
+        if (c.function in GO and not c.gains) or (c.function in STOP and c.gains)
     ]
     return "\n".join(lines) or "None."
 
@@ -342,7 +341,7 @@ def show(title: str, cases: Sequence[Case]) -> str:
     for (lora, dtype), part in parts.items():
         text.append(f"### {'LoRA' if lora else 'Whole models'}, {dtype} files")
         text += [confusion(part), worth(part)]
-    text += ["### All", confusion(cases), worth(cases), "Errors of the functional figures:"]
+    text += ["### All", confusion(cases), worth(cases), "Errors of function:"]
     return "\n\n".join([*text, errors(cases)])
 
 

@@ -21,7 +21,7 @@ from relex_merge.report.functional import Function
 LINE = Candidate(200)
 SMALL, HALF = Candidate(200, 0.1, "last"), Candidate(200, 0.5, "last")
 GRID = [LINE, *(Candidate(t, s, "last") for t in (60, 200) for s in (0.1, 0.3, 0.5, 1.0))]
-GOOD = Function(Estimate(0.2, 0.01), 4.0, Estimate(0.4, 0.05))
+GOOD = Function(Estimate(0.08, 0.01), 4.0, Estimate(0.4, 0.05))
 BAD = Function(Estimate(1.2, 0.01), 4.0, Estimate(-0.4, 0.05))
 
 

@@ -32,7 +32,7 @@ def _scores(p: float, n: int) -> TaskScores:
 
 @pytest.fixture
 def evaluation() -> Evaluation:
-    figures = Function(Estimate(0.2, 0.01), 20 / 9, Estimate(0.4, 0.05))
+    figures = Function(Estimate(0.08, 0.01), 20 / 9, Estimate(0.4, 0.05))
     text = TextResults(
         "prompts.jsonl",
         640,
@@ -74,7 +74,7 @@ def test_the_contract_of_evaluate_json(evaluation: Evaluation) -> None:
         "target_step": 20,
         "scale": 1,
         "anchor": "line",
-        "kl": 0.2,
+        "kl": 0.08,
         "stderr": 0.01,
     }
     assert function["others"] == [{"model": "base", "kl": 0.4, "stderr": 0.02}]
