@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
@@ -32,7 +33,7 @@ def test_an_empty_main_gets_a_card_and_no_weights(hub: Hub, out: Path) -> None:
     assert f"| 1000 | [`{REVISION}`](https://huggingface.co/{NEW}/tree/{REVISION}) |" in text
     assert text.count(f'from_pretrained("{NEW}", revision="{REVISION}")') == 2
     assert "/home/jane" not in text
-    data = ModelCard(text).data
+    data: Any = ModelCard(text).data
     assert {"relex", "mergekit"} <= set(data.tags)
     assert data.base_model is None  # a local folder
 
