@@ -74,10 +74,20 @@ def longest(model: Any, tokenizer: Any) -> int | None:
     """Return the most tokens that model and tokenizer take, None where neither says.
 
     Args:
-        model: a transformers model; read is ``max_position_embeddings`` of its configuration.
+        model: a transformers model; its configuration is read.
         tokenizer: its tokenizer; read is ``model_max_length``.
     """
-    text_config = model.config.get_text_config()
+    return longest_by(model.config, tokenizer)
+
+
+def longest_by(config: Any, tokenizer: Any) -> int | None:
+    """Return what :func:`longest` does of a model that is not loaded.
+
+    Args:
+        config: the model's transformers configuration; read is ``max_position_embeddings``.
+        tokenizer: its tokenizer; read is ``model_max_length``.
+    """
+    text_config = config.get_text_config()
     limits = [getattr(text_config, "max_position_embeddings", None), tokenizer.model_max_length]
     known = [limit for limit in limits if limit is not None and limit < UNLIMITED]
     return min(known, default=None)
