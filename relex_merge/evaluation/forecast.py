@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from relex_merge.checkpoints.locate import locate
+from relex_merge.checkpoints.locate import Snapshot, locate
 from relex_merge.engine.architecture import read_config
 from relex_merge.engine.engine import schedule_for
 from relex_merge.engine.plan import NeedsMergekit
@@ -21,7 +21,7 @@ from relex_merge.evaluation.from_recipe import grid, own_candidate
 from relex_merge.evaluation.series_models import cuts_at, plan_deltas, why_no_cut
 from relex_merge.evaluation.task_scores import most_answers
 from relex_merge.evaluation.text_figures import Prompts, read_items
-from relex_merge.evaluation.tokens import load_tokenizer
+from relex_merge.evaluation.tokens import first_tokenizer
 from relex_merge.formatting import size
 from relex_merge.pipeline.automatic import is_open
 from relex_merge.pipeline.prepare import prepare
@@ -29,7 +29,6 @@ from relex_merge.recipe.listed import listed_checkpoints
 from relex_merge.recipe.variant import Variant
 
 if TYPE_CHECKING:
-    from relex_merge.checkpoints.locate import Snapshot
     from relex_merge.evaluation.outputs import Output
     from relex_merge.evaluation.request import EvaluationRequest
     from relex_merge.evaluation.series_models import Cut
@@ -151,7 +150,7 @@ def _of_series(
         cuts=len(cuts),
         numbers=sum(t.out.numel for t in plan.tensors),
         written=sum(t.out.nbytes for t in plan.tensors),
-        prompts=read_items(request, prepared.config, _tokenizer(last, base)),
+        prompts=read_items(request, prepared.config, first_tokenizer([last, base])),
         vocabulary=_vocabulary(prepared.config),
         read=read,
         scratch=scratch,
@@ -167,6 +166,7 @@ def _of_last(outputs: Sequence[Output], request: EvaluationRequest, reason: Exce
     (last,) = locate([reference], cache_dir=request.merge.transformers_cache)
     trusted = request.merge.trust_remote_code
     config = read_config(last.folder, reference, trust_remote_code=trusted)
+    outs = [Snapshot(str(output.folder), None, output.folder) for output in outputs]
     numbers = sum(tensor["numel"] for tensor in outputs[0].report["tensors"].values())
     return _Work(
         len(outputs),
@@ -175,7 +175,7 @@ def _of_last(outputs: Sequence[Output], request: EvaluationRequest, reason: Exce
         cuts=0,
         numbers=numbers,
         written=LIVE * numbers,
-        prompts=read_items(request, config, _tokenizer(last)),
+        prompts=read_items(request, config, first_tokenizer([last, *outs])),
         vocabulary=_vocabulary(config),
         read="the outputs and the last observed checkpoint, once",
         scratch=0,
@@ -186,16 +186,6 @@ def _of_last(outputs: Sequence[Output], request: EvaluationRequest, reason: Exce
 
 def _vocabulary(config: Any) -> int:
     return int(config.get_text_config().vocab_size)
-
-
-def _tokenizer(*places: Snapshot) -> Any:
-    """Return the tokenizer of the first place that has one. Raises RelexError."""
-    for place in places[:-1]:
-        try:
-            return load_tokenizer(place.folder, name=place.reference)
-        except RelexError:
-            continue
-    return load_tokenizer(places[-1].folder, name=places[-1].reference)
 
 
 # What is told

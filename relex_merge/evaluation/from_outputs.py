@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -25,7 +25,7 @@ from relex_merge.evaluation.subjects import (
     others,
     state_of,
 )
-from relex_merge.evaluation.tokens import load_tokenizer
+from relex_merge.evaluation.tokens import first_tokenizer
 from relex_merge.pipeline.prepare import prepare
 from relex_merge.pipeline.progress import progress_bar
 from relex_merge.recipe.listed import listed_checkpoints
@@ -44,10 +44,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Series:
-    """What is left of the series. remarks: sentences on what is not."""
+    """What is left of the series.
+
+    sources: of its models. places: where its tokenizer may be, the best first. remarks: sentences
+    on what is not there.
+    """
 
     sources: dict[Model, Source]
-    tokenizer: Any
+    places: Sequence[Snapshot]
     backtests: Sequence[FunctionalBacktest] = ()
     remarks: Sequence[str] = ()
 
@@ -74,11 +78,12 @@ def compare_outputs(
     first = outputs[0]
     series = _series(outputs, request, resources, scratch)
     found: dict[Model, Source] = {}
-    for output in outputs:
-        snapshot = Snapshot(str(output.folder), None, output.folder)
+    snapshots = [Snapshot(str(output.folder), None, output.folder) for output in outputs]
+    for output, snapshot in zip(outputs, snapshots, strict=True):
         key = ["output", state_of(output.folder)]
         found[output.candidate] = from_snapshot(snapshot, request, resources.device, key=key)
     sources = {**series.sources, **found, **others(request, resources.device)}
+    tokenizer = first_tokenizer([*series.places, *snapshots])
     marks = sorted({method_mark(output.recipe) for output in outputs})
     dtype = getattr(torch, first.report.get("dtype", "float32"), torch.float32)
     return Compared(
@@ -87,7 +92,7 @@ def compare_outputs(
         float(first.steps[-1]),
         first.geometry,
         [output.candidate for output in outputs],
-        Subjects(sources, first.series, series.tokenizer, request, scratch, dtype),
+        Subjects(sources, first.series, tokenizer, request, scratch, dtype),
         series.backtests,
         series.remarks,
         shown=list(found),
@@ -131,7 +136,8 @@ def _whole(
         **of_series(models, prepared.snapshots, [], ""),
         **on_the_way(models, steps, request.every),
     }
-    return _Series(sources, ends.tokenizer(), backtests_of(models, cuts), [r for r in remarks if r])
+    told = [remark for remark in remarks if remark]
+    return _Series(sources, (ends.last, ends.base), backtests_of(models, cuts), told)
 
 
 def _last_alone(
@@ -162,14 +168,4 @@ def _last_alone(
     else:
         sources = {BASE: from_snapshot(base, request, resources.device), **sources}
         places.append(base)
-    return _Series(sources, _tokenizer(places), remarks=[remark])
-
-
-def _tokenizer(places: Sequence[Snapshot]) -> Any:
-    """Return the tokenizer of the first place that has one. Raises RelexError."""
-    for place in places[:-1]:
-        try:
-            return load_tokenizer(place.folder, name=place.reference)
-        except RelexError:
-            continue
-    return load_tokenizer(places[-1].folder, name=places[-1].reference)
+    return _Series(sources, places, remarks=[remark])

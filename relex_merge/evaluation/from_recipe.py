@@ -22,7 +22,7 @@ from relex_merge.evaluation.subjects import (
     standing_still,
 )
 from relex_merge.evaluation.text_figures import read_items
-from relex_merge.evaluation.tokens import load_tokenizer
+from relex_merge.evaluation.tokens import first_tokenizer
 from relex_merge.pipeline import inspection
 from relex_merge.pipeline.automatic import is_open, refuse_to_stop, settle
 from relex_merge.pipeline.grams import form_grams
@@ -67,7 +67,7 @@ def compare_recipe(recipe: Recipe, request: EvaluationRequest, scratch: Path) ->
     targets = [candidate.target_step for candidate in candidates]
     cuts = cuts_at(steps, *targets)
     live = ends.live_base(request, resources)
-    tokenizer = ends.tokenizer()
+    tokenizer = first_tokenizer([ends.last, ends.base])
     read_items(request, live.model.config, tokenizer)  # what is wrong with them is said now
     models = SeriesModels(prepared.plan, live, candidates, cuts, scratch)
     with progress_bar("reading checkpoints", quiet=request.quiet, in_bytes=True) as bar:
@@ -113,13 +113,6 @@ class Ends:
         trusted = request.merge.trust_remote_code
         folder, label = self.base.folder, self.base.reference
         return LiveModel(folder, label, resources.device, trust_remote_code=trusted)
-
-    def tokenizer(self) -> Any:
-        """Return the last checkpoint's tokenizer, else the base's. Raises RelexError."""
-        try:
-            return load_tokenizer(self.last.folder, name=self.last.reference)
-        except RelexError:
-            return load_tokenizer(self.base.folder, name=self.base.reference)
 
 
 def _settled(prepared: Prepared, resources: Resources, request: EvaluationRequest) -> Prepared:

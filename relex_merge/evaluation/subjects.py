@@ -30,12 +30,14 @@ class Source:
 
     put: puts it there; what it returns is valid until another one is put. key: what it is, JSON
     values, so that finished measurements are found again. folder: where it lies as a whole model on
-    this disk, None where it exists only in memory.
+    this disk, None where it exists only in memory. apart: whether it takes memory of its own, and
+    is not put into the place of the model before.
     """
 
     put: Callable[[], LiveModel]
     key: Any
     folder: Path | None = None
+    apart: bool = False
 
 
 @dataclass
@@ -58,10 +60,14 @@ class Subjects:
     scratch: Path
     dtype: torch.dtype
     _current: tuple[object, Any] | None = field(default=None, repr=False)
+    _apart: bool = field(default=False, repr=False)
 
     def load(self, model: Model) -> Any:
         """Return a model, in memory until the next one is asked for."""
-        return self._held(model, lambda: self.sources[model].put().model)
+        source = self.sources[model]
+        held = self._held(model, lambda: source.put().model)
+        self._apart = source.apart
+        return held
 
     def load_for(self, name: str, put: Callable[[], LiveModel]) -> Any:
         """Return a model that is none of the subjects, such as a backtest's prediction."""
@@ -79,7 +85,9 @@ class Subjects:
         if held is not None and isinstance(held[1], VllmBackend):
             held[1].close()
         del held
-        gc.collect()
+        if self._apart:
+            self._apart = False
+            gc.collect()
 
     def for_lm_eval(self, model: Model) -> Subject:
         """Return a model as the harness takes it."""
@@ -172,7 +180,7 @@ def from_snapshot(
         return LiveModel(snapshot.folder, snapshot.reference, device, trust_remote_code=trusted)
 
     state = snapshot.pin.mark if snapshot.pin else state_of(snapshot.folder)
-    return Source(put, key or [snapshot.reference, state], _whole(snapshot))
+    return Source(put, key or [snapshot.reference, state], _whole(snapshot), apart=True)
 
 
 def predicted(models: SeriesModels, cut: Cut) -> Callable[[], LiveModel]:

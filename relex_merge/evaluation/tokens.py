@@ -15,10 +15,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relex_merge.errors import RelexError
 from relex_merge.evaluation.text import Messages, Text
+
+if TYPE_CHECKING:
+    from relex_merge.checkpoints.locate import Snapshot
 
 UNLIMITED = 10**9  # tokenizers without a limit name a larger number
 
@@ -68,6 +71,24 @@ def load_tokenizer(folder: Path, *, name: str | None = None) -> Any:
             "base model into the folder"
         )
     return tokenizer
+
+
+def first_tokenizer(places: Sequence[Snapshot]) -> Any:
+    """Load the tokenizer of the first model that has one.
+
+    Args:
+        places: models on this disk, the best first.
+
+    Raises:
+        RelexError: none of them has a tokenizer; the message is about the first.
+    """
+    first: RelexError | None = None
+    for place in places:
+        try:
+            return load_tokenizer(place.folder, name=place.reference)
+        except RelexError as error:
+            first = first or error
+    raise first or RelexError("no model to take a tokenizer from")
 
 
 def longest(model: Any, tokenizer: Any) -> int | None:
