@@ -114,7 +114,7 @@ class VllmBackend:
     """
 
     def __init__(self, pretrained: str, args: Mapping[str, Any]) -> None:
-        self._args = {**args, "pretrained": pretrained}
+        self.args = {**args, "pretrained": pretrained}
         self._lm: Any = None
 
     def open(self, batch_size: int) -> Any:
@@ -122,7 +122,7 @@ class VllmBackend:
         from lm_eval.api.registry import get_model
 
         if self._lm is None:
-            self._lm = get_model("vllm").create_from_arg_obj(self._args, {"batch_size": "auto"})
+            self._lm = get_model("vllm").create_from_arg_obj(self.args, {"batch_size": "auto"})
         return self._lm
 
     def close(self) -> None:
