@@ -7,10 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relex_merge.checkpoints.files import RECIPE
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
 from relex_merge.errors import RelexError
+from relex_merge.evaluation.public import evaluate
 from relex_merge.hub.download import progress_bars as hub_bars
 from relex_merge.pipeline import dry_run, prepare
 from relex_merge.pipeline.automatic import is_open, refuse_auto
@@ -28,8 +28,6 @@ from relex_merge.report.contents import Report
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
-
-    from relex_merge.report.evaluation import Evaluation
 
 __all__ = ["Inspection", "Result", "evaluate", "examine", "extrapolate", "forecast", "inspect"]
 
@@ -287,109 +285,3 @@ def examine(
     with progress_bar("reading checkpoints", quiet=quiet, in_bytes=True) as progress:
         found = form_grams(prepared, available(options, memory_budget), progress)
     return of_series(prepared, found)
-
-
-def evaluate(  # noqa: PLR0913  # as extrapolate
-    recipe: RecipeSource,
-    *,
-    prompts: str | Path | None = None,
-    text: str | Path | None = None,
-    samples: int = 1,
-    max_new_tokens: int = 64,
-    seed: int = 0,
-    describe: bool = False,
-    tasks: Sequence[str] = (),
-    include_path: str | Path | None = None,
-    limit: float | None = None,
-    targets: Sequence[float] = (),
-    scales: Sequence[float] = (),
-    anchors: Sequence[str] = (),
-    also: Sequence[str] = (),
-    every: int | None = None,
-    batch_size: int = 16,
-    options: MergeOptions | None = None,
-    memory_budget: int | None = None,
-    stream: bool | None = None,
-    quiet: bool = False,
-    json: str | Path | None = None,
-    choose: str | Path | None = None,
-) -> Evaluation:
-    """Measure what the candidates of a recipe can do, on text and on tasks.
-
-    Args:
-        recipe: as for :func:`extrapolate`, or the folder of a finished output.
-        prompts: a file of prompts, answered by the last observed checkpoint.
-        text: a file of finished text, in place of prompts.
-        samples: responses to each prompt.
-        max_new_tokens: of a response.
-        seed: of sampling.
-        describe: whether candidates answer the prompts too, to be described.
-        tasks: names that lm-eval knows.
-        include_path: a folder with more task files.
-        limit: only the first questions of each task, or a share below 1.
-        targets: target steps of the candidates; the recipe's own where empty.
-        scales: λ of the candidates; 0.1, 0.3, 0.5 and 1 where empty.
-        anchors: "line", "last" or "average"; "last", and the plain line, where empty.
-        also: references of other models, such as the real end of the run.
-        every: also every observed checkpoint whose step is a multiple of this.
-        batch_size: sequences in a forward pass.
-        options: mergekit's options.
-        memory_budget: bytes that the engine may allocate.
-        stream: whether weights on the Hub are read in ranges.
-        quiet: no progress bar.
-        json: a file for the whole evaluation.
-        choose: a file for the recipe that won.
-
-    Raises:
-        RelexError: whatever is wrong, with the remedy.
-    """
-    from relex_merge.evaluation.chosen_recipe import write_chosen
-    from relex_merge.evaluation.evaluate import evaluate_recipe
-    from relex_merge.evaluation.request import EvaluationRequest, TaskRequest
-    from relex_merge.evaluation.sampling import Sampling
-    from relex_merge.report.evaluation_file import write_evaluation
-
-    if isinstance(recipe, (str, Path)) and Path(recipe).is_dir():
-        recipe = Path(recipe) / RECIPE
-    loaded = load_recipe(recipe)
-    if not loaded.is_relex:
-        raise RelexError(f"evaluate is for merge_method: relex; {loaded.name} uses another one")
-    asked = (
-        TaskRequest(
-            names=tuple(tasks),
-            include_path=None if include_path is None else Path(include_path),
-            limit=limit,
-        )
-        if tasks
-        else None
-    )
-    request = EvaluationRequest(
-        merge=options or _default_options(),
-        targets=tuple(targets),
-        scales=tuple(scales),
-        anchors=tuple(anchors),
-        prompts=None if prompts is None else Path(prompts),
-        text=None if text is None else Path(text),
-        sampling=Sampling(samples=samples, max_new_tokens=max_new_tokens, seed=seed),
-        describe=describe,
-        tasks=asked,
-        also=tuple(also),
-        every=every,
-        batch_size=batch_size,
-        memory_budget=memory_budget,
-        stream=stream,
-        quiet=quiet,
-    )
-    try:
-        with hub_bars(not quiet):
-            found = evaluate_recipe(loaded, request)
-    except NeedsMergekit as reason:
-        raise RelexError(
-            f"{loaded.name} uses {reason}; evaluate reads plain series: a recipe with models: and "
-            "a base of the same vocabulary"
-        ) from reason
-    if json is not None:
-        write_evaluation(Path(json), found)
-    if choose is not None:
-        write_chosen(loaded, found["chosen"], Path(choose))
-    return found

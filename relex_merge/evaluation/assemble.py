@@ -33,7 +33,8 @@ class TextResults:
 
     text: where it came from, in words. tokens, prompts: how many. backtests: functional ones.
     candidates: KL(last ‖ candidate). others: the same of other models, by name. responses: of
-    candidates and other models that were sampled from.
+    candidates and other models that were sampled from. remarks: what could not be
+    measured, and why.
     """
 
     text: str
@@ -43,6 +44,7 @@ class TextResults:
     candidates: Mapping[Candidate, Estimate]
     others: Mapping[str, Estimate] = field(default_factory=dict)
     responses: Mapping[Model, ResponseStatistics] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def _function(text: TextResults) -> FunctionEntry:
         "candidates": [_divergence(model, kl) for model, kl in text.candidates.items()],
         "others": [_divergence(model, kl) for model, kl in text.others.items()],
         "responses": [_responses(model, r) for model, r in text.responses.items()],
+        "remarks": list(text.remarks),
     }
 
 

@@ -147,6 +147,7 @@ class DeltaFiles:
         self.names = tuple(names)
         self.statistics: dict[str, TensorStatistics] = {}
         self._plan = plan
+        self._numel = {t.name: t.out.numel for t in plan.tensors}
         self._starts: dict[str, int] = {}
         position = 0
         for tensor in plan.tensors:
@@ -178,8 +179,7 @@ class DeltaFiles:
 
     def delta(self, name: str, tensor: str) -> torch.Tensor:
         """Return the delta ``name`` of a tensor: float32 (numel,), a view of the mapped file."""
-        start = self._starts[tensor]
-        numel = next(t.out.numel for t in self._plan.tensors if t.name == tensor)
+        start, numel = self._starts[tensor], self._numel[tensor]
         return torch.from_numpy(self._maps[self.names.index(name)][start : start + numel])
 
 
@@ -197,7 +197,7 @@ def as_deltas(plan: ModelPlan, combinations: Mapping[str, Mapping[str, Combinati
         # The engine asks nothing but ``weights`` of what stands in for parameters.
         made = cast("tuple[Parameters, ...]", tuple(combinations[tensor.name].values()))
         tensors.append(_as_delta(tensor, made))
-    targets = len(next(iter(combinations.values())))
+    targets = len(next(iter(combinations.values()), ()))
     return replace(plan, tensors=tuple(tensors), targets=targets, deltas=True)
 
 

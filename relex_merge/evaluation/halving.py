@@ -87,6 +87,25 @@ def successive_halving(
         left = left[: max(math.ceil(len(left) / 2), FINALISTS)]
 
 
+def answers_of_a_race(candidates: int, questions: Mapping[str, Sequence[str]]) -> int:
+    """Return how many answers a race asks for, the last observed checkpoint's among them.
+
+    Args:
+        candidates: how many take part, without the last observed checkpoint.
+        questions: as for :func:`successive_halving`.
+
+    Raises:
+        RelexError: there is no question to choose by.
+    """
+    sizes = [sum(map(len, block.values())) for block in question_blocks(questions)]
+    left, answers = candidates, 0
+    while sizes:
+        now, sizes = (sizes, []) if left <= FINALISTS else (sizes[:1], sizes[1:])
+        answers += (left + 1) * sum(now)
+        left = max(math.ceil(left / 2), FINALISTS)
+    return answers
+
+
 def question_blocks(questions: Mapping[str, Sequence[str]]) -> list[dict[str, Sequence[str]]]:
     """Divide questions into blocks, each as large as all before it together.
 

@@ -74,7 +74,10 @@ class ResponseEntry(ModelEntry):
 
 
 class FunctionEntry(TypedDict):
-    """What text showed. tokens: response tokens; prompts: independent ones among them."""
+    """What text showed. tokens: response tokens; prompts: independent ones among them.
+
+    remarks: sentences on what could not be measured.
+    """
 
     tokens: int
     prompts: int
@@ -83,6 +86,7 @@ class FunctionEntry(TypedDict):
     candidates: list[DivergenceEntry]
     others: list[DivergenceEntry]
     responses: list[ResponseEntry]
+    remarks: NotRequired[list[str]]
 
 
 class TaskEntry(ModelEntry):
