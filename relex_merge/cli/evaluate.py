@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
-_SECTIONS = {
+SECTIONS = {
     "Text": ("prompts", "text", "samples", "max_new_tokens", "seed", "describe"),
     "Tasks, through lm-eval": (
         *("tasks", "include_path", "limit", "num_fewshot", "gen_kwargs", "repeats"),
@@ -36,8 +36,10 @@ class _Grouped(click.Command):
     """Shows options in sections; mergekit's that mean nothing here are accepted and not shown."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        params = {param.name: param for param in self.get_params(ctx)}
-        for title, names in _SECTIONS.items():
+        params = {param.name: param for param in self.params}
+        own = self.get_help_option(ctx)
+        params |= {"help": own} if own is not None else {}
+        for title, names in SECTIONS.items():
             records = [params[name].get_help_record(ctx) for name in names if name in params]
             with formatter.section(title):
                 formatter.write_dl([record for record in records if record])

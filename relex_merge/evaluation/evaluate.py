@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from relex_merge.errors import RelexError
 from relex_merge.evaluation.assemble import About, assemble, overall
 from relex_merge.evaluation.backends import BackendRequest
+from relex_merge.evaluation.compared import fitting_threads
 from relex_merge.evaluation.from_outputs import compare_outputs
 from relex_merge.evaluation.from_recipe import compare_recipe
 from relex_merge.evaluation.silence import one_display, silent_lm_eval
@@ -18,6 +19,7 @@ from relex_merge.evaluation.task_scores import measure_tasks
 from relex_merge.evaluation.tasks import dataset_of, load_tasks
 from relex_merge.evaluation.text import read_prompts, read_text
 from relex_merge.evaluation.text_figures import measure_text
+from relex_merge.report.candidates import LAST
 from relex_merge.report.final_verdict import decide
 
 if TYPE_CHECKING:
@@ -97,9 +99,9 @@ def _measured(
 ) -> Evaluation:
     """Run texts and tasks on all models, and decide."""
     own = compared.candidates[0]
-    text = measure_text(compared, request, scratch)
-    found = measure_tasks(compared, tasks, text.function, request)
-    compared.subjects.release()
+    with fitting_threads(compared.subjects.load(LAST)):
+        text = measure_text(compared, request, scratch)
+        found = measure_tasks(compared, tasks, text.function, request)
     labels = overall(own, found.reported) if own in found.reported else None
     verdict = decide(compared.geometry, text.function[own], labels)
     about = About(

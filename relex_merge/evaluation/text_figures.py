@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from relex_merge.evaluation.assemble import TextResults
-from relex_merge.evaluation.compared import fitting_threads
 from relex_merge.evaluation.divergence import divergence, reference
 from relex_merge.evaluation.estimates import skill
 from relex_merge.evaluation.responses import ResponseStatistics, describe
@@ -110,10 +109,7 @@ def measure_text(compared: Compared, request: EvaluationRequest, scratch: Path) 
     model = subjects.load(LAST)
     prompts = read_items(request, model.config, subjects.tokenizer)
     total = 1 + len(compared.backtests) + len(subjects.sources)
-    with (
-        fitting_threads(model),
-        progress_bar("comparing models", quiet=request.quiet, delay=2) as start,
-    ):
+    with progress_bar("comparing models", quiet=request.quiet, delay=2) as start:
         advance = start(total)
         items = _answered(model, subjects.tokenizer, prompts)
         advance()

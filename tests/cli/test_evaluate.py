@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import click
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -197,11 +196,15 @@ def test_help_is_grouped_and_in_sentences(relex: Command) -> None:
         "Other:",
     ]
     assert "--lora-merge-cache" not in done.out  # accepted, but it means nothing here
-    from relex_merge.cli.evaluate import command
+    assert "--help" in done.out
+    from relex_merge.cli.evaluate import SECTIONS, command
 
-    for param in command.params:
-        if isinstance(param, click.Option) and f"--{param.name}" in done.out and param.help:
-            assert param.help.endswith((".", "]")), param.name
+    for title in ("Text", "Tasks, through lm-eval", "Models", "Results"):
+        for name in SECTIONS[title]:
+            (param,) = (param for param in command.params if param.name == name)
+            text = str(getattr(param, "help", ""))
+            assert text.endswith((".", "]")), name
+            assert text[0].isupper(), name
 
 
 def test_quiet_is_quiet_and_leaves_no_trace(
@@ -301,8 +304,14 @@ def test_bad_texts_are_named(evaluate: Evaluate, recipe: Path, tmp_path: Path) -
     file.write_text("\n \n")
     refused(evaluate(recipe, "--prompts", file), f"{file} is empty; give it at least one prompt")
     file.write_text("a\n" + "b" * 200 + "\n")
-    done = evaluate(recipe, "--prompts", file, "--max-new-tokens", 8)
-    refused(done, f"{file}:2: ", "tokens with 8 to be sampled; the model takes ", "shorten it")
+    refused(evaluate(recipe, "--prompts", file), f"{file}:2: 200 tokens; the model takes 64")
+    file.write_text("a\n" + "b" * 60 + "\n")
+    done = evaluate(recipe, "--prompts", file)
+    refused(done, f"{file}:2: 68 tokens with 8 to be sampled; the model takes 64: shorten it")
+    file.write_text("a\n" + "b" * 50 + "\n")
+    assert evaluate(recipe, "--prompts", file, "--dry-run").code == 0  # 14 tokens are room enough
+    done = evaluate(recipe, "--prompts", file, "--max-new-tokens", 64)
+    refused(done, f"{file}:1: 65 tokens with 64 to be sampled; the model takes 64")
     refused(evaluate(recipe, "--text", tmp_path / "none.jsonl"), "cannot read ", "none.jsonl")
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"prompt": "a", "response": "b"}\n{"prompt": ""}\n')
@@ -315,13 +324,6 @@ def test_a_series_without_a_tokenizer_is_named(evaluate: Evaluate, tmp_path: Pat
         file.unlink()
     recipe = write_recipe(tmp_path / "r.yml", series.recipe(20))
     refused(evaluate(recipe), f"{series.checkpoints[-1]} has no tokenizer; copy tokenizer.json")
-
-
-def test_unknown_tasks_are_told_with_near_names(
-    evaluate: Evaluate, recipe: Path, tasks: Path
-) -> None:
-    done = evaluate(recipe, "--tasks", "leters", "--include-path", tasks)
-    refused(done, "lm-eval knows no task 'leters'", "near names: ", "letters")
 
 
 def test_lm_eval_that_is_missing_has_its_pip_line(
