@@ -3,8 +3,8 @@
 Of each tensor every candidate is θ₀ + Σ_t w_t δ_t, and its w lies in the span of a few vectors: the
 r leading left singular vectors u_k of G (what every predictor continues), e_T (the last observed
 checkpoint), and for ``anchor: average`` the mean of the last W unit vectors. So the engine writes
-one delta Mᵀb for each vector b of that basis, in float32, and a candidate is the base plus one
-number a tensor and delta. The numbers are those that bring Mᵀ(Σ a_b b) nearest to Mᵀw,
+one delta Mᵀb for each vector b of that basis but e_T, in float32, and a candidate is the base plus
+one number a tensor and delta. The numbers are those that bring Mᵀ(Σ a_b b) nearest to Mᵀw,
 
     a = argmin ‖Λ^½ Uᵀ (B a − w)‖²,        G = U Λ Uᵀ,
 

@@ -20,6 +20,7 @@ from relex_merge.evaluation.deltas import (
     BacktestWeights,
     Combination,
     DeltaFiles,
+    Last,
     as_deltas,
     basis_of,
     parameters_of,
@@ -116,7 +117,7 @@ class DeltaPlan:
     Attributes:
         wanted: candidate → tensor → parameters.
         bases: tensor → name of a delta → what it is, the same names for every tensor.
-        plan: what the engine makes: a float32 delta for each name.
+        plan: what the engine makes: a float32 delta for each name but the last checkpoint's.
     """
 
     wanted: Mapping[Candidate, Mapping[str, Parameters]]
@@ -144,7 +145,13 @@ def plan_deltas(plan: ModelPlan, candidates: Sequence[Candidate], cuts: Sequence
         basis = basis_of([w[name] for w in wanted.values()]) if wanted else {}
         backtests = {cut.delta: BacktestWeights(parameters, cut.fitted) for cut in cuts}
         bases[name] = {**basis, **backtests}
-    return DeltaPlan(wanted, bases, as_deltas(plan, bases))
+    written = {name: _but_the_last(basis) for name, basis in bases.items()}
+    return DeltaPlan(wanted, bases, as_deltas(plan, written))
+
+
+def _but_the_last(basis: Mapping[str, Combination]) -> dict[str, Combination]:
+    """Return what must be written: the last checkpoint lies on the disk already."""
+    return {name: b for name, b in basis.items() if not isinstance(b, Last)}
 
 
 class SeriesModels:
@@ -180,7 +187,7 @@ class SeriesModels:
     def read(self, resources: Resources, progress: Progress) -> Mapping[str, TensorStatistics]:
         """Read all checkpoints and keep the deltas; return what the tensors told of themselves."""
         plan = self._deltas.plan
-        names = list(next(iter(self._deltas.bases.values())))
+        names = list(_but_the_last(next(iter(self._deltas.bases.values()))))
         files = DeltaFiles(self._scratch, names, plan)
         pieces = schedule_for(plan, range(len(plan.tensors)), resources)
         with spilling(plan, pieces, self._scratch / "spilled") as spilled:
@@ -230,7 +237,11 @@ class SeriesModels:
             dtype = torch.float64 if len(base) <= SMALL else torch.float32
             total = torch.zeros(len(base), dtype=dtype)
             for name, a in moves.items():
-                total.add_(self._files.delta(name, tensor.name), alpha=a)
+                if isinstance(self._deltas.bases[tensor.name][name], Last):
+                    last = _numbers(self._plan.sources[-1], tensor.stored[-1])
+                    total.add_(last.to(dtype).sub_(base), alpha=a)
+                else:
+                    total.add_(self._files.delta(name, tensor.name), alpha=a)
             base = total.add_(base).to(tensor.out.dtype)
         self.live.put(tensor.name, base)
 

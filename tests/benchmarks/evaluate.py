@@ -1,17 +1,17 @@
-"""What an evaluation without labels costs: a random model, a few checkpoints, prompts and responses.
+"""What an evaluation without labels costs: a random model, few checkpoints, prompts, responses.
 
-    python -m tests.benchmarks.evaluate                    # 270 M parameters, 6 checkpoints in bf16
+    python -m tests.benchmarks.evaluate                    # 268 M parameters, 6 checkpoints in bf16
     python -m tests.benchmarks.evaluate --small            # a minute at most, to try it
 
 The model is a Gemma 3 of the size of google/gemma-3-270m with random weights: 168 M of its 268 M
-numbers are the embedding of 262,144 tokens, so the logits are wide. Its checkpoints lie along a noisy
-line. Prompts are token names of a tokenizer made here; every response has the full length, since the
-model has no reason to end. The command is ``relex-merge evaluate RECIPE --prompts FILE``, run as a
+numbers are the embedding of 262,144 tokens, so the logits are wide. Its checkpoints lie along a
+noisy line. Prompts are words of a tokenizer made here; every response has the full length, since
+the model has no end token. The command is ``relex-merge evaluate RECIPE --prompts FILE``, run as a
 process of its own and watched from outside.
 
-It prints one line each: seconds (of the whole process), peak memory (RssAnon, and all of Rss, where
-the mapped files count too), what the folder for temporary files held at most, and the bytes that the
-process read through read calls (mapped files are told by page faults instead, and are not in it).
+It prints its own forecast, then seconds (of the whole process, start and imports included), peak
+memory (without shared pages, and with them: mapped files), what the folder for temporary files held
+at most, and the bytes that came through read calls (mapped files come through page faults).
 """
 
 from __future__ import annotations
@@ -43,12 +43,13 @@ class Size:
     hidden: int = 640
     intermediate: int = 2048
     layers: int = 18
+    head: int = 256
     checkpoints: int = 6
     prompts: int = 64
     length: int = 64
 
 
-SMALL = Size(vocabulary=2048, hidden=64, intermediate=128, layers=2, prompts=8, length=16)
+SMALL = Size(vocabulary=2048, hidden=64, intermediate=128, layers=2, head=16, prompts=8, length=16)
 
 
 def make_config(wanted: Size) -> Any:
@@ -62,7 +63,7 @@ def make_config(wanted: Size) -> Any:
         num_hidden_layers=wanted.layers,
         num_attention_heads=4,
         num_key_value_heads=1,
-        head_dim=wanted.hidden * 2 // 5 // 2 * 2,
+        head_dim=wanted.head,
         sliding_window=512,
         max_position_embeddings=4096,
         eos_token_id=None,
@@ -107,7 +108,7 @@ def make_run(folder: Path, wanted: Size) -> int:
 
 
 def write_tokenizer(folder: Path, vocabulary: int) -> None:
-    """Write a tokenizer with a word for each token: t0, t1, …"""
+    """Write a tokenizer with a word for each token, t0, t1 and so on."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -167,7 +168,7 @@ def _unlinked(pid: int, folder: Path) -> int:
     total = 0
     try:
         for link in Path(f"/proc/{pid}/fd").iterdir():
-            target = os.readlink(link)
+            target = str(link.readlink())
             if target.startswith(str(folder)) and target.endswith(" (deleted)"):
                 total += link.stat().st_blocks * 512
     except OSError:
@@ -190,9 +191,15 @@ def main() -> None:
             print(f"{make_run(folder, wanted):,} numbers a model", flush=True)
         scratch = folder / "tmp"
         scratch.mkdir(exist_ok=True)
-        program = [sys.executable, "-m", "relex_merge.cli", "evaluate"]
+        program = str(Path(sys.executable).with_name("relex-merge"))
         command = [
-            *(*program, str(folder / "recipe.yml"), "--prompts", str(folder / "prompts.txt")),
+            *(
+                program,
+                "evaluate",
+                str(folder / "recipe.yml"),
+                "--prompts",
+                str(folder / "prompts.txt"),
+            ),
             *("--max-new-tokens", str(wanted.length), *asked.options),
         ]
         forecast = subprocess.run(
