@@ -217,7 +217,8 @@ def _told(work: _Work, request: EvaluationRequest) -> str:
         + (_sampled(items, models, request) if items.sampling else ""),
         "tokens": _most(items, models * (context + items.most_tokens)),
         "to read": work.read,
-        "peak memory": f"about {size(peak)}, {size(model)} of it the model in float32; Python and torch not counted",
+        "peak memory": f"about {size(peak)}, {size(model)} of it the model in float32; Python and "
+        "torch not counted",
         "scratch disk": size(scratch),
         **_tasks(work, others, request),
     }

@@ -61,5 +61,6 @@ class Wanted:
         return replace(found, checkpoints=tuple(c for c in found.checkpoints if c.step in chosen))
 
     def _is_temporary(self, checkpoint: Checkpoint) -> bool:
-        below = PurePath(checkpoint.reference).relative_to(self.folder.expanduser().resolve())
+        # Discovery gives absolute paths and follows no link on the way.
+        below = PurePath(checkpoint.reference).relative_to(self.folder.expanduser().absolute())
         return any(TEMPORARY.fullmatch(part) for part in below.parts)

@@ -26,8 +26,6 @@ from relex_merge.report.contents import (
     missing,
 )
 from relex_merge.report.entries import (
-    LARGEST,
-    at_rest_where_broken,
     group_entries,
     model_entry,
     numbers,
@@ -44,7 +42,7 @@ from relex_merge.trajectory.backtests.verdict import NOT_ENOUGH, decide
 from relex_merge.trajectory.gram import squared_error
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.predictors.history import before_cut
-from relex_merge.trajectory.statistics import SeriesStatistics
+from relex_merge.trajectory.statistics import LARGEST, SeriesStatistics, at_rest_where_broken
 
 # Without these parts there is no verdict; the others are for orientation.
 _EVIDENCE = ("tensors.", "model", "backtests.method", "backtests.forecast")

@@ -8,7 +8,7 @@ directions as the method does it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
@@ -26,8 +26,6 @@ from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.spectra import spectra
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
-
-LARGEST = 1e140  # of a G, in weight²: float32 files do not come near it
 
 
 @dataclass(frozen=True)
@@ -48,21 +46,6 @@ class Subject:
 def numbers(x: Array) -> list[float | None]:
     """Return ``x`` (n,) as JSON numbers, None where one is not finite."""
     return [json_number(float(value)) for value in x]
-
-
-def at_rest_where_broken(statistics: SeriesStatistics) -> tuple[SeriesStatistics, list[str]]:
-    """Put tensors that cannot be described at rest, so that they disturb no figure of the others.
-
-    Returns:
-        The statistics, with G = 0 and an unknown norm for tensors whose G is not finite, or so
-        large that products overflow; and the names of those tensors.
-    """
-    broken = {
-        name: replace(t, gram=np.zeros_like(t.gram), base_squared_norm=float("nan"))
-        for name, t in statistics.tensors.items()
-        if not np.all(np.abs(t.gram) < LARGEST)
-    }
-    return replace(statistics, tensors={**statistics.tensors, **broken}), list(broken)
 
 
 def group_entries(

@@ -13,13 +13,12 @@ import numpy as np
 
 from relex_merge.formatting import cell
 from relex_merge.report.contents import BacktestsEntry, Report
-from relex_merge.report.entries import at_rest_where_broken
 from relex_merge.report.style import COLOURS, GREY, MARKERS, RED, new_figure, save
 from relex_merge.trajectory.backtests.backtest import stacked
 from relex_merge.trajectory.backtests.groups import places
 from relex_merge.trajectory.gram import Array, in_window, least_squares_rows
 from relex_merge.trajectory.spectra import spectra
-from relex_merge.trajectory.statistics import SeriesStatistics
+from relex_merge.trajectory.statistics import SeriesStatistics, at_rest_where_broken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

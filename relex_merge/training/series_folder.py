@@ -89,7 +89,8 @@ class SeriesFolder:
 
     def steps(self) -> list[int]:
         """Return the steps that are there, ascending."""
-        return sorted(int(path.name.removeprefix(_STEP)) for path in self.root.glob(f"{_STEP}*"))
+        numbers = (path.name.removeprefix(_STEP) for path in self.root.glob(f"{_STEP}*"))
+        return sorted(int(number) for number in numbers if number.isdecimal())
 
     def drop_after(self, step: int) -> None:
         """Remove the checkpoints beyond ``step``, from which the run was started again."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.gram import Array, symmetric
 
+LARGEST = 1e140  # of a G, in weight²: float32 files do not come near it
 _PREFIX = "gram/"  # so that nobody takes the matrices for the weights of the same names
 
 
@@ -128,3 +129,18 @@ class SeriesStatistics:
                 f"{path} is not a file of Gram matrices written by relex-merge: {error}"
             ) from error
         return SeriesStatistics(steps, tensors, about.get("fingerprint", ""))
+
+
+def at_rest_where_broken(statistics: SeriesStatistics) -> tuple[SeriesStatistics, list[str]]:
+    """Put tensors that cannot be described at rest, so that they disturb no figure of the others.
+
+    Returns:
+        The statistics, with G = 0 and an unknown norm for tensors whose G is not finite, or so
+        large that products overflow; and the names of those tensors.
+    """
+    broken = {
+        name: replace(t, gram=np.zeros_like(t.gram), base_squared_norm=float("nan"))
+        for name, t in statistics.tensors.items()
+        if not np.all(np.abs(t.gram) < LARGEST)
+    }
+    return replace(statistics, tensors={**statistics.tensors, **broken}), list(broken)

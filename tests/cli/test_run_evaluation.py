@@ -20,7 +20,7 @@ from tests.support.terminal import Command
 
 pytestmark = pytest.mark.usefixtures("no_figure")
 LAST = 10.0
-YES: dict[str, Any] = {"kl": 0.1, "skill": 0.5}
+YES: dict[str, Any] = {"kl": 0.05, "skill": 0.5}
 NO: dict[str, Any] = {"kl": 2.0, "skill": -0.5}
 
 

@@ -17,6 +17,7 @@ import pytest
 from relex_merge.errors import RelexError
 from relex_merge.publishing.publish_series import SeriesResult, publish_series
 from relex_merge.publishing.readiness import Stillness
+from relex_merge.publishing.wanted import Wanted
 from tests.fake_hub import Fault, Hub
 from tests.fake_hub.access import Token
 from tests.support.local_runs import make_run
@@ -40,6 +41,14 @@ def folder(tmp_path: Path, source: Series) -> Path:
     run = tmp_path / "run"
     shutil.copytree(source.checkpoints[0], run / "checkpoint-5")
     return run
+
+
+def test_a_run_folder_may_be_a_symbolic_link(tmp_path: Path, folder: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    found = Wanted(link).so_far()
+    assert found is not None
+    assert found.steps == [5]
 
 
 def watch(folder: Path, **how: Any) -> SeriesResult:

@@ -51,7 +51,7 @@ def make_evaluation(
     *,
     series: str = "abc",
     last_step: float = 9.0,
-    kl: float = 0.2,
+    kl: float = 0.05,
     skill: float | None = 0.4,
     candidates: Sequence[Candidate] = (LINE, HALF),
     tasks: dict[str, list[dict[str, Any]]] | None = None,

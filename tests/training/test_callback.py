@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import relex_merge
 from relex_merge import RelexError, StopWhen, TrajectoryCallback
+from relex_merge.training.series_folder import SeriesFolder
 from relex_merge.training.stopping import Figures
 from relex_merge.trajectory.statistics import SeriesStatistics
 from tests.fake_hub import Fault, Hub
@@ -120,6 +121,13 @@ def test_without_attach_the_figures_are_in_the_trainers_state(
     steps = [e["step"] for e in trainer.state.log_history if "relex/straightness" in e]
     assert steps == list(range(2, 7))
     assert "attach(trainer)" in caplog.text
+
+
+def test_a_stray_file_in_the_series_folder_is_no_step(tmp_path: Path) -> None:
+    folder = SeriesFolder(tmp_path)
+    for name in ("step_2", "step_10", "step_x", "step_", "step_3.bak"):
+        (tmp_path / name).mkdir()
+    assert folder.steps() == [2, 10]
 
 
 def test_links_outlive_the_checkpoints_and_hold_no_optimizer_state(

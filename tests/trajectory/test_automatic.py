@@ -248,3 +248,38 @@ def test_standing_still_is_never_called_an_extrapolation() -> None:
 def test_every_predictor_is_shown_side_by_side() -> None:
     labels = report_of(make(EVEN, names=TWO).statistics(), 160.0)["backtests"]["labels"]
     assert {"linear", "sqrt", "power", "saturating", "local", "damped"} <= set(labels)
+
+
+def test_a_candidate_whose_arithmetic_fails_is_not_chosen_and_the_reasons_say_so() -> None:
+    # Twice step 2: the quadratic has no fit through the first cuts, the line has one.
+    steps = np.asarray([1.0, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
+    statistics = make(steps, names=("a", "b")).statistics()
+    found = choose(statistics, 22.0, candidates=("linear", "power", "saturating", "damped"))
+    assert found.name == "linear"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])
+def test_a_broken_gram_matrix_has_no_say_in_the_choice(value: float) -> None:
+    whole = make(np.arange(1.0, 25), names=("a", "b", "c")).statistics()
+    gram = whole.tensors["b"].gram.copy()
+    gram[3, 3] = value
+    spoilt = replace(whole, tensors={**whole.tensors, "b": replace(whole.tensors["b"], gram=gram)})
+    rest = {name: tensor for name, tensor in whole.tensors.items() if name != "b"}
+    expected, found = (choose(s, 48.0) for s in (replace(whole, tensors=rest), spoilt))
+    assert found.name == expected.name == "linear"
+    assert found.reasons == expected.reasons
+
+
+def test_a_failing_candidate_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    from relex_merge.trajectory.predictors import PREDICTORS
+
+    def fail(*_: object) -> Array:
+        raise np.linalg.LinAlgError("no solution")
+
+    statistics = make(np.arange(1.0, 25), names=("a", "b")).statistics()
+    expected = choose(statistics, 48.0)
+    broken = replace(PREDICTORS["power"], rule=fail)
+    monkeypatch.setitem(PREDICTORS, "power", broken)
+    found = choose(statistics, 48.0)
+    assert found.name == expected.name == "linear"
+    assert "power could not be judged at every cut: no solution." in found.reasons

@@ -24,8 +24,15 @@ import numpy as np
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.backtests.backtest import Backtests, backtests, plan, stacked
 from relex_merge.trajectory.backtests.error_law import ErrorLaw, fit_error_law
+from relex_merge.trajectory.backtests.gaps import Gaps
 from relex_merge.trajectory.backtests.groups import members
-from relex_merge.trajectory.backtests.reasons import nothing_supported, praise, refusal, too_few
+from relex_merge.trajectory.backtests.reasons import (
+    not_judged,
+    nothing_supported,
+    praise,
+    refusal,
+    too_few,
+)
 from relex_merge.trajectory.backtests.results import (
     STAY,
     Backtest,
@@ -38,7 +45,7 @@ from relex_merge.trajectory.backtests.verdict import CLEAR
 from relex_merge.trajectory.parameters import SCOPES, Parameters
 from relex_merge.trajectory.predictors import AUTO, PREDICTORS, FitParameters
 from relex_merge.trajectory.predictors.history import FEWEST_FITTED, RANK_1, before_cut
-from relex_merge.trajectory.statistics import SeriesStatistics
+from relex_merge.trajectory.statistics import SeriesStatistics, at_rest_where_broken
 
 CANDIDATES = ("linear", "sqrt", "power", "saturating", "local", "damped")  # and stay
 FEWEST = 6  # checkpoints below which no choice is made
@@ -115,7 +122,8 @@ def choose(
 ) -> Choice:
     """Choose the best predictor for ``target``, or for None the furthest step that is supported.
 
-    Deterministic.
+    Deterministic. A candidate whose arithmetic fails is not chosen, and the reasons say so; tensors
+    whose G is broken count as at rest.
 
     Args:
         statistics: Of the observed checkpoints, and nothing later.
@@ -133,13 +141,16 @@ def choose(
         if name not in PREDICTORS:
             raise RelexError(f"predictor is {name!r}; it can be {', '.join(PREDICTORS)}")
     steps = statistics.steps
+    statistics, _ = at_rest_where_broken(statistics)
+    gaps = Gaps()
     names = [n for n in candidates if n != STAY]
     last = float(steps[-1])
     grouped = _grouped(list(statistics.tensors), scope)
     if len(steps) < FEWEST:
         few = Group(STAY, (too_few(len(steps), FEWEST),), ())
         return _choice(dict.fromkeys(grouped, few), grouped, last, target or last, scope)
-    tests = _run_backtests(statistics, None if target is None else target / last, names, fit)
+    ratio = None if target is None else target / last
+    tests = _run_backtests(statistics, ratio, names, fit, gaps)
     curve: tuple[Horizon, ...] = ()
     if target is None:
         whole = _together(tests, names, list(range(len(statistics.tensors))))
@@ -153,6 +164,8 @@ def choose(
         label: _choose_for(_together(tests, names, [rows[n] for n in inside]), names, target)
         for label, inside in grouped.items()
     }
+    failed = tuple(not_judged(gap) for gap in gaps.found)
+    groups = {label: replace(g, reasons=g.reasons + failed) for label, g in groups.items()}
     return _choice(groups, grouped, last, target, scope, curve)
 
 
@@ -192,13 +205,17 @@ class _Pooled:
 
 
 def _run_backtests(
-    statistics: SeriesStatistics, ratio: float | None, names: Sequence[str], fit: FitParameters
+    statistics: SeriesStatistics,
+    ratio: float | None,
+    names: Sequence[str],
+    fit: FitParameters,
+    gaps: Gaps,
 ) -> Backtests:
     """Backtest the named predictors on every tensor, at ``ratio`` too."""
     steps = statistics.steps
     beyond = ratio if ratio is not None and ratio > 1 else None
     predictors = [PREDICTORS[name].with_fit(fit) for name in names]
-    return backtests(stacked(statistics), steps, plan(steps, beyond), predictors)
+    return backtests(stacked(statistics), steps, plan(steps, beyond), predictors, gaps.attempt)
 
 
 def _together(tests: Backtests, names: Sequence[str], rows: list[int]) -> _Pooled:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from relex_merge.formatting import cell
+from relex_merge.trajectory.backtests.gaps import Gap
 from relex_merge.trajectory.backtests.results import STAY, Candidate, Evidence
 from relex_merge.trajectory.predictors import PREDICTORS
 
@@ -163,6 +164,12 @@ def too_few(T: int, fewest: int) -> str:
         f"{T} checkpoints are too few to choose by: a choice needs at least {fewest}. Observe "
         f"more, or name a predictor (one of {', '.join(PREDICTORS)})."
     )
+
+
+def not_judged(gap: Gap) -> str:
+    """Say of a predictor that its arithmetic failed, so that it could not be judged everywhere."""
+    name = gap["part"].rpartition(".")[2]
+    return f"{name} could not be judged at every cut: {gap['reason']}."
 
 
 def nothing_supported(last: float, names: Sequence[str]) -> str:
