@@ -82,30 +82,26 @@ def _without_noise(descending: Array) -> Array:
 
 
 class _OneThread:
-    """numpy's BLAS on one thread while at least one of the callers, in whatever thread, is inside.
+    """numpy's BLAS on one thread; callers in several threads take turns, one may enter again.
 
-    The limit holds for the whole process, so the first one in sets it and the last one out lifts
-    it.
+    The limit holds for the whole process, and OpenBLAS lifts it only for the thread that set it: so
+    no one else may be inside when it is lifted.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._inside = 0
-        self._limit = ExitStack()
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        with self._lock:
+        with self._lock, ExitStack() as limit:
             if self._inside == 0:
-                self._limit.enter_context(_libraries().limit(limits=1, user_api="blas"))
+                limit.enter_context(_libraries().limit(limits=1, user_api="blas"))
             self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
+            try:
+                yield
+            finally:
                 self._inside -= 1
-                if self._inside == 0:
-                    self._limit.close()
 
 
 @cache

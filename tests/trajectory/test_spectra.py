@@ -88,18 +88,21 @@ def threads():
 
 before = threads()
 assert before
-entered, leave = threading.Event(), threading.Event()
+asked, entered, leave = threading.Event(), threading.Event(), threading.Event()
 
 def other():
-    with one_thread():
+    asked.set()
+    with one_thread(), one_thread():
+        assert threads() == [1] * len(before)
         entered.set()
         leave.wait(10)
 
 thread = threading.Thread(target=other)
 with one_thread():
-    assert threads() == [1] * len(before)
     thread.start()
-    assert entered.wait(10)
+    assert asked.wait(10)
+    assert threads() == [1] * len(before)
+assert entered.wait(10)
 assert threads() == [1] * len(before)
 leave.set()
 thread.join()
