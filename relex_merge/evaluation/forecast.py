@@ -44,7 +44,8 @@ LIVE = 4  # bytes of a number of the model in memory: float32
 class _Work:
     """What is counted.
 
-    candidates, on_the_way: how many models. base: whether there is one. cuts: functional backtests.
+    candidates, on_the_way: how many models. composed: whether the candidates are made from the
+    series; else they lie on the disk. base: whether there is one. cuts: functional backtests.
     numbers: of a model. written: bytes of a model in files. prompts: the text. vocabulary: tokens.
     read: bytes of checkpoints that are read. scratch, buffers: bytes on the disk and in memory.
     notes: sentences on what cannot be measured.
@@ -52,6 +53,7 @@ class _Work:
 
     candidates: int
     on_the_way: int
+    composed: bool
     base: bool
     cuts: int
     numbers: int
@@ -146,6 +148,7 @@ def _of_series(
     return _Work(
         len(candidates),
         on_the_way,
+        composed=bool(composed),
         base=True,
         cuts=len(cuts),
         numbers=sum(t.out.numel for t in plan.tensors),
@@ -171,6 +174,7 @@ def _of_last(outputs: Sequence[Output], request: EvaluationRequest, reason: Exce
     return _Work(
         len(outputs),
         0,
+        composed=False,
         base=False,
         cuts=0,
         numbers=numbers,
@@ -192,6 +196,7 @@ def _vocabulary(config: Any) -> int:
 
 
 def _told(work: _Work, request: EvaluationRequest) -> str:
+    """Return the table."""
     items = work.prompts
     others = len(request.also) + work.on_the_way
     models = 1 + work.base + work.candidates + others + 2 * work.cuts
@@ -217,7 +222,8 @@ def _told(work: _Work, request: EvaluationRequest) -> str:
         + (_sampled(items, models, request) if items.sampling else ""),
         "tokens": _most(items, models * (context + items.most_tokens)),
         "to read": work.read,
-        "peak memory": f"about {size(peak)}, {size(model)} of it the model in float32; Python and torch not counted",
+        "peak memory": f"about {size(peak)} besides Python and torch, {size(model)} of it the "
+        "model in float32",
         "scratch disk": size(scratch),
         **_tasks(work, others, request),
     }
@@ -251,9 +257,11 @@ def _models(work: _Work, others: int) -> str:
 
 def _written(work: _Work, request: EvaluationRequest) -> str:
     if request.tasks is None or request.backend.kind == "hf":
-        return "0 (each is set in place in one model in memory, tensor by tensor)"
+        if work.composed:
+            return "0 (each is set in place in one model in memory, tensor by tensor)"
+        return "0 (the outputs are loaded one after the other)"
     return (
-        f"up to {work.candidates + work.on_the_way} for vLLM, one at a time: {size(work.written)} "
+        f"up to {work.candidates * work.composed + work.on_the_way} for vLLM, one at a time: {size(work.written)} "
         "of scratch disk"
     )
 
