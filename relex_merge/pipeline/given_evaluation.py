@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,6 @@ from relex_merge.errors import RelexError
 from relex_merge.report.evaluation_file import check_series, evaluation_beside, load_evaluation
 
 if TYPE_CHECKING:
-    from relex_merge.pipeline.options import Notify
     from relex_merge.recipe.load import Recipe
     from relex_merge.report.evaluation import Evaluation
 
@@ -29,7 +29,7 @@ class GivenEvaluation:
     named: bool
     content: Evaluation
 
-    def of_series(self, series: str, notify: Notify) -> Evaluation | None:
+    def of_series(self, series: str, notify: Callable[[str], None]) -> Evaluation | None:
         """Return the evaluation of a series; None, with a word, where the one found is another's.
 
         Args:
@@ -51,7 +51,9 @@ class GivenEvaluation:
         return self.content
 
 
-def find_evaluation(named: Path | None, recipe: Recipe, notify: Notify) -> GivenEvaluation | None:
+def find_evaluation(
+    named: Path | None, recipe: Recipe, notify: Callable[[str], None]
+) -> GivenEvaluation | None:
     """Read the evaluation that the user named, else the one beside the recipe, if there is one.
 
     Args:

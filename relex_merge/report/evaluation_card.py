@@ -31,7 +31,7 @@ def evaluation_section(
         render_tasks(safe),
         f"![KL and scores against the target step]({figure})" if figure else "",
     ]
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(part.rstrip() for part in parts if part)
 
 
 def statements_list(statements: list[StatementEntry]) -> list[str]:

@@ -12,7 +12,7 @@ from relex_merge.report.evaluation import Evaluation
 
 FORMAT = 1
 KEYS = ("verdict", "function", "tasks", "chosen", "series")
-SUFFIX = ".evaluation.json"
+EVALUATION_SUFFIX = ".evaluation.json"
 _REMEDY = "make it with `relex-merge evaluate RECIPE"
 
 
@@ -40,7 +40,7 @@ def evaluation_beside(recipe: Path) -> Path:
     That is beside it: ``recipe.yml`` → ``recipe.evaluation.json``. ``evaluate`` writes it there,
     for a recipe and for the one that it chose, and ``run`` finds it.
     """
-    return recipe.with_name(f"{recipe.stem}{SUFFIX}")
+    return recipe.with_name(f"{recipe.stem}{EVALUATION_SUFFIX}")
 
 
 def read_evaluation(file: Path, *, series: str) -> Evaluation:

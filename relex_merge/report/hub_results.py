@@ -50,7 +50,7 @@ def eval_results(report: Report) -> list[EvalResult]:
                 metric_type=metric,
                 metric_name=f"{metric}, {filter_}" if filter_ else metric,
                 metric_value=entry["score"],
-                metric_args={"stderr": entry["stderr"], "repeats": entry["repeats"]},
+                metric_args={"repeats": entry["repeats"], **_stderr(entry)},
             )
         )
     return results
@@ -84,6 +84,10 @@ def benchmark_files(report: Report) -> dict[str, str]:
 def _measured(report: Report, evaluation: Evaluation) -> dict[str, TaskEntry]:
     candidate = measured(report)
     return {} if candidate is None else dict(reported(evaluation, candidate))
+
+
+def _stderr(entry: TaskEntry) -> dict[str, float]:
+    return {} if entry["stderr"] is None else {"stderr": entry["stderr"]}
 
 
 def _file_name(task: str) -> str:

@@ -50,21 +50,23 @@ def scores(
 def make_evaluation(
     *,
     series: str = "abc",
+    last_step: float = 9.0,
     kl: float = 0.2,
     skill: float | None = 0.4,
     candidates: Sequence[Candidate] = (LINE, HALF),
     tasks: dict[str, list[dict[str, Any]]] | None = None,
 ) -> Evaluation:
-    """An evaluation of a series with last step 9, target 20; by default the function says yes.
+    """An evaluation with a backtest for target 20; by default the function says yes.
 
     Args:
         series: fingerprint.
+        last_step: of the last observed checkpoint.
         kl: of every candidate from the last observed checkpoint.
-        skill: of the functional backtest at 2.2 times, None for none.
+        skill: of the functional backtest at the ratio of target 20, None for none.
         candidates: the first is the one that the verdict is about.
         tasks: name → entries.
     """
-    tests = [] if skill is None else [{"ratio": 20 / 9, "skill": skill, "stderr": 0.05}]
+    tests = [] if skill is None else [{"ratio": 20 / last_step, "skill": skill, "stderr": 0.05}]
     found = {
         "verdict": {
             "verdict": "caution",
@@ -91,7 +93,7 @@ def make_evaluation(
         "tasks": tasks or {},
         "chosen": {**entry_of(candidates[-1]), "reasons": ["By hand."]},
         "series": series,
-        "last_step": 9.0,
+        "last_step": last_step,
         "sentences": [],
         "settings": {"recipe": "recipe.yml", "seed": 0},
         "versions": {"relex-merge": "0.1.0"},
@@ -111,3 +113,14 @@ def sums(
             scores(HALF, 0.7, (-0.2, 0.6), split="choosing"),
         ]
     }
+
+
+def fingerprint(recipe: dict[str, Any]) -> str:
+    """The fingerprint of a recipe's series, as an evaluation has it."""
+    from mergekit.options import MergeOptions
+
+    from relex_merge.pipeline.prepare import prepare
+    from relex_merge.recipe.load import load_recipe
+    from relex_merge.recipe.variant import Variant
+
+    return prepare(load_recipe(recipe), [Variant()], MergeOptions()).fingerprint()
