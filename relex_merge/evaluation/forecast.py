@@ -260,10 +260,8 @@ def _written(work: _Work, request: EvaluationRequest) -> str:
         if work.composed:
             return "0 (each is set in place in one model in memory, tensor by tensor)"
         return "0 (the outputs are loaded one after the other)"
-    return (
-        f"up to {work.candidates * work.composed + work.on_the_way} for vLLM, one at a time: {size(work.written)} "
-        "of scratch disk"
-    )
+    written = work.candidates * work.composed + work.on_the_way
+    return f"up to {written} for vLLM, one at a time: {size(work.written)} of scratch disk"
 
 
 def _text(items: Prompts, context: int) -> str:
