@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 LIVE = 4  # bytes of a number of the model in memory: float32
+PUT = 12  # bytes of a number while a tensor is composed: a sum, a delta, what is stored
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class _Work:
 
     candidates, on_the_way: how many models. composed: whether the candidates are made from the
     series; else they lie on the disk. base: whether there is one. cuts: functional backtests.
-    numbers: of a model. written: bytes of a model in files. prompts: the text. vocabulary: tokens.
+    numbers: of a model; largest: of its largest tensor. written: bytes of a model in files. prompts: the text. vocabulary: tokens.
     read: bytes of checkpoints that are read. scratch, buffers: bytes on the disk and in memory.
     notes: sentences on what cannot be measured.
     """
@@ -57,6 +58,7 @@ class _Work:
     base: bool
     cuts: int
     numbers: int
+    largest: int
     written: int
     prompts: Prompts
     vocabulary: int
@@ -152,6 +154,7 @@ def _of_series(
         base=True,
         cuts=len(cuts),
         numbers=sum(t.out.numel for t in plan.tensors),
+        largest=max(t.out.numel for t in plan.tensors),
         written=sum(t.out.nbytes for t in plan.tensors),
         prompts=read_items(request, prepared.config, first_tokenizer([last, base])),
         vocabulary=_vocabulary(prepared.config),
@@ -178,6 +181,7 @@ def _of_last(outputs: Sequence[Output], request: EvaluationRequest, reason: Exce
         base=False,
         cuts=0,
         numbers=numbers,
+        largest=0,
         written=LIVE * numbers,
         prompts=read_items(request, config, first_tokenizer([last, *outs])),
         vocabulary=_vocabulary(config),
@@ -213,7 +217,9 @@ def _told(work: _Work, request: EvaluationRequest) -> str:
     scratch = work.scratch + (logprobs - in_memory)
     logits = 2 * 4 * work.vocabulary * widest * min(batch, sequences)
     model = LIVE * work.numbers
-    peak = max(model + work.buffers, model + in_memory + logits)
+    beside = model if request.also or not work.composed else 0  # loaded beside the one in memory
+    putting = PUT * work.largest
+    peak = max(model + work.buffers, model + beside + in_memory + max(logits, putting))
     rows = {
         "models": f"{models}: {_models(work, others)}",
         "models written": _written(work, request),
