@@ -14,7 +14,6 @@ from relex_merge.evaluation.chosen_recipe import write_chosen
 from relex_merge.recipe.load import Recipe
 from relex_merge.report.evaluated import is_of
 from relex_merge.report.evaluation_file import (
-    EVALUATION_SUFFIX,
     evaluation_beside,
     load_evaluation,
     write_evaluation,
@@ -110,7 +109,7 @@ def write_beside(recipe: Path, evaluation: Evaluation, notify: Notify) -> None:
     """
     file = evaluation_beside(recipe)
     if _has_more(file, evaluation):
-        kept, file = file, file.with_name(f"{recipe.stem}.text{EVALUATION_SUFFIX}")
+        kept, file = file, evaluation_beside(recipe.with_name(f"{recipe.stem}.text.yml"))
         notify(f"{kept} has answers to tasks and is kept; this evaluation has none: {file}")
     reasons = []
     for place in (file.parent, Path.cwd(), Path(tempfile.gettempdir())):

@@ -38,23 +38,27 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 LIVE = 4  # bytes of a number of the model in memory: float32
+PUT = 12  # bytes of a number while a tensor is composed: a sum, a delta, what is stored
 
 
 @dataclass(frozen=True)
 class _Work:
     """What is counted.
 
-    candidates, on_the_way: how many models. base: whether there is one. cuts: functional backtests.
-    numbers: of a model. written: bytes of a model in files. prompts: the text. vocabulary: tokens.
-    read: bytes of checkpoints that are read. scratch, buffers: bytes on the disk and in memory.
+    candidates, on_the_way: how many models. composed: whether the candidates are made from the
+    series; else they lie on the disk. base: whether there is one. cuts: functional backtests.
+    numbers: of a model; largest: of its largest tensor. written: bytes of a model in files.
+    prompts: the text. vocabulary: tokens. read: bytes of checkpoints that are read. scratch, buffers: bytes on the disk and in memory.
     notes: sentences on what cannot be measured.
     """
 
     candidates: int
     on_the_way: int
+    composed: bool
     base: bool
     cuts: int
     numbers: int
+    largest: int
     written: int
     prompts: Prompts
     vocabulary: int
@@ -146,9 +150,11 @@ def _of_series(
     return _Work(
         len(candidates),
         on_the_way,
+        composed=bool(composed),
         base=True,
         cuts=len(cuts),
         numbers=sum(t.out.numel for t in plan.tensors),
+        largest=max(t.out.numel for t in plan.tensors),
         written=sum(t.out.nbytes for t in plan.tensors),
         prompts=read_items(request, prepared.config, first_tokenizer([last, base])),
         vocabulary=_vocabulary(prepared.config),
@@ -171,9 +177,11 @@ def _of_last(outputs: Sequence[Output], request: EvaluationRequest, reason: Exce
     return _Work(
         len(outputs),
         0,
+        composed=False,
         base=False,
         cuts=0,
         numbers=numbers,
+        largest=0,
         written=LIVE * numbers,
         prompts=read_items(request, config, first_tokenizer([last, *outs])),
         vocabulary=_vocabulary(config),
@@ -192,6 +200,7 @@ def _vocabulary(config: Any) -> int:
 
 
 def _told(work: _Work, request: EvaluationRequest) -> str:
+    """Return the table."""
     items = work.prompts
     others = len(request.also) + work.on_the_way
     models = 1 + work.base + work.candidates + others + 2 * work.cuts
@@ -208,7 +217,9 @@ def _told(work: _Work, request: EvaluationRequest) -> str:
     scratch = work.scratch + (logprobs - in_memory)
     logits = 2 * 4 * work.vocabulary * widest * min(batch, sequences)
     model = LIVE * work.numbers
-    peak = max(model + work.buffers, model + in_memory + logits)
+    beside = model if request.also or not work.composed else 0  # loaded beside the one in memory
+    putting = PUT * work.largest
+    peak = max(model + work.buffers, model + beside + in_memory + max(logits, putting))
     rows = {
         "models": f"{models}: {_models(work, others)}",
         "models written": _written(work, request),
@@ -217,8 +228,8 @@ def _told(work: _Work, request: EvaluationRequest) -> str:
         + (_sampled(items, models, request) if items.sampling else ""),
         "tokens": _most(items, models * (context + items.most_tokens)),
         "to read": work.read,
-        "peak memory": f"about {size(peak)}, {size(model)} of it the model in float32; Python and "
-        "torch not counted",
+        "peak memory": f"about {size(peak)} besides Python and torch, {size(model)} of it the "
+        "model in float32",
         "scratch disk": size(scratch),
         **_tasks(work, others, request),
     }
@@ -252,11 +263,11 @@ def _models(work: _Work, others: int) -> str:
 
 def _written(work: _Work, request: EvaluationRequest) -> str:
     if request.tasks is None or request.backend.kind == "hf":
-        return "0 (each is set in place in one model in memory, tensor by tensor)"
-    return (
-        f"up to {work.candidates + work.on_the_way} for vLLM, one at a time: {size(work.written)} "
-        "of scratch disk"
-    )
+        if work.composed:
+            return "0 (each is set in place in one model in memory, tensor by tensor)"
+        return "0 (the outputs are loaded one after the other)"
+    written = work.candidates * work.composed + work.on_the_way
+    return f"up to {written} for vLLM, one at a time: {size(work.written)} of scratch disk"
 
 
 def _text(items: Prompts, context: int) -> str:

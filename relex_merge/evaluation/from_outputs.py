@@ -76,13 +76,14 @@ def compare_outputs(
         )
     resources = available(request.merge, request.memory_budget)
     first = outputs[0]
+    also = others(request, resources.device)
     series = _series(outputs, request, resources, scratch)
     found: dict[Model, Source] = {}
     snapshots = [Snapshot(str(output.folder), None, output.folder) for output in outputs]
     for output, snapshot in zip(outputs, snapshots, strict=True):
         key = ["output", state_of(output.folder)]
         found[output.candidate] = from_snapshot(snapshot, request, resources.device, key=key)
-    sources = {**series.sources, **found, **others(request, resources.device)}
+    sources = {**series.sources, **found, **also}
     tokenizer = first_tokenizer([*series.places, *snapshots])
     marks = sorted({method_mark(output.recipe) for output in outputs})
     dtype = getattr(torch, first.report.get("dtype", "float32"), torch.float32)

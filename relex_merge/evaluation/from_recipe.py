@@ -67,6 +67,7 @@ def compare_recipe(recipe: Recipe, request: EvaluationRequest, scratch: Path) ->
     targets = [candidate.target_step for candidate in candidates]
     cuts = cuts_at(steps, *targets)
     live = ends.live_base(request, resources)
+    also = others(request, resources.device)
     tokenizer = first_tokenizer([ends.last, ends.base])
     read_items(request, live.model.config, tokenizer)  # what is wrong with them is said now
     models = SeriesModels(prepared.plan, live, candidates, cuts, scratch)
@@ -78,7 +79,7 @@ def compare_recipe(recipe: Recipe, request: EvaluationRequest, scratch: Path) ->
     sources = {
         **of_series(models, prepared.snapshots, candidates, recipe.to_yaml()),
         **on_the_way(models, steps, request.every),
-        **others(request, resources.device),
+        **also,
     }
     missing = [why_no_cut(steps, target) for target in dict.fromkeys(targets)]
     return Compared(

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from relex_merge.checkpoints.files import is_adapter
 from relex_merge.errors import RelexError, disk_errors
 
 
@@ -16,7 +17,7 @@ class LiveModel:
     """A causal language model, loaded once.
 
     Args:
-        folder: of the base: configuration, weights and generation config.
+        folder: of a model: configuration, weights and generation config; or of an adapter.
         label: names the base in messages.
         device: where the model sits.
         trust_remote_code: whether code that the model brings may run.
@@ -28,13 +29,8 @@ class LiveModel:
     def __init__(
         self, folder: Path, label: str, device: torch.device, *, trust_remote_code: bool = False
     ) -> None:
-        from transformers import AutoModelForCausalLM
-
         try:
-            # float32 whatever is stored: the differences between candidates are small.
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.float32, trust_remote_code=trust_remote_code
-            )
+            model = _load(folder, trust_remote_code=trust_remote_code)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise RelexError(f"{label}: transformers cannot load it: {error}") from error
         self.model: Any = model.eval().to(device)
@@ -87,3 +83,20 @@ class LiveModel:
         parameter = self._parameters[name]
         with torch.no_grad():
             parameter.copy_(numbers.reshape(parameter.shape))
+
+
+def _load(folder: Path, *, trust_remote_code: bool) -> Any:
+    """Load a model, or an adapter merged into the model that its configuration names."""
+    from transformers import AutoModelForCausalLM
+
+    # float32 whatever is stored: the differences between candidates are small.
+    how = {"dtype": torch.float32, "trust_remote_code": trust_remote_code}
+    if not is_adapter({path.name for path in folder.iterdir()}):
+        return AutoModelForCausalLM.from_pretrained(folder, **how)
+    from peft import PeftConfig, PeftModel
+
+    config = PeftConfig.from_pretrained(str(folder))
+    base = AutoModelForCausalLM.from_pretrained(
+        config.base_model_name_or_path, revision=config.revision, **how
+    )
+    return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()

@@ -72,8 +72,8 @@ def cuts_at(steps: Array, target: float, *others: float) -> list[Cut]:
         others: further targets, whose own ratios are tried too.
 
     Returns:
-        Those of ``target`` first, the widest of them first; those with fewer than
-        ``FEWEST_FITTED`` checkpoints before the cut are left out.
+        The widest first; those with fewer than ``FEWEST_FITTED`` checkpoints before the cut are
+        left out.
     """
     last = float(steps[-1])
     ratios = [(target / last) ** power for power in POWERS] if target > last else []
@@ -83,7 +83,7 @@ def cuts_at(steps: Array, target: float, *others: float) -> list[Cut]:
         fitted = before_cut(steps, ratio)
         if FEWEST_FITTED <= fitted < len(steps):
             found.setdefault(fitted, Cut(float(last / steps[fitted - 1]), fitted))
-    return list(found.values())
+    return sorted(found.values(), key=lambda cut: -cut.ratio)
 
 
 def why_no_cut(steps: Array, target: float) -> str | None:

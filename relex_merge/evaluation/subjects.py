@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from relex_merge.checkpoints.files import require_weights
 from relex_merge.checkpoints.locate import locate
 from relex_merge.evaluation.backends import Backend, HfBackend, Subject, VllmBackend
 from relex_merge.evaluation.live_model import LiveModel
@@ -154,12 +155,14 @@ def others(request: EvaluationRequest, device: torch.device) -> dict[Model, Sour
     """Return the models of ``--also``, brought to this disk.
 
     Raises:
-        RelexError: one of them cannot be found.
+        RelexError: one of them cannot be found, or is no model.
     """
     if not request.also:
         return {}
     cache = request.merge.transformers_cache
     found = locate(list(request.also), cache_dir=cache, stream=False)
+    for snapshot in found:
+        require_weights(snapshot.files, snapshot.folder, snapshot.reference)
     return {s.reference: from_snapshot(s, request, device) for s in found}
 
 

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +180,13 @@ def main() -> None:
     """Make the series, evaluate it, and print what that cost."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="a tiny model, to try it")
+    parser.add_argument("--prompts", type=int, help="how many")
+    parser.add_argument("--length", type=int, help="tokens of a prompt, and of its response")
     parser.add_argument("--folder", type=Path, help="keep the series here, and use it again")
     parser.add_argument("options", nargs="*", help="further options of evaluate, after --")
     asked = parser.parse_args()
-    wanted = SMALL if asked.small else Size()
+    given = {name: getattr(asked, name) for name in ("prompts", "length") if getattr(asked, name)}
+    wanted = replace(SMALL if asked.small else Size(), **given)
     with tempfile.TemporaryDirectory(prefix="relex-bench-") as made:
         folder = asked.folder or Path(made)
         if not (folder / "recipe.yml").is_file():

@@ -388,6 +388,8 @@ def test_weights_that_give_nan_are_named(evaluate: Evaluate, tmp_path: Path) -> 
     save_file(state, other / "model.safetensors", {"format": "pt"})
     recipe = write_recipe(tmp_path / "r.yml", series.recipe(20))
     refused(evaluate(recipe, "--also", other), f"{other} gives NaN or infinite logits on ")
+    (other / "model.safetensors").unlink()
+    refused(evaluate(recipe, "--also", other), f"{other} holds no weights (")
 
 
 def test_what_is_neither_recipe_nor_output_is_named(

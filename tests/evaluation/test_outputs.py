@@ -13,9 +13,11 @@ from safetensors.torch import load_file, save_file
 
 import relex_merge
 from relex_merge.errors import RelexError
+from relex_merge.evaluation.live_model import LiveModel
+from relex_merge.evaluation.tokens import load_tokenizer
 from relex_merge.report.evaluation_file import load_evaluation
 from tests.support.adapters import make_adapters
-from tests.support.models import Series, make_series
+from tests.support.models import Series, make_series, read_weights
 
 LINES = [{"prompt": f"a{i}", "response": "b c d e"} for i in range(6)]
 
@@ -139,9 +141,16 @@ def test_an_adapter_is_a_candidate_too(text: Path, tmp_path: Path) -> None:
         made.recipe(20), tmp_path / "model", form="model", figure=False, quiet=True
     )
     found = evaluate([tmp_path / "out", tmp_path / "model"], text)
-    adapter, model = found["function"]["candidates"]
-    assert adapter["kl"] == pytest.approx(model["kl"], rel=0.05)
+    adapter, whole = found["function"]["candidates"]
+    assert adapter["kl"] == pytest.approx(whole["kl"], rel=0.05)
     assert adapter["kl"] > 0
+    live = LiveModel(tmp_path / "out", "the adapter", torch.device("cpu"))
+    written = read_weights(live.save(tmp_path / "saved", torch.float32, load_tokenizer(made.base)))
+    base, model = read_weights(made.base), read_weights(tmp_path / "model")
+    assert set(written) == set(base)  # merged: a model like any other
+    left = sum(float((written[n] - model[n]).square().sum()) for n in base)
+    moved = sum(float((base[n] - model[n]).square().sum()) for n in base)
+    assert 0 < left < 0.1 * moved  # the adapter has a smaller rank
 
 
 def test_the_winner_of_outputs_is_a_recipe(
