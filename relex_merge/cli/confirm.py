@@ -12,6 +12,7 @@ from relex_merge.report.contents import Report
 from relex_merge.report.table import chosen
 
 REFUSAL = "do not extrapolate"
+NOTHING = "nothing to extrapolate"
 
 
 class RefusedError(RelexError):
@@ -40,6 +41,8 @@ def ask(*, strict: bool, yes: bool) -> Callable[[Report], None]:
         click.echo(f"verdict for step {report['target_step']}: {verdict['verdict']}", err=True)
         for reason in verdict["reasons"]:
             click.echo(f"  - {reason}", err=True)
+        if verdict["verdict"] == NOTHING:
+            click.echo(f"writing step {report['target_step']:g} from within the series", err=True)
         if verdict["verdict"] != REFUSAL:
             return
         if strict:
