@@ -7,13 +7,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relex_merge.checkpoints.files import RECIPE
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
 from relex_merge.errors import RelexError
+from relex_merge.evaluation.public import evaluate
 from relex_merge.hub.download import progress_bars as hub_bars
 from relex_merge.pipeline import dry_run, prepare
 from relex_merge.pipeline.automatic import is_open, refuse_auto
+from relex_merge.pipeline.given_evaluation import find_evaluation
 from relex_merge.pipeline.grams import form_grams
 from relex_merge.pipeline.inspection import Inspection, of_output, of_series, with_holdout
 from relex_merge.pipeline.options import Notify, RunOptions, keep_silent
@@ -27,8 +28,6 @@ from relex_merge.report.contents import Report
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
-
-    from relex_merge.report.evaluation import Evaluation
 
 __all__ = ["Inspection", "Result", "evaluate", "examine", "extrapolate", "forecast", "inspect"]
 
@@ -48,6 +47,7 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     memory_budget: int | None = None,
     stream: bool | None = None,
     reuse: str | Path | None = None,
+    evaluation: str | Path | None = None,
     form: str | None = None,
     lora_rank: int | None = None,
     figure: bool | None = None,
@@ -74,6 +74,9 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
             when they are not in the cache (None).
         reuse: an earlier output of the same series, or its relex_gram.safetensors: its Gram
             matrices are used instead of being formed again.
+        evaluation: the file of an evaluation of the same series (``evaluate``'s ``json``), whose
+            evidence outranks that of the weights; default: ``recipe.evaluation.json`` beside a
+            recipe file ``recipe.yml``, if it is there and fits.
         form: "adapter" or "model"; default: what the checkpoints are.
         lora_rank: rank of an adapter; default: that of the series' own adapters, or 32.
         figure: draw the report for the model card; default: when matplotlib is installed.
@@ -91,14 +94,17 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     """
     variants = _variants(target_step, scale)
     first = variants[0]
+    loaded = load_recipe(recipe, target_step=first.target_step, scale=first.scale)
+    named = None if evaluation is None else Path(evaluation)
     run = Run(
-        load_recipe(recipe, target_step=first.target_step, scale=first.scale),
+        loaded,
         resolved(out),
         RunOptions(
             merge=options or _default_options(),
             variants=variants if len(variants) > 1 else (Variant(),),
             memory_budget=memory_budget,
             stream=stream,
+            evaluation=find_evaluation(named, loaded, notify),
             reuse=None if reuse is None else Path(reuse),
             form=form,
             lora_rank=lora_rank,
@@ -279,109 +285,3 @@ def examine(
     with progress_bar("reading checkpoints", quiet=quiet, in_bytes=True) as progress:
         found = form_grams(prepared, available(options, memory_budget), progress)
     return of_series(prepared, found)
-
-
-def evaluate(  # noqa: PLR0913  # as extrapolate
-    recipe: RecipeSource,
-    *,
-    prompts: str | Path | None = None,
-    text: str | Path | None = None,
-    samples: int = 1,
-    max_new_tokens: int = 64,
-    seed: int = 0,
-    describe: bool = False,
-    tasks: Sequence[str] = (),
-    include_path: str | Path | None = None,
-    limit: float | None = None,
-    targets: Sequence[float] = (),
-    scales: Sequence[float] = (),
-    anchors: Sequence[str] = (),
-    also: Sequence[str] = (),
-    every: int | None = None,
-    batch_size: int = 16,
-    options: MergeOptions | None = None,
-    memory_budget: int | None = None,
-    stream: bool | None = None,
-    quiet: bool = False,
-    json: str | Path | None = None,
-    choose: str | Path | None = None,
-) -> Evaluation:
-    """Measure what the candidates of a recipe can do, on text and on tasks.
-
-    Args:
-        recipe: as for :func:`extrapolate`, or the folder of a finished output.
-        prompts: a file of prompts, answered by the last observed checkpoint.
-        text: a file of finished text, in place of prompts.
-        samples: responses to each prompt.
-        max_new_tokens: of a response.
-        seed: of sampling.
-        describe: whether candidates answer the prompts too, to be described.
-        tasks: names that lm-eval knows.
-        include_path: a folder with more task files.
-        limit: only the first questions of each task, or a share below 1.
-        targets: target steps of the candidates; the recipe's own where empty.
-        scales: λ of the candidates; 0.1, 0.3, 0.5 and 1 where empty.
-        anchors: "line", "last" or "average"; "last", and the plain line, where empty.
-        also: references of other models, such as the real end of the run.
-        every: also every observed checkpoint whose step is a multiple of this.
-        batch_size: sequences in a forward pass.
-        options: mergekit's options.
-        memory_budget: bytes that the engine may allocate.
-        stream: whether weights on the Hub are read in ranges.
-        quiet: no progress bar.
-        json: a file for the whole evaluation.
-        choose: a file for the recipe that won.
-
-    Raises:
-        RelexError: whatever is wrong, with the remedy.
-    """
-    from relex_merge.evaluation.chosen_recipe import write_chosen
-    from relex_merge.evaluation.evaluate import evaluate_recipe
-    from relex_merge.evaluation.evaluation_file import write_evaluation
-    from relex_merge.evaluation.request import EvaluationRequest, TaskRequest
-    from relex_merge.evaluation.sampling import Sampling
-
-    if isinstance(recipe, (str, Path)) and Path(recipe).is_dir():
-        recipe = Path(recipe) / RECIPE
-    loaded = load_recipe(recipe)
-    if not loaded.is_relex:
-        raise RelexError(f"evaluate is for merge_method: relex; {loaded.name} uses another one")
-    asked = (
-        TaskRequest(
-            names=tuple(tasks),
-            include_path=None if include_path is None else Path(include_path),
-            limit=limit,
-        )
-        if tasks
-        else None
-    )
-    request = EvaluationRequest(
-        merge=options or _default_options(),
-        targets=tuple(targets),
-        scales=tuple(scales),
-        anchors=tuple(anchors),
-        prompts=None if prompts is None else Path(prompts),
-        text=None if text is None else Path(text),
-        sampling=Sampling(samples=samples, max_new_tokens=max_new_tokens, seed=seed),
-        describe=describe,
-        tasks=asked,
-        also=tuple(also),
-        every=every,
-        batch_size=batch_size,
-        memory_budget=memory_budget,
-        stream=stream,
-        quiet=quiet,
-    )
-    try:
-        with hub_bars(not quiet):
-            found = evaluate_recipe(loaded, request)
-    except NeedsMergekit as reason:
-        raise RelexError(
-            f"{loaded.name} uses {reason}; evaluate reads plain series: a recipe with models: and "
-            "a base of the same vocabulary"
-        ) from reason
-    if json is not None:
-        write_evaluation(Path(json), found)
-    if choose is not None:
-        write_chosen(loaded, found["chosen"], Path(choose))
-    return found

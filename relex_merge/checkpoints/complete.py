@@ -22,6 +22,7 @@ from relex_merge.checkpoints.files import (
     ADAPTER_CONFIG,
     CHAT_TEMPLATE,
     CONFIG,
+    EVAL_RESULTS,
     GENERATION,
     PROCESSOR,
     REPORT,
@@ -168,7 +169,7 @@ class Finished:
 
 
 def check_finished(folder: Path) -> Finished:
-    """Check that ``folder`` is a complete output; hidden files are no part of one.
+    """Check that ``folder`` is a complete output; hidden files but the Hub's results are no part.
 
     Raises:
         RelexError: it is not; the message names the file.
@@ -192,11 +193,13 @@ def check_finished(folder: Path) -> Finished:
 
 
 def _visible(folder: Path) -> tuple[str, ...]:
-    """Return every file below ``folder`` that is not hidden."""
+    """Return every file below ``folder`` that is not hidden, and the results of benchmarks."""
     names = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if path.is_dir() or any(part.startswith(".") for part in relative.parts):
+        results = relative.parts[0] == EVAL_RESULTS and path.suffix == ".yaml"
+        hidden = any(part.startswith(".") for part in relative.parts[results:])
+        if path.is_dir() or hidden:
             continue
         if TEMPORARY.fullmatch(path.name) or not path.is_file():
             raise RelexError(

@@ -33,6 +33,8 @@ RECIPE = "mergekit_config.yml"
 CARD = constants.REPOCARD_NAME
 FIGURE = "relex_report.png"
 GRAM = "relex_gram.safetensors"
+EVALUATION_FIGURE = "relex_evaluation.png"
+EVAL_RESULTS = ".eval_results"  # the Hub's folder of benchmark results
 
 # What transformers writes beside the weights.
 TOKENIZER = (

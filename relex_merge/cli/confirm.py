@@ -9,10 +9,16 @@ import click
 
 from relex_merge.errors import RelexError
 from relex_merge.report.contents import Report
+from relex_merge.report.evaluation import Kind
 from relex_merge.report.table import chosen
 
 REFUSAL = "do not extrapolate"
 NOTHING = "nothing to extrapolate"
+WITNESSES: dict[Kind, str] = {
+    "geometry": "the backtests speak",
+    "function": "its evaluation on text speaks",
+    "labels": "its answers to tasks speak",
+}
 
 
 class RefusedError(RelexError):
@@ -38,9 +44,7 @@ def ask(*, strict: bool, yes: bool) -> Callable[[Report], None]:
             click.echo(f"chosen predictor: {chosen(choice)}", err=True)
             for reason in choice["reasons"]:
                 click.echo(f"  - {reason}", err=True)
-        click.echo(f"verdict for step {report['target_step']}: {verdict['verdict']}", err=True)
-        for reason in verdict["reasons"]:
-            click.echo(f"  - {reason}", err=True)
+        _show(report)
         if verdict["verdict"] == NOTHING:
             click.echo(f"writing step {report['target_step']:g} from within the series", err=True)
         if verdict["verdict"] != REFUSAL:
@@ -51,8 +55,22 @@ def ask(*, strict: bool, yes: bool) -> Callable[[Report], None]:
             click.echo("writing the last observed checkpoint", err=True)
             return
         if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
-            click.echo("WARNING: writing a model that the backtests speak against", err=True)
+            witness = WITNESSES[verdict.get("evidence", "geometry")]
+            click.echo(f"WARNING: writing a model that {witness} against", err=True)
         elif not click.confirm("Write the model all the same?", err=True):
             raise RefusedError("nothing was written")
 
     return accept
+
+
+def _show(report: Report) -> None:
+    """Print the verdict, the evidence that it follows where there are several, and its reasons."""
+    verdict = report["verdict"]
+    method = report["method"]
+    of = "" if method.get("scale", 1) == 1 else f" at scale {method.get('scale'):g}"
+    evidence = f" (evidence: {verdict['evidence']})" if "evidence" in verdict else ""
+    click.echo(
+        f"verdict for step {report['target_step']}{of}: {verdict['verdict']}{evidence}", err=True
+    )
+    for reason in verdict["reasons"]:
+        click.echo(f"  - {reason}", err=True)

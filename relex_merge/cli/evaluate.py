@@ -1,4 +1,4 @@
-"""``relex-merge evaluate``: what the candidates of a recipe can do, measured."""
+"""``relex-merge evaluate``: what candidates or finished outputs can do, measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from mergekit.options import PrettyPrintHelp
 
 from relex_merge.cli.options import SIZE, apply_globally, merging_options
 
@@ -14,66 +13,224 @@ if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+SECTIONS = {
+    "Text": ("prompts", "text", "samples", "max_new_tokens", "seed", "describe"),
+    "Tasks, through lm-eval": (
+        *("tasks", "include_path", "limit", "num_fewshot", "gen_kwargs", "repeats"),
+        *("apply_chat_template", "fewshot_as_multiturn", "system_instruction", "model"),
+        *("model_args", "confirm_run_unsafe_code", "store"),
+    ),
+    "Models": ("targets", "scales", "anchors", "also", "every"),
+    "Results": ("json", "plot", "choose", "output", "dry_run"),
+    "Machine": (
+        *("batch_size", "memory_budget", "stream", "device", "cuda", "num_threads"),
+        *("transformers_cache", "trust_remote_code"),
+    ),
+    "Other": ("quiet", "verbosity", "help"),
+}
 
 
-@click.command("evaluate", cls=PrettyPrintHelp)
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--prompts", type=FILE, help="Prompts that the last observed checkpoint answers.")
-@click.option("--text", type=FILE, help="Finished text: JSONL with prompt and response, or text.")
-@click.option("--samples", default=1, help="Responses to each prompt.", show_default=True)
-@click.option("--max-new-tokens", default=64, help="Of a response.", show_default=True)
-@click.option("--seed", default=0, help="Of sampling.", show_default=True)
-@click.option("--describe", is_flag=True, help="Let candidates answer the prompts too.")
-@click.option("--tasks", help="Tasks of lm-eval, separated by commas.")
-@click.option(
-    "--include-path",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="A folder with more task files.",
+class _Grouped(click.Command):
+    """Shows options in sections; mergekit's that mean nothing here are accepted and not shown."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        params = {param.name: param for param in self.params}
+        own = self.get_help_option(ctx)
+        params |= {"help": own} if own is not None else {}
+        for title, names in SECTIONS.items():
+            records = [params[name].get_help_record(ctx) for name in names if name in params]
+            with formatter.section(title):
+                formatter.write_dl([record for record in records if record])
+
+
+@click.command("evaluate", cls=_Grouped)
+@click.argument(
+    "sources", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RECIPE|OUT..."
 )
-@click.option("--limit", type=float, help="Only the first questions of each task, or a share.")
-@click.option("--target-step", "targets", type=float, multiple=True, help="Of the candidates.")
-@click.option("--scale", "scales", type=float, multiple=True, help="λ of the candidates.")
-@click.option("--anchor", "anchors", multiple=True, help="line, last or average.")
-@click.option("--also", metavar="REF", multiple=True, help="Another model, such as the real end.")
-@click.option("--every", type=click.IntRange(1), help="Also observed steps that it divides.")
-@click.option("--batch-size", default=16, show_default=True, help="Sequences in a forward pass.")
-@click.option("--json", "json_file", type=FILE, help="Write the whole evaluation.")
-@click.option("--choose", is_flag=True, help="Write the recipe that won to the file of -o.")
-@click.option("-o", "--output", type=FILE, help="The chosen recipe, with --choose.")
+@click.option(
+    "--prompts",
+    type=FILE,
+    help="Prompts that the last observed checkpoint answers: JSON lines with `prompt` or chat "
+    "`messages`, or plain lines. Without it and --text, models are compared on samples from the "
+    "checkpoint's own start, which is the weakest choice.",
+)
+@click.option(
+    "--text",
+    type=FILE,
+    help="Finished text in place of prompts: JSON lines with `prompt` and `response`, or `text`.",
+)
+@click.option("--samples", default=1, show_default=True, help="Responses to each prompt.")
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1),
+    help="The most tokens of a response.  [default: 64, or fewer where the model has no room]",
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of sampling.")
+@click.option(
+    "--describe",
+    is_flag=True,
+    help="Let all models answer the prompts, and show length, truncation and repetition.",
+)
+@click.option("--tasks", help="Tasks of lm-eval, separated by commas.")
+@click.option("--include-path", type=FOLDER, help="A folder with more task files.")
+@click.option(
+    "--limit", type=float, help="Ask only the first LIMIT questions of each task, or that share."
+)
+@click.option("--num-fewshot", type=click.IntRange(0), help="Examples before each question.")
+@click.option(
+    "--gen-kwargs",
+    metavar="K=V,...",
+    help="Decoding in place of the task's own, such as do_sample=true,temperature=0.6.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Answers to each question, for mean@k; they must be sampled.",
+)
+@click.option("--apply-chat-template", is_flag=True, help="Ask the questions as a chat.")
+@click.option(
+    "--fewshot-as-multiturn/--no-fewshot-as-multiturn",
+    default=True,
+    show_default=True,
+    help="Give the examples as earlier turns of the chat.",
+)
+@click.option("--system-instruction", metavar="TEXT", help="System instruction of the chat.")
+@click.option(
+    "--model",
+    default="hf",
+    show_default=True,
+    metavar="hf|vllm",
+    help="Backend of lm-eval. For vllm candidates are written to the disk, one at a time.",
+)
+@click.option(
+    "--model-args",
+    metavar="K=V,...",
+    help="Arguments of the backend as lm-eval has them, such as max_model_len=4096.",
+)
+@click.option(
+    "--confirm-run-unsafe-code", is_flag=True, help="Let tasks run code that the models write."
+)
+@click.option(
+    "--store",
+    type=FOLDER,
+    default=Path(".relex-evaluations"),
+    show_default=True,
+    help="A folder of finished measurements, none of which is made twice.",
+)
+@click.option(
+    "--target-step",
+    "targets",
+    type=float,
+    multiple=True,
+    metavar="N",
+    help="A target step of the candidates, in place of the recipe's own; may be repeated.",
+)
+@click.option(
+    "--scale",
+    "scales",
+    type=float,
+    multiple=True,
+    metavar="λ",
+    help="A scale of the candidates; may be repeated.  [default: 0.1, 0.3, 0.5, 1]",
+)
+@click.option(
+    "--anchor",
+    "anchors",
+    multiple=True,
+    metavar="ANCHOR",
+    help="What candidates start from: line, last or average; may be repeated.  "
+    "[default: last, and beside it the plain line]",
+)
+@click.option(
+    "--also", metavar="REF", multiple=True, help="Another model, such as the real end of the run."
+)
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    metavar="K",
+    help="Observed checkpoints on the way too: those whose steps are multiples of K.",
+)
+@click.option(
+    "--json",
+    type=FILE,
+    help="Write the whole evaluation here.  [default: beside RECIPE, as RECIPE.evaluation.json "
+    "without .yml, where `run` finds it; for OUT nowhere]",
+)
+@click.option("--plot", type=FILE, help="Draw KL and scores against the target step.")
+@click.option(
+    "--choose", is_flag=True, help="Write the recipe that won, and its evaluation beside it."
+)
+@click.option("-o", "--output", type=FILE, help="The file for --choose.")
+@click.option("--dry-run", is_flag=True, help="Say what it would cost; no weights are read.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Sequences in a forward pass; fewer where memory runs out.",
+)
 @click.option("--memory-budget", type=SIZE, help="Bytes the engine may use, for example 2G.")
-@click.option("--stream/--no-stream", default=None, help="As for run.")
+@click.option(
+    "--stream/--no-stream",
+    default=None,
+    help="Read checkpoints on the Hub in ranges, or download them. Base and last checkpoint are "
+    "downloaded in any case.  [default: in ranges]",
+)
 @merging_options
 def command(
-    recipe: Path,
-    json_file: Path | None,
+    sources: tuple[Path, ...],
+    json: Path | None,
+    plot: Path | None,
     choose: bool,
     output: Path | None,
+    dry_run: bool,
     merge_options: MergeOptions,
     **options: Any,
 ) -> None:
-    """Measure what RECIPE's candidates can do: on text, and with --tasks on questions.
+    """Measure what the candidates of RECIPE can do, or finished outputs OUT.
 
     Without labels: functional backtests, and how far each candidate's distributions over next
-    tokens are from those of the last observed checkpoint. With labels: accuracies, and a choice.
+    tokens are from those of the last observed checkpoint. With --tasks: accuracies, with intervals,
+    and a choice among the candidates.
+
+    The verdict is about scale 1 at the recipe's own target, or about the first OUT. Several outputs
+    must be of one series; a folder of `step-N` folders stands for all of them.
     """
-    from relex_merge.api import evaluate
-    from relex_merge.report.evaluation_tables import render_function, render_tasks, render_verdict
+    from relex_merge.cli.evaluation_text import render_evaluation
+    from relex_merge.evaluation.destinations import Destinations, write_beside
+    from relex_merge.evaluation.public import (
+        forecast_request,
+        make_request,
+        open_sources,
+        run_request,
+    )
 
     if choose != (output is not None):
         raise click.UsageError("--choose and -o FILE go together")
+    if options["prompts"] and options["text"]:
+        raise click.UsageError("--prompts and --text are two sources of text; give one of them")
     apply_globally(merge_options)
-    tasks = options.pop("tasks")
-    found = evaluate(
-        recipe,
-        tasks=tuple(tasks.split(",")) if tasks else (),
-        options=merge_options,
-        quiet=merge_options.quiet,
-        json=json_file,
-        choose=output,
-        **options,
+    named = options.pop("tasks")
+    tasks = tuple(task.strip() for task in named.split(",") if task.strip()) if named else ()
+    request = make_request(
+        **options, tasks=tasks, options=merge_options, quiet=merge_options.quiet, notify=_say
     )
-    for text in (render_function(found), render_tasks(found), render_verdict(found)):
-        if text:
-            click.echo(f"{text}\n")
-    if output:
-        click.echo(f"wrote {output}")
+    evaluated = open_sources(sources)
+    if dry_run:
+        click.echo(forecast_request(evaluated, request))
+        return
+    places = Destinations(json, output, plot)
+    places.check()
+    found = run_request(evaluated, request)
+    click.echo(render_evaluation(found))
+    if json is None and len(sources) == 1 and sources[0].is_file():
+        write_beside(sources[0], found, _say)
+    places.write(found, evaluated, _say)
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)

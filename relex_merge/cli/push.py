@@ -16,6 +16,7 @@ from relex_merge.cli.options import publishing_options
 @click.option("--force", is_flag=True, help="Replace the revision if it exists.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
+@click.option("--card", is_flag=True, help="Replace main's card by a list of the revisions.")
 @publishing_options
 def command(out: Path, repo: str, force: bool, quiet: bool, verbose: bool, **how: Any) -> None:
     """Publish OUT, a finished output, to the Hub repo REPO: one commit, a revision of its own."""
@@ -28,3 +29,5 @@ def publish(out: Path, repo: str, **how: Any) -> None:
 
     result = push(out, repo, **how)
     click.echo(f"published {result.url}\n\n{result.snippet}")
+    for note in result.notes:
+        click.echo(note, err=True)

@@ -54,6 +54,12 @@ if TYPE_CHECKING:
     help="An earlier output of the same series, for another target, rank or predictor: reads once.",
 )
 @click.option(
+    "--evaluation",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="What `evaluate` measured; the verdict follows it  [default: RECIPE's own, beside it]",
+)
+@click.option(
     "--as",
     "form",
     type=click.Choice(["adapter", "model"]),
@@ -110,7 +116,7 @@ def command(
         "options": merge_options,
     }
     if dry_run:
-        del options["figure"]  # no part of what is read
+        del options["figure"], options["evaluation"]  # no part of what is read
         click.echo(forecast(recipe, out, **options))
         return
     source: Path | Recipe = recipe

@@ -1,60 +1,108 @@
-"""mergekit's architecture definition for a base model, and its configuration."""
+"""mergekit's architecture definition for a base model, and its configuration.
+
+``config.json`` comes from anywhere, and what reads it (transformers, mergekit, a model's own code)
+fails in its own way on values of wrong types: every such failure is an error that names the file.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relex_merge.checkpoints.files import INDEX, SINGLE
+from relex_merge.checkpoints.files import CONFIG, INDEX, SINGLE
 from relex_merge.errors import RelexError
 
 if TYPE_CHECKING:
     from mergekit.architecture import ModelArchitecture
     from mergekit.options import MergeOptions
 
+MOST_LAYERS = 10_000  # transformers makes a list of all layers before anything can be checked
+LONGEST_REASON = 300  # characters
 
-_LONGEST = 500  # characters of what transformers has to say
 
+@contextmanager
+def config_errors(label: str) -> Iterator[None]:
+    """Turn any failure of what reads a configuration into a RelexError that names the file.
 
-def read_config(folder: Path, label: str, *, trust_remote_code: bool) -> Any:
-    """The transformers configuration of a model folder. Raises RelexError."""
-    from transformers import AutoConfig
-
+    Args:
+        label: names the model in messages.
+    """
     try:
-        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except Exception as error:  # transformers' validators have exceptions of their own
+        yield
+    except RelexError:
+        raise
+    except Exception as error:
         if "trust_remote_code" in str(error):
             raise RelexError(
                 f"{label} brings its own code; give --trust-remote-code if you read and trust it"
             ) from error
+        text = " ".join(str(error).split())
         raise RelexError(
-            f"{label}: no usable config.json: {' '.join(str(error).split())[:_LONGEST]}"
+            f"{label}: no usable {CONFIG}: {type(error).__name__}: {text[:LONGEST_REASON]}; fetch "
+            "it again, or copy the base's"
         ) from error
-    if len(config.architectures or ()) != 1:
-        raise RelexError(f"{label}: config.json must name one entry under architectures")
-    if getattr(config, "quantization_config", None):
-        raise RelexError(
-            f"{label} is quantized (quantization_config in config.json); extrapolation needs the "
-            "unquantized checkpoints"
-        )
+
+
+def read_config(folder: Path, label: str, *, trust_remote_code: bool) -> Any:
+    """Return the transformers configuration of a model folder.
+
+    Args:
+        folder: holds ``config.json``.
+        label: names the model in messages.
+        trust_remote_code: whether code in the folder may run.
+
+    Raises:
+        RelexError: there is none, or not one that says which architecture the model has.
+    """
+    from transformers import AutoConfig
+
+    with config_errors(label):
+        _check_layers(json.loads((folder / CONFIG).read_bytes()), label)
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+        architectures = config.architectures or []
+        if len(architectures) != 1 or not isinstance(architectures[0], str):
+            raise RelexError(f"{label}: {CONFIG} must name one entry under architectures")
+        if getattr(config, "quantization_config", None):
+            raise RelexError(
+                f"{label} is quantized (quantization_config in {CONFIG}); extrapolation needs the "
+                "unquantized checkpoints"
+            )
     return config
 
 
-def architecture_of(
-    config: Any, folder: Path, tensors: Iterable[str], options: MergeOptions
-) -> ModelArchitecture:
-    """Mergekit's definition, or what mergekit infers from the tensor names.
+def _check_layers(node: Any, label: str) -> None:
+    """Raise RelexError when a configuration, or a part of it, gives more layers than any model."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        if "layer" in key and isinstance(value, int) and value > MOST_LAYERS:
+            raise RelexError(f"{label}: {CONFIG} says {key}: {value:,}, which no model has")
+        _check_layers(value, label)
 
-    folder: holds the base's config.json; its weights need not be there.
+
+def architecture_of(
+    config: Any, folder: Path, tensors: Iterable[str], options: MergeOptions, label: str
+) -> ModelArchitecture:
+    """Return mergekit's definition, or what mergekit infers from the tensor names.
+
+    Args:
+        config: the base's configuration.
+        folder: holds the base's ``config.json``; its weights need not be there.
+        tensors: the names of the base's tensors.
+        options: mergekit's.
+        label: names the base in messages.
+
+    Raises:
+        RelexError: the configuration is of no use to mergekit.
     """
     from mergekit.architecture import arch_info_for_config
 
-    found = arch_info_for_config(config)
-    return found or _infer(folder, tensors, options)
+    with config_errors(label):
+        found = arch_info_for_config(config)
+        return found or _infer(folder, tensors, options)
 
 
 def _infer(folder: Path, tensors: Iterable[str], options: MergeOptions) -> ModelArchitecture:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from relex_merge.engine.architecture import config_errors
 from relex_merge.errors import RelexError
 from relex_merge.recipe.load import Recipe
 from relex_merge.recipe.variant import Variant
@@ -114,7 +115,7 @@ def make_plan(
     """
     tensors = []
     settings = Settings(recipe, variants, steps if observed is None else observed)
-    for weight, t in _weights(architecture, config):
+    for weight, t in _weights(architecture, config, sources[0].label):
         stored = _stored_names(weight, sources, config)
         if stored is not None:
             infos = [s.tensors[n] for s, n in zip(sources, stored, strict=True)]
@@ -124,22 +125,28 @@ def make_plan(
     return ModelPlan(tuple(sources), steps, len(variants), tuple(tensors), last)
 
 
-def _weights(architecture: ModelArchitecture, config: Any) -> Iterator[tuple[WeightInfo, float]]:
-    """Every weight in mergekit's order, with the position t in [0, 1] that its gradients use."""
+def _weights(
+    architecture: ModelArchitecture, config: Any, label: str
+) -> Iterator[tuple[WeightInfo, float]]:
+    """Yield every weight in mergekit's order, and the position t in [0, 1] for its gradients.
+
+    Raises RelexError naming the base, ``label``, when the configuration does not say what it must.
+    """
     from mergekit.architecture import ConfiguredModuleArchitecture
 
-    for definition in architecture.modules.values():
-        module = ConfiguredModuleArchitecture(
-            info=definition.architecture, config=config, weight_prefix=definition.weight_prefix
-        )
-        layers = module.num_layers()
-        for weight in module.pre_weights():
-            yield weight, 0.0
-        for index in range(layers):
-            for weight in module.layer_weights(index):
-                yield weight, index / (layers - 1) if layers > 1 else 1.0
-        for weight in module.post_weights():
-            yield weight, 0.0
+    with config_errors(label):
+        for definition in architecture.modules.values():
+            module = ConfiguredModuleArchitecture(
+                info=definition.architecture, config=config, weight_prefix=definition.weight_prefix
+            )
+            layers = module.num_layers()
+            for weight in module.pre_weights():
+                yield weight, 0.0
+            for index in range(layers):
+                for weight in module.layer_weights(index):
+                    yield weight, index / (layers - 1) if layers > 1 else 1.0
+            for weight in module.post_weights():
+                yield weight, 0.0
 
 
 def _stored_names(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from relex_merge.evaluation.candidates import LAST, Candidate, Model
 from relex_merge.evaluation.choice import Choice
-from relex_merge.evaluation.estimates import Estimate
-from relex_merge.evaluation.functional import Backtest
-from relex_merge.evaluation.paired import Difference, paired
+from relex_merge.evaluation.paired import paired
 from relex_merge.evaluation.responses import ResponseStatistics
 from relex_merge.evaluation.scores import TaskScores, differences
-from relex_merge.evaluation.verdict import FinalVerdict
+from relex_merge.report.candidates import LAST, Candidate, Model
+from relex_merge.report.difference import Difference
+from relex_merge.report.estimate import Estimate
+from relex_merge.report.evaluated import statement_entries
 from relex_merge.report.evaluation import (
     ChosenEntry,
     DivergenceEntry,
@@ -23,6 +23,8 @@ from relex_merge.report.evaluation import (
     Split,
     TaskEntry,
 )
+from relex_merge.report.final_verdict import FinalVerdict
+from relex_merge.report.functional import Backtest
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class TextResults:
 
     text: where it came from, in words. tokens, prompts: how many. backtests: functional ones.
     candidates: KL(last ‖ candidate). others: the same of other models, by name. responses: of
-    candidates and other models that were sampled from.
+    candidates and other models that were sampled from. remarks: what could not be
+    measured, and why.
     """
 
     text: str
@@ -41,6 +44,7 @@ class TextResults:
     candidates: Mapping[Candidate, Estimate]
     others: Mapping[str, Estimate] = field(default_factory=dict)
     responses: Mapping[Model, ResponseStatistics] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def assemble(
 
     Args:
         about: what it is of.
-        verdict: from :func:`relex_merge.evaluation.verdict.decide`.
+        verdict: from :func:`relex_merge.report.final_verdict.decide`.
         text: figures from text.
         tasks: part of the questions → model → task → scores; the last observed checkpoint goes by
             the name ``LAST`` and is in both parts. Empty without tasks.
@@ -82,15 +86,7 @@ def assemble(
             "verdict": verdict.verdict,
             "reasons": list(verdict.reasons),
             "evidence": verdict.evidence,
-            "statements": [
-                {
-                    "evidence": s.evidence,
-                    "verdict": s.verdict,
-                    "says": list(s.says),
-                    "cannot_see": s.cannot_see,
-                }
-                for s in verdict.statements
-            ],
+            "statements": statement_entries(verdict),
         },
         "function": _function(text),
         "tasks": _tasks(tasks),
@@ -131,6 +127,7 @@ def _function(text: TextResults) -> FunctionEntry:
         "candidates": [_divergence(model, kl) for model, kl in text.candidates.items()],
         "others": [_divergence(model, kl) for model, kl in text.others.items()],
         "responses": [_responses(model, r) for model, r in text.responses.items()],
+        "remarks": list(text.remarks),
     }
 
 

@@ -7,7 +7,7 @@ With labels (paired differences on the questions that choose):
    then the one nearest to the last observed checkpoint (smallest KL).
 2. Where none is clearly better the evidence is equal, and the functional figures must speak for a
    candidate too: of those whose mean difference is not negative and which the figures support
-   (:attr:`relex_merge.evaluation.functional.Function.supports`) the one with the largest mean
+   (:attr:`relex_merge.report.functional.Function.supports`) the one with the largest mean
    difference is chosen, at the same mean the nearest.
 3. Otherwise the last observed checkpoint stays.
 
@@ -15,7 +15,7 @@ The intervals are not widened for the number of candidates: the questions that a
 had no part in the choice, tell afterwards what it is worth.
 
 Without labels the recipe's own target is chosen where the functional figures support it, else the
-supported candidate that goes furthest (largest KL, inside the trust region), else the last observed
+supported candidate that goes furthest (largest KL that is still near), else the last observed
 checkpoint stays.
 """
 
@@ -24,9 +24,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from relex_merge.evaluation.candidates import Candidate
-from relex_merge.evaluation.functional import TRUST_REGION, Function
-from relex_merge.evaluation.paired import Difference
+from relex_merge.report.candidates import Candidate
+from relex_merge.report.difference import Difference
+from relex_merge.report.functional import Function
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,7 @@ def _interval(d: Difference) -> str:
 
 def _figures(f: Function) -> str:
     skill = "no backtest" if f.skill is None else f"backtest skill {f.skill.value:+.2f}"
-    side = "inside" if f.kl.value < TRUST_REGION else "outside"
-    return f"{skill}, KL {f.kl.value:.3g} nats a token ({side} {TRUST_REGION:g})"
+    return f"{skill}, KL {f.kl.value:.3g} nats a token ({f.place})"
 
 
 def _count(some: int, all_: int, what: str) -> str:

@@ -3,8 +3,8 @@
 Of each tensor every candidate is θ₀ + Σ_t w_t δ_t, and its w lies in the span of a few vectors: the
 r leading left singular vectors u_k of G (what every predictor continues), e_T (the last observed
 checkpoint), and for ``anchor: average`` the mean of the last W unit vectors. So the engine writes
-one delta Mᵀb for each vector b of that basis, in float32, and a candidate is the base plus one
-number a tensor and delta. The numbers are those that bring Mᵀ(Σ a_b b) nearest to Mᵀw,
+one delta Mᵀb for each vector b of that basis but e_T, in float32, and a candidate is the base plus
+one number a tensor and delta. The numbers are those that bring Mᵀ(Σ a_b b) nearest to Mᵀw,
 
     a = argmin ‖Λ^½ Uᵀ (B a − w)‖²,        G = U Λ Uᵀ,
 
@@ -25,7 +25,7 @@ import torch
 
 from relex_merge.engine.plan import ModelPlan, TensorPlan
 from relex_merge.errors import RelexError, disk_errors
-from relex_merge.evaluation.candidates import Candidate
+from relex_merge.report.candidates import Candidate
 from relex_merge.trajectory.backtests.compared import method
 from relex_merge.trajectory.gram import Array, unit
 from relex_merge.trajectory.parameters import Parameters
@@ -147,6 +147,7 @@ class DeltaFiles:
         self.names = tuple(names)
         self.statistics: dict[str, TensorStatistics] = {}
         self._plan = plan
+        self._numel = {t.name: t.out.numel for t in plan.tensors}
         self._starts: dict[str, int] = {}
         position = 0
         for tensor in plan.tensors:
@@ -178,8 +179,7 @@ class DeltaFiles:
 
     def delta(self, name: str, tensor: str) -> torch.Tensor:
         """Return the delta ``name`` of a tensor: float32 (numel,), a view of the mapped file."""
-        start = self._starts[tensor]
-        numel = next(t.out.numel for t in self._plan.tensors if t.name == tensor)
+        start, numel = self._starts[tensor], self._numel[tensor]
         return torch.from_numpy(self._maps[self.names.index(name)][start : start + numel])
 
 
@@ -197,7 +197,7 @@ def as_deltas(plan: ModelPlan, combinations: Mapping[str, Mapping[str, Combinati
         # The engine asks nothing but ``weights`` of what stands in for parameters.
         made = cast("tuple[Parameters, ...]", tuple(combinations[tensor.name].values()))
         tensors.append(_as_delta(tensor, made))
-    targets = len(next(iter(combinations.values())))
+    targets = len(next(iter(combinations.values()), ()))
     return replace(plan, tensors=tuple(tensors), targets=targets, deltas=True)
 
 

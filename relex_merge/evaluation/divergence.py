@@ -133,17 +133,16 @@ def divergence(known: Reference, model: Any, *, name: str) -> ClusteredSums:
         RelexError: logits are not finite, the vocabularies differ, or a single sequence does not
             fit into memory.
     """
-    items = known.items
-    found, expected = _vocabulary(model, items[0], name), known.logprobs.shape[1]
-    if found != expected:
-        raise RelexError(
-            f"{name} has a vocabulary of {found} tokens and {known.name} one of {expected}; only "
-            "models of one vocabulary can be compared"
-        )
+    items, expected = known.items, known.logprobs.shape[1]
 
     def compare(batch: Sequence[int]) -> Sequence[float]:
         sums = []
         for index, rows in zip(batch, _response_logits(model, items, batch), strict=True):
+            if rows.shape[1] != expected:
+                raise RelexError(
+                    f"{name} has a vocabulary of {rows.shape[1]} tokens and {known.name} one of "
+                    f"{expected}; only models of one vocabulary can be compared"
+                )
             _check_finite(rows, name, items[index])
             start, total = known.starts[index], 0.0
             for part in _chunks(rows):

@@ -17,19 +17,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from relex_merge.report.estimate import Estimate
+
 Array: TypeAlias = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A measured number.
-
-    value: in the unit of what was measured. stderr: its standard error in the same unit, None
-    where a single prompt leaves it unknown.
-    """
-
-    value: float
-    stderr: float | None
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from relex_merge.errors import RelexError
-from relex_merge.evaluation.paired import Difference, paired
+from relex_merge.evaluation.paired import paired
 from relex_merge.evaluation.scores import TaskScores, differences
+from relex_merge.report.difference import Difference
 
 Model = TypeVar("Model", bound=Hashable)
 
@@ -84,6 +85,25 @@ def successive_halving(
         if not blocks:
             return Halving(scores, {model: found[model] for model in left}, rounds)
         left = left[: max(math.ceil(len(left) / 2), FINALISTS)]
+
+
+def answers_of_a_race(candidates: int, questions: Mapping[str, Sequence[str]]) -> int:
+    """Return how many answers a race asks for, the last observed checkpoint's among them.
+
+    Args:
+        candidates: how many take part, without the last observed checkpoint.
+        questions: as for :func:`successive_halving`.
+
+    Raises:
+        RelexError: there is no question to choose by.
+    """
+    sizes = [sum(map(len, block.values())) for block in question_blocks(questions)]
+    left, answers = candidates, 0
+    while sizes:
+        now, sizes = (sizes, []) if left <= FINALISTS else (sizes[:1], sizes[1:])
+        answers += (left + 1) * sum(now)
+        left = max(math.ceil(left / 2), FINALISTS)
+    return answers
 
 
 def question_blocks(questions: Mapping[str, Sequence[str]]) -> list[dict[str, Sequence[str]]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from relex_merge.errors import RelexError
+from relex_merge.errors import RelexError, disk_errors
 
 
 class LiveModel:
@@ -57,6 +58,29 @@ class LiveModel:
                     "shape than the checkpoint, so its weights cannot be set in place; run the "
                     "recipe and evaluate the finished outputs"
                 )
+
+    def save(self, folder: Path, dtype: torch.dtype, tokenizer: Any) -> Path:
+        """Write the model as it is now, for a backend that loads models from the disk.
+
+        Args:
+            folder: where to; what it holds is replaced.
+            dtype: of the numbers in the files.
+            tokenizer: written beside them.
+
+        Raises:
+            RelexError: the disk does not take it.
+        """
+        state = {
+            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in self.model.state_dict().items()
+        }
+        config = copy.deepcopy(self.model.config)
+        config.dtype = dtype
+        with disk_errors(folder):
+            self.model.save_pretrained(folder, state_dict=state)
+            config.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        return folder
 
     def put(self, name: str, numbers: torch.Tensor) -> None:
         """Set one parameter from its numbers in row-major order, in any dtype."""

@@ -8,7 +8,6 @@ other programs and takes three seconds each time. A test compares the two.
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ import torch
 from relex_merge.errors import RelexError
 from relex_merge.evaluation.backends import Subject
 from relex_merge.evaluation.batches import shrinking
+from relex_merge.evaluation.silence import silent_lm_eval
 from relex_merge.evaluation.tasks import LoadedTask
 
 
@@ -30,7 +30,8 @@ class TaskSettings:
     """How tasks are run; the names are lm-eval's.
 
     num_fewshot: None leaves it to the task. gen_kwargs: decoding, such as {"do_sample": True,
-    "temperature": 0.6}. repeats: k of mean@k. metric: ``exact_match`` or
+    "temperature": 0.6}. apply_chat_template: as a chat; fewshot_as_multiturn: with few-shot
+    examples as earlier turns of it. repeats: k of mean@k. metric: ``exact_match`` or
     ``exact_match,strict-match`` (metric and filter); None for the task's main one. seed: of
     sampling and of the choice of few-shot examples. batch_size: changes no result but by rounding.
     """
@@ -38,6 +39,7 @@ class TaskSettings:
     num_fewshot: int | None = None
     gen_kwargs: Mapping[str, Any] = field(default_factory=dict)
     apply_chat_template: bool = False
+    fewshot_as_multiturn: bool = True
     system_instruction: str | None = None
     repeats: int = 1
     metric: str | None = None
@@ -88,12 +90,12 @@ def run_task(
             bootstrap_iters=0,
             system_instruction=settings.system_instruction,
             apply_chat_template=settings.apply_chat_template,
-            fewshot_as_multiturn=True,
+            fewshot_as_multiturn=settings.fewshot_as_multiturn,
             confirm_run_unsafe_code=settings.confirm_run_unsafe_code,
         )
 
     try:
-        with _quiet(), _configured(task.task, settings):
+        with silent_lm_eval(), _configured(task.task, settings):
             results, _ = shrinking(work, settings.batch_size, name=subject.name)
     except RelexError:
         raise
@@ -147,15 +149,3 @@ def _record(task: LoadedTask, results: Mapping[str, Any]) -> Record:
         "prompts": prompts,
         "higher_is_better": {metric: better.get(metric) is not False for metric in metrics},
     }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """lm-eval warns of every setting that it is given."""
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

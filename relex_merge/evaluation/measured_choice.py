@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from relex_merge.errors import RelexError
-from relex_merge.evaluation.candidates import LAST, Candidate, Model
 from relex_merge.evaluation.choice import Choice, choose_by_labels
-from relex_merge.evaluation.functional import Function
 from relex_merge.evaluation.halving import Halving, successive_halving
 from relex_merge.evaluation.scores import TaskScores
 from relex_merge.evaluation.split import choosing_part, reported_part
+from relex_merge.report.candidates import LAST, Candidate, Model
+from relex_merge.report.functional import Function
 
 Ask: TypeAlias = Callable[[Model, str, Sequence[str]], TaskScores]
 

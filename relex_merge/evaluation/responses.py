@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relex_merge.evaluation.estimates import Estimate, by_cluster
+from relex_merge.evaluation.estimates import by_cluster
 from relex_merge.evaluation.tokens import Item
+from relex_merge.report.estimate import Estimate
 
 GRAM = 4
 

@@ -8,7 +8,7 @@ where the u_{ijt} are uniform numbers from numpy's PCG64, seeded by (seed, i, j)
 depends neither on the batch it was made in nor on the number of samples, and the samples of two
 models share their random numbers, which makes what is compared between them less noisy. The whole
 vocabulary is sampled from: top-p, top-k and penalties in a model's generation_config.json are not
-applied. Its end tokens are.
+applied. Its end tokens are; where a response must not be empty, none of them can come first.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Sampling:
 
     temperature: 0 decodes greedily. samples: responses to each prompt. max_new_tokens: the most
     tokens of a response, its end token included. seed: any integer not below 0.
+    batch_size: sequences at a time. never_empty: whether the first token is never an end token.
     """
 
     temperature: float = 1.0
@@ -41,6 +42,7 @@ class Sampling:
     max_new_tokens: int = 64
     seed: int = 0
     batch_size: int = 32
+    never_empty: bool = False
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:
@@ -85,7 +87,7 @@ def sample_responses(
     responses = in_batches(
         [jobs[job] for job in order],
         settings.batch_size,
-        lambda batch: _generate(model, batch, config, settings.temperature, name),
+        lambda batch: _generate(model, batch, config, settings, name),
         name=name,
     )
     answered: dict[int, Item] = {
@@ -108,11 +110,15 @@ class _Inversion:
     """A logits processor: all weight on the token that inversion picks (module text).
 
     uniforms: float64 (B, steps) on the model's device; column t belongs to the t-th call.
+    not_first: ids that the first call must not pick. name: what messages call the model.
     """
 
-    def __init__(self, uniforms: torch.Tensor, temperature: float, name: str) -> None:
+    def __init__(
+        self, uniforms: torch.Tensor, temperature: float, not_first: Sequence[int], name: str
+    ) -> None:
         self.uniforms = uniforms
         self.temperature = temperature
+        self.not_first = list(not_first)
         self.name = name
         self.step = 0
 
@@ -122,12 +128,15 @@ class _Inversion:
                 f"{self.name} gives logits that are not finite; its weights are broken, or "
                 "float16 is too narrow for it"
             )
+        if self.step == 0 and self.not_first:
+            scores = scores.clone()
+            scores[:, self.not_first] = -torch.inf
+        self.step += 1
         if self.temperature == 0:
             return scores
         probabilities = torch.softmax(scores.double() / self.temperature, -1)
         cumulated = probabilities.cumsum(-1)
-        marks = self.uniforms[:, self.step, None] * cumulated[:, -1:]
-        self.step += 1
+        marks = self.uniforms[:, self.step - 1, None] * cumulated[:, -1:]
         token = torch.searchsorted(cumulated, marks, right=True).clamp_max(scores.shape[-1] - 1)
         return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
 
@@ -136,7 +145,7 @@ def _generate(
     model: Any,
     batch: Sequence[tuple[Item, np.ndarray[Any, np.dtype[np.float64]]]],
     config: GenerationConfig,
-    temperature: float,
+    settings: Sampling,
     name: str,
 ) -> list[tuple[int, ...]]:
     """Return a response for each item of the batch."""
@@ -148,14 +157,16 @@ def _generate(
         ids[row, width - len(item.prompt) :] = torch.tensor(item.prompt)
         mask[row, width - len(item.prompt) :] = 1
     uniforms = torch.from_numpy(np.stack([numbers for _, numbers in batch])).to(device)
+    ends = set(config.eos_token_id or ())
+    not_first = sorted(ends) if settings.never_empty else []
+    picked = _Inversion(uniforms, settings.temperature, not_first, name)
     with torch.inference_mode():
         generated = model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             generation_config=config,
-            logits_processor=[_Inversion(uniforms, temperature, name)],
+            logits_processor=[picked],
         )
-    ends = set(config.eos_token_id or ())
     return [_up_to_end(row, ends) for row in generated[:, width:].tolist()]
 
 

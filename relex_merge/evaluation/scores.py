@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from relex_merge.errors import RelexError
-from relex_merge.evaluation.estimates import Array, Estimate
+from relex_merge.evaluation.estimates import Array
+from relex_merge.report.estimate import Estimate
 
 
 @dataclass(frozen=True)

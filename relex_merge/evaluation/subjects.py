@@ -2,129 +2,224 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from relex_merge.checkpoints.locate import locate
-from relex_merge.evaluation.backends import HfBackend, Subject
-from relex_merge.evaluation.candidates import BASE, LAST, Candidate, Model
+from relex_merge.evaluation.backends import Backend, HfBackend, Subject, VllmBackend
 from relex_merge.evaluation.live_model import LiveModel
+from relex_merge.report.candidates import BASE, LAST, Candidate, Model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from relex_merge.checkpoints.locate import Snapshot
     from relex_merge.evaluation.request import EvaluationRequest
-    from relex_merge.evaluation.series_models import SeriesModels
-    from relex_merge.pipeline.prepare import Prepared
+    from relex_merge.evaluation.series_models import Cut, SeriesModels
 
 
 @dataclass(frozen=True)
-class Subjects:
-    """Puts models into memory by name.
+class Source:
+    """How a model gets into memory, and what it is.
 
-    Attributes:
-        load: model → what puts it into memory and returns it.
-        identities: model → what it is, so that finished measurements are found again.
-        tokenizer: of the series, used for all.
+    put: puts it there; what it returns is valid until another one is put. key: what it is, JSON
+    values, so that finished measurements are found again. folder: where it lies as a whole model on
+    this disk, None where it exists only in memory. apart: whether it takes memory of its own, and
+    is not put into the place of the model before.
     """
 
-    load: Mapping[Model, Callable[[], Any]]
-    identities: Mapping[Model, str]
+    put: Callable[[], LiveModel]
+    key: Any
+    folder: Path | None = None
+    apart: bool = False
+
+
+@dataclass
+class Subjects:
+    """Puts models into memory by name, one at a time.
+
+    Attributes:
+        sources: model → how it gets into memory.
+        series: fingerprint of the series.
+        tokenizer: of the series, used for all.
+        request: which backend of lm-eval, and for vLLM the device's own.
+        scratch: where models are written for a backend that reads them from the disk.
+        dtype: of the numbers in those files.
+    """
+
+    sources: Mapping[Model, Source]
+    series: str
     tokenizer: Any
+    request: EvaluationRequest
+    scratch: Path
+    dtype: torch.dtype
+    _current: tuple[object, Any] | None = field(default=None, repr=False)
+    _apart: bool = field(default=False, repr=False)
+
+    def load(self, model: Model) -> Any:
+        """Return a model, in memory until the next one is asked for."""
+        source = self.sources[model]
+        held = self._held(model, lambda: source.put().model)
+        self._apart = source.apart
+        return held
+
+    def load_for(self, name: str, put: Callable[[], LiveModel]) -> Any:
+        """Return a model that is none of the subjects, such as a backtest's prediction."""
+        return self._held(("beside", name), lambda: put().model)
+
+    def _held(self, key: object, make: Callable[[], Any]) -> Any:
+        if self._current is None or self._current[0] != key:
+            self.release()
+            self._current = (key, make())
+        return self._current[1]
+
+    def release(self) -> None:
+        """Let go of the model that was asked for last: two of them may not fit into memory."""
+        held, self._current = self._current, None
+        if held is not None and isinstance(held[1], VllmBackend):
+            held[1].close()
+        del held
+        if self._apart:
+            self._apart = False
+            gc.collect()
 
     def for_lm_eval(self, model: Model) -> Subject:
         """Return a model as the harness takes it."""
-        name = model if isinstance(model, str) else model.name
+        backend = self.request.backend
+        text = json.dumps([self.series, self.sources[model].key], default=str)
+        load = self._in_memory if backend.kind == "hf" else self._written
         return Subject(
-            name,
-            self.identities[model],
-            "hf",
-            lambda: HfBackend(self.load[model](), self.tokenizer),
+            model if isinstance(model, str) else model.name,
+            hashlib.sha256(text.encode()).hexdigest(),
+            backend.kind,
+            lambda: load(model),
+            backend.args,
         )
 
+    def _in_memory(self, model: Model) -> Backend:
+        return HfBackend(self.load(model), self.tokenizer, self.request.backend.args)
 
-def subjects_of(
-    prepared: Prepared,
-    models: SeriesModels,
-    live: LiveModel,
-    candidates: Sequence[Candidate],
-    tokenizer: Any,
-    request: EvaluationRequest,
-) -> Subjects:
-    """Return the base, the last checkpoint, candidates, observed checkpoints on the way, others.
+    def _written(self, model: Model) -> Backend:
+        """Return a backend that reads a folder, which is written now where there is none."""
+
+        def make() -> VllmBackend:
+            source = self.sources[model]
+            folder = source.folder or source.put().save(
+                self.scratch / "written", self.dtype, self.tokenizer
+            )
+            return VllmBackend(str(folder), self.request.backend.args)
+
+        held: VllmBackend = self._held(("written", model), make)
+        return held
+
+
+def of_series(
+    models: SeriesModels, snapshots: Sequence[Snapshot], candidates: Sequence[Candidate], mark: str
+) -> dict[Model, Source]:
+    """Return the base, the last observed checkpoint, and candidates, all in one live model.
+
+    Args:
+        models: of the series.
+        snapshots: base first, then the checkpoints.
+        candidates: those that the models were read for.
+        mark: what the candidates are besides target, scale and anchor.
+    """
+    found: dict[Model, Source] = {
+        BASE: Source(_row(models, 0), "row 0", _whole(snapshots[0])),
+        LAST: Source(
+            _row(models, models.rows), f"row {models.rows}", _whole(snapshots[models.rows])
+        ),
+    }
+    for which in candidates:
+        key = [which.target_step, which.scale, which.anchor, mark]
+        found[which] = Source(_candidate(models, which), key)
+    return found
+
+
+def on_the_way(models: SeriesModels, steps: Any, every: int | None) -> dict[Model, Source]:
+    """Return the observed checkpoints whose steps are multiples of ``every``, but not the last."""
+    if every is None:
+        return {}
+    numbers = [int(i) + 1 for i in np.flatnonzero(np.mod(steps[:-1], every) == 0)]
+    return {f"observed step {steps[n - 1]:g}": Source(_row(models, n), f"row {n}") for n in numbers}
+
+
+def others(request: EvaluationRequest, device: torch.device) -> dict[Model, Source]:
+    """Return the models of ``--also``, brought to this disk.
 
     Raises:
-        RelexError: one of ``request.also`` cannot be found.
+        RelexError: one of them cannot be found.
     """
-    load: dict[Model, Callable[[], Any]] = {}
-    keys: dict[Model, Any] = {}
-    series = prepared.fingerprint()
-
-    def row(number: int) -> Callable[[], Any]:
-        def put() -> Any:
-            models.put_row(number)
-            return live.model
-
-        return put
-
-    def candidate(which: Candidate) -> Callable[[], Any]:
-        def put() -> Any:
-            models.put_candidate(which)
-            return live.model
-
-        return put
-
-    steps = prepared.plan.steps
-    load[BASE], keys[BASE] = row(0), "row 0"
-    load[LAST], keys[LAST] = row(len(steps)), f"row {len(steps)}"
-    for which in candidates:
-        load[which] = candidate(which)
-        keys[which] = [which.target_step, which.scale, which.anchor, prepared.recipe.to_yaml()]
-    for number in _on_the_way(steps, request.every):
-        name = f"observed step {steps[number - 1]:g}"
-        load[name], keys[name] = row(number), f"row {number}"
+    if not request.also:
+        return {}
     cache = request.merge.transformers_cache
-    others = locate(list(request.also), cache_dir=cache, stream=False) if request.also else []
-    for snapshot in others:
-        name = snapshot.reference
-        load[name] = _other(snapshot.folder, name, live, request)
-        keys[name] = [name, snapshot.pin.mark if snapshot.pin else _state(snapshot.folder)]
-    identities = {
-        model: hashlib.sha256(json.dumps([series, key], default=str).encode()).hexdigest()
-        for model, key in keys.items()
-    }
-    return Subjects(load, identities, tokenizer)
+    found = locate(list(request.also), cache_dir=cache, stream=False)
+    return {s.reference: from_snapshot(s, request, device) for s in found}
 
 
-def _on_the_way(steps: Any, every: int | None) -> list[int]:
-    """Return the numbers (1 … T − 1) of the checkpoints whose steps are multiples of ``every``."""
-    if every is None:
-        return []
-    return [int(i) + 1 for i in np.flatnonzero(np.mod(steps[:-1], every) == 0)]
+def from_snapshot(
+    snapshot: Snapshot, request: EvaluationRequest, device: torch.device, *, key: Any = None
+) -> Source:
+    """Return a model that transformers loads from its folder.
+
+    Args:
+        snapshot: on this disk.
+        request: whether code that the model brings may run.
+        device: where the model goes.
+        key: what it is; by default its reference, with its commit or the state of its files.
+    """
+    trusted = request.merge.trust_remote_code
+
+    def put() -> LiveModel:
+        return LiveModel(snapshot.folder, snapshot.reference, device, trust_remote_code=trusted)
+
+    state = snapshot.pin.mark if snapshot.pin else state_of(snapshot.folder)
+    return Source(put, key or [snapshot.reference, state], _whole(snapshot), apart=True)
 
 
-def _other(
-    folder: Path, name: str, live: LiveModel, request: EvaluationRequest
-) -> Callable[[], Any]:
-    def put() -> Any:
-        other = LiveModel(
-            folder,
-            name,
-            live.model.device,
-            trust_remote_code=request.merge.trust_remote_code,
-        )
-        return other.model
+def predicted(models: SeriesModels, cut: Cut) -> Callable[[], LiveModel]:
+    """Return what puts a functional backtest's prediction into memory."""
+
+    def put() -> LiveModel:
+        models.put_backtest(cut)
+        return models.live
 
     return put
 
 
-def _state(folder: Path) -> list[list[Any]]:
+def standing_still(models: SeriesModels, cut: Cut) -> Callable[[], LiveModel]:
+    """Return what puts the last checkpoint before the cut into memory."""
+    return _row(models, cut.fitted)
+
+
+def _row(models: SeriesModels, number: int) -> Callable[[], LiveModel]:
+    def put() -> LiveModel:
+        models.put_row(number)
+        return models.live
+
+    return put
+
+
+def _candidate(models: SeriesModels, which: Candidate) -> Callable[[], LiveModel]:
+    def put() -> LiveModel:
+        models.put_candidate(which)
+        return models.live
+
+    return put
+
+
+def _whole(snapshot: Snapshot) -> Path | None:
+    """Return the folder of a model that lies on this disk as a whole, None for any other."""
+    return None if snapshot.streamed or snapshot.is_adapter else snapshot.folder
+
+
+def state_of(folder: Path) -> list[list[Any]]:
     """Return names, sizes and times of the files of a folder."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from relex_merge.errors import RelexError
+from relex_merge.hub.references import hub_id
+from relex_merge.report.evaluation import DatasetEntry
 
 PIP = "pip install 'lm-eval[math]>=0.4.12'"
 VLLM_PIP = "pip install 'lm-eval[math,vllm]>=0.4.12'"
@@ -141,6 +143,16 @@ def _loaded(name: str, task: Any, manager: Any, limit: float | None) -> LoadedTa
     config = json.dumps(task.dump_config(), sort_keys=True, default=str)
     identity = hashlib.sha256(_ADDRESS.sub("", config).encode()).hexdigest()
     return LoadedTask(name, keys, identity, manager, task)
+
+
+def dataset_of(task: LoadedTask) -> DatasetEntry:
+    """Return the dataset on the Hub that a task's questions come from."""
+    config = task.task.dump_config()
+    path = config.get("dataset_path")
+    if not isinstance(path, str) or "/" not in path or hub_id(path) is None or Path(path).exists():
+        return {"dataset": None, "config": None, "split": None}
+    split = config.get("test_split") or config.get("validation_split")
+    return {"dataset": path, "config": config.get("dataset_name"), "split": split}
 
 
 def _hash(document: Any) -> str:

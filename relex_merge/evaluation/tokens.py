@@ -15,10 +15,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relex_merge.errors import RelexError
 from relex_merge.evaluation.text import Messages, Text
+
+if TYPE_CHECKING:
+    from relex_merge.checkpoints.locate import Snapshot
 
 UNLIMITED = 10**9  # tokenizers without a limit name a larger number
 
@@ -70,14 +73,42 @@ def load_tokenizer(folder: Path, *, name: str | None = None) -> Any:
     return tokenizer
 
 
+def first_tokenizer(places: Sequence[Snapshot]) -> Any:
+    """Load the tokenizer of the first model that has one.
+
+    Args:
+        places: models on this disk, the best first.
+
+    Raises:
+        RelexError: none of them has a tokenizer; the message is about the first.
+    """
+    first: RelexError | None = None
+    for place in places:
+        try:
+            return load_tokenizer(place.folder, name=place.reference)
+        except RelexError as error:
+            first = first or error
+    raise first or RelexError("no model to take a tokenizer from")
+
+
 def longest(model: Any, tokenizer: Any) -> int | None:
     """Return the most tokens that model and tokenizer take, None where neither says.
 
     Args:
-        model: a transformers model; read is ``max_position_embeddings`` of its configuration.
+        model: a transformers model; its configuration is read.
         tokenizer: its tokenizer; read is ``model_max_length``.
     """
-    text_config = model.config.get_text_config()
+    return longest_by(model.config, tokenizer)
+
+
+def longest_by(config: Any, tokenizer: Any) -> int | None:
+    """Return what :func:`longest` does of a model that is not loaded.
+
+    Args:
+        config: the model's transformers configuration; read is ``max_position_embeddings``.
+        tokenizer: its tokenizer; read is ``model_max_length``.
+    """
+    text_config = config.get_text_config()
     limits = [getattr(text_config, "max_position_embeddings", None), tokenizer.model_max_length]
     known = [limit for limit in limits if limit is not None and limit < UNLIMITED]
     return min(known, default=None)

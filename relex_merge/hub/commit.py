@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
 
 # What decides about large file storage on the Hub; every other file of a revision is replaced.
-_KEPT = ".gitattributes"
+KEPT = ".gitattributes"
 # Answers after which nothing was committed for sure.
 _REFUSALS = frozenset(range(400, 500)) - {408, 412}
 
@@ -141,7 +141,7 @@ def holds(api: HfApi, repo: str, commit: str, additions: Sequence[CommitOperatio
 
     tree = patiently(lambda: list(api.list_repo_tree(repo, recursive=True, revision=commit)))
     there = {
-        entry.path: entry for entry in tree if isinstance(entry, RepoFile) and entry.path != _KEPT
+        entry.path: entry for entry in tree if isinstance(entry, RepoFile) and entry.path != KEPT
     }
     return there.keys() == {addition.path_in_repo for addition in additions} and all(
         _same(there[addition.path_in_repo], addition) for addition in additions
@@ -205,7 +205,7 @@ def _operations(
     """Return the commit's operations: everything at ``target`` that is no part of it goes."""
     from huggingface_hub import CommitOperationDelete
 
-    kept = {_KEPT, *(addition.path_in_repo for addition in additions)}
+    kept = {KEPT, *(addition.path_in_repo for addition in additions)}
     there = patiently(lambda: api.list_repo_files(repo, revision=target.parent))
     stale = [CommitOperationDelete(name, is_folder=False) for name in there if name not in kept]
     return [*stale, *additions]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from huggingface_hub import constants
@@ -50,6 +51,20 @@ def heads(api: HfApi, repo: str) -> tuple[dict[str, str], set[str]]:
     """Return the branches of a repo, each with the sha that it points at, and its tags."""
     refs = patiently(lambda: api.list_repo_refs(repo))
     return {b.name: b.target_commit for b in refs.branches}, {tag.name for tag in refs.tags}
+
+
+def card_of(api: HfApi, repo: str, commit: str) -> str | None:
+    """Return the README.md of a commit; None where it has none."""
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    name = constants.REPOCARD_NAME
+    try:
+        path = patiently(lambda: api.hf_hub_download(repo, name, revision=commit))
+    except LocalEntryNotFoundError:  # it could not be asked for
+        raise
+    except EntryNotFoundError:
+        return None
+    return Path(path).read_text(encoding="utf-8", errors="replace")
 
 
 def history(api: HfApi, repo: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""What stands beside the weights: recipe, Gram matrices, report, figure and model card.
+"""What stands beside the weights: recipe, Gram matrices, report, figures and model card.
 
 None of it may cost the model. What cannot be written is left out, and the user is told.
 """
@@ -12,15 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relex_merge.checkpoints.files import CARD, FIGURE, GRAM, RECIPE, REPORT
+from relex_merge.checkpoints.files import (
+    CARD,
+    EVAL_RESULTS,
+    EVALUATION_FIGURE,
+    FIGURE,
+    GRAM,
+    RECIPE,
+    REPORT,
+)
 from relex_merge.errors import RelexError, disk_errors, where_it_happened
 from relex_merge.formatting import whole
 from relex_merge.pipeline.adapter_output import remarks
 from relex_merge.pipeline.asked import with_parameters
 from relex_merge.pipeline.documents import make_report
+from relex_merge.recipe.mark import method_mark
 from relex_merge.report import save_plot
 from relex_merge.report.contents import to_json
+from relex_merge.report.evaluated import with_evaluation
+from relex_merge.report.evaluation_plot import save_evaluation_plot
 from relex_merge.report.front_matter import base_license
+from relex_merge.report.hub_results import benchmark_files
 from relex_merge.report.model_card import model_card
 
 if TYPE_CHECKING:
@@ -28,6 +40,7 @@ if TYPE_CHECKING:
     from relex_merge.pipeline.options import Notify, RunOptions
     from relex_merge.recipe.load import Recipe
     from relex_merge.report.contents import AdapterEntry, Report
+    from relex_merge.report.evaluation import Evaluation
     from relex_merge.trajectory.backtests.results import Choice
     from relex_merge.trajectory.parameters import Parameters
     from relex_merge.trajectory.statistics import SeriesStatistics
@@ -49,6 +62,7 @@ class TargetOutput:
         architectures: names of transformers classes.
         adapter: what the report says of the adapter, if it is one.
         choice: how open parameters were settled, if any were.
+        evaluation: of the series, if there is one.
     """
 
     folder: Path
@@ -62,6 +76,7 @@ class TargetOutput:
     architectures: Sequence[str]
     adapter: AdapterEntry | None = None
     choice: Choice | None = None
+    evaluation: Evaluation | None = None
 
     @property
     def target_step(self) -> float:
@@ -73,7 +88,6 @@ class TargetOutput:
 def write_documents(output: TargetOutput, options: RunOptions) -> Report | None:
     """Write what can be written of the documents; return the report, None if there is none."""
     report: Report | None = None
-    figure = False
     folder, notify = output.folder, options.notify
     with _spare("the recipe", notify, folder / RECIPE):
         (folder / RECIPE).write_text(output.recipe.to_yaml(), encoding="utf-8")
@@ -85,16 +99,30 @@ def write_documents(output: TargetOutput, options: RunOptions) -> Report | None:
     where = f"{output.name}: " if len(options.variants) > 1 else ""
     for remark in remarks(output.adapter) if output.adapter else ():
         notify(where + remark)
-    if report is None:
-        return None
+    if report is not None:
+        _write_shown(output, report, options)
+    return report
+
+
+def _write_shown(output: TargetOutput, report: Report, options: RunOptions) -> None:
+    """Write what shows a report: figures, results for the Hub, and the card that names them."""
+    folder, notify = output.folder, options.notify
+    figures: list[str] = []
     if options.figure:
         with _spare("the figure", notify, folder / FIGURE):
             save_plot(report, output.statistics, folder / FIGURE)
-            figure = True
+            figures.append(FIGURE)
+    if options.figure and "evaluation" in report:
+        with _spare("the figure of the evaluation", notify, folder / EVALUATION_FIGURE):
+            save_evaluation_plot(report["evaluation"], folder / EVALUATION_FIGURE)
+            figures.append(EVALUATION_FIGURE)
     if options.merge.write_model_card:
+        with _spare("the results of benchmarks", notify, folder / EVAL_RESULTS):
+            for name, text in benchmark_files(report).items():
+                (folder / EVAL_RESULTS).mkdir(exist_ok=True)
+                (folder / EVAL_RESULTS / name).write_text(text, encoding="utf-8")
         with _spare("the model card", notify, folder / CARD):
-            (folder / CARD).write_text(_card(output, report, figure=figure), encoding="utf-8")
-    return report
+            (folder / CARD).write_text(_card(output, report, figures), encoding="utf-8")
 
 
 def _report(output: TargetOutput) -> Report:
@@ -102,12 +130,14 @@ def _report(output: TargetOutput) -> Report:
         output.statistics, output.settled, output.snapshots, output.dtype, choice=output.choice
     )
     report = with_parameters(report, output.recipe, output.statistics.steps, output.asked)
+    if output.evaluation is not None:
+        report = with_evaluation(report, output.evaluation, method_mark(output.recipe))
     if output.adapter is not None:
         report["adapter"] = output.adapter
     return report
 
 
-def _card(output: TargetOutput, report: Report, *, figure: bool) -> str:
+def _card(output: TargetOutput, report: Report, figures: Sequence[str]) -> str:
     causal = any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in output.architectures)
     return model_card(
         report,
@@ -115,7 +145,8 @@ def _card(output: TargetOutput, report: Report, *, figure: bool) -> str:
         name=output.name,
         license=base_license(output.snapshots[0].folder / CARD),
         pipeline_tag="text-generation" if causal else None,
-        figure=FIGURE if figure else None,
+        figure=FIGURE if FIGURE in figures else None,
+        evaluation_figure=EVALUATION_FIGURE if EVALUATION_FIGURE in figures else None,
     )
 
 

@@ -16,7 +16,9 @@ from relex_merge.pipeline.asked import recall, with_parameters
 from relex_merge.pipeline.documents import make_report
 from relex_merge.recipe.braces import expand_braces
 from relex_merge.recipe.load import Recipe, load_recipe
+from relex_merge.recipe.mark import method_mark
 from relex_merge.report.contents import Reference, Report, read_report
+from relex_merge.report.evaluated import with_evaluation
 from relex_merge.trajectory.backtests.automatic import resolve
 from relex_merge.trajectory.statistics import SeriesStatistics
 
@@ -107,6 +109,8 @@ def of_output(folder: Path, target_step: float | None) -> Inspection:
     resolved = resolve(asked, statistics)
     report = make_report(statistics, resolved.parameters, snapshots, dtype, choice=resolved.choice)
     report = with_parameters(report, recipe, statistics.steps, asked)
+    if "evaluation" in earlier:
+        report = with_evaluation(report, earlier["evaluation"], method_mark(recipe))
     if target_step is None and "adapter" in earlier:
         report["adapter"] = earlier["adapter"]
     return Inspection(report, statistics, statistics)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from relex_merge.engine.architecture import config_errors
 from relex_merge.engine.engine import Collected, run_engine, schedule_for
 from relex_merge.engine.truncated_svd import truncate_matrix
 from relex_merge.errors import RelexError
@@ -74,8 +75,8 @@ def _linear_modules(prepared: Prepared, options: RunOptions) -> dict[int, Module
 
     rank = options.lora_rank or DEFAULT_RANK
     trust = options.merge.trust_remote_code
-    kind = get_auto_cls(prepared.config.architectures[0])
-    with torch.device("meta"):
+    with config_errors(prepared.snapshots[0].reference), torch.device("meta"):
+        kind = get_auto_cls(prepared.config.architectures[0])
         model = kind.from_config(prepared.config, trust_remote_code=trust)
     index_of = {tensor.name: i for i, tensor in enumerate(prepared.plan.tensors)}
     head = model.get_output_embeddings()

@@ -12,6 +12,8 @@ from relex_merge.recipe.variant import Variant
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
+    from relex_merge.pipeline.given_evaluation import GivenEvaluation
+
 Notify: TypeAlias = Callable[[str], None]
 
 
@@ -29,6 +31,7 @@ class RunOptions:
         memory_budget: bytes that the engine may allocate; None leaves it to the engine.
         stream: whether Hub weights are read in ranges (True) or through the cache (False); None
             reads in ranges what is not in the cache.
+        evaluation: what models of the series can do, measured before; None without one.
         reuse: an earlier output, or a file of Gram matrices, that spares one pass.
         form: "adapter" or "model"; None writes what the checkpoints are.
         lora_rank: rank of an adapter; None takes the series' own, or 32.
@@ -42,6 +45,7 @@ class RunOptions:
     variants: tuple[Variant, ...] = (Variant(),)
     memory_budget: int | None = None
     stream: bool | None = None
+    evaluation: GivenEvaluation | None = None
     reuse: Path | None = None
     form: str | None = None
     lora_rank: int | None = None

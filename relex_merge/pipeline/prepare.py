@@ -140,7 +140,7 @@ def prepare(
     with connections.stopped_by_errors():
         sources = locate.in_parallel(lambda s: open_source(s, connections), snapshots)
     sources = adapted(snapshots, sources)
-    architecture = architecture_of(config, base.folder, sources[0].tensors, options)
+    architecture = architecture_of(config, base.folder, sources[0].tensors, options, base.reference)
     steps = np.array([c.step for c in listed], dtype=np.float64)
     observed = np.array([c.observed for c in listed], dtype=bool)
     planned = plan.make_plan(

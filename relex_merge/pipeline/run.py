@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -103,6 +103,7 @@ class Run:
             options.form,
             options.lora_rank,
             str(options.merge),
+            options.evaluation and options.evaluation.content,
         ]
         return [version("relex-merge"), self.recipe.to_yaml(), *asked]
 
@@ -123,6 +124,7 @@ class Run:
             "several targets or scales": options.variants != (Variant(),),
             "--as and --lora-rank": options.form is not None or options.lora_rank is not None,
             "--reuse": options.reuse is not None,
+            "--evaluation": options.evaluation is not None,
         }
         for what in (what for what, given in wrong.items() if given):
             raise RelexError(f"{what}: for merge_method: relex; {self.recipe.name} has another")
@@ -136,6 +138,11 @@ class Run:
             ) from reason
         if self.options.form == "adapter":
             raise RelexError(f"no adapter can be written: the recipe uses {reason}") from reason
+        evaluation = self.options.evaluation
+        if evaluation is not None and evaluation.named:
+            raise RelexError(
+                f"--evaluation is for plain series, and the recipe uses {reason}; run it without"
+            ) from reason
         refuse_auto(self.recipe, reason)
 
     def _by_engine(self, stage: Staging) -> list[TargetOutput]:
@@ -143,6 +150,9 @@ class Run:
         prepared = prepare.prepare(self.recipe, options.variants, options.merge, options.stream)
         writer = writer_for(prepared, options)
         resources = available(options.merge, options.memory_budget)
+        evaluation = None
+        if options.evaluation is not None:
+            evaluation = options.evaluation.of_series(prepared.fingerprint(), options.notify)
         known = None
         if options.reuse is not None:
             known = load_statistics(options.reuse)
@@ -167,10 +177,11 @@ class Run:
                     known=known,
                 )
             )
-        return [
+        outputs = [
             self._target(i, folder, prepared, asked, written, choices[i])
             for i, folder in enumerate(folders)
         ]
+        return [replace(output, evaluation=evaluation) for output in outputs]
 
     def _target(
         self,

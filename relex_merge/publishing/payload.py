@@ -1,9 +1,9 @@
 """What leaves the machine: the files of an output, those that could name local folders rewritten.
 
-Card, recipe and report are scrubbed as a whole. Of the configurations that libraries write, the
-paths of sources are shortened, and what was meant for this machine alone (tokens, caches) is left
-out, however deep it lies. Rewriting happens in memory; the files of the output stay as they are,
-and every other file is sent byte for byte.
+Card, recipe, report and evaluations are scrubbed as a whole. Of the configurations that libraries
+write, the paths of sources are shortened, and what was meant for this machine alone (tokens,
+caches) is left out, however deep it lies. Rewriting happens in memory; the files of the output
+stay as they are, and every other file is sent byte for byte.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from relex_merge.checkpoints.files import ADAPTER_CONFIG, CARD, RECIPE, REPORT
 from relex_merge.errors import RelexError, blank_secrets
 from relex_merge.hub.references import hub_id, is_local_path
 from relex_merge.report.contents import Report, as_report
+from relex_merge.report.evaluation_file import EVALUATION_SUFFIX
 from relex_merge.report.local_paths import local_names, scrub, scrub_yaml
 from relex_merge.report.snippet import fill_snippet
 
@@ -71,9 +72,10 @@ def publishable(output: Finished, repo: str, revision: str | None) -> dict[str, 
     folder, report = output.folder, report_of(output)
     files: dict[str, Path | bytes] = {name: folder / name for name in output.files}
     texts = {name: _text(folder / name) for name in (CARD, RECIPE) if name in files}
+    measured = {n: _config(folder / n) for n in files if n.endswith(EVALUATION_SUFFIX)}
     try:
         recipe = yaml.safe_load(texts.get(RECIPE, ""))
-        names = local_names(report, recipe, *texts.values())
+        names = local_names(report, recipe, *texts.values(), *measured.values())
         if RECIPE in texts:
             files[RECIPE] = scrub_yaml(texts[RECIPE], names).encode()
     except yaml.YAMLError as error:
@@ -85,6 +87,7 @@ def publishable(output: Finished, repo: str, revision: str | None) -> dict[str, 
         files[CARD] = (fill_snippet(card, report, repo, revision) if report else card).encode()
     if report is not None and (clean := scrub(report, names)) != report:
         files[REPORT] = _json_bytes(clean)
+    files |= {name: _json_bytes(scrub(content, names)) for name, content in measured.items()}
     for name in output.files:
         if name.endswith(_CONFIG):
             config = _config(folder / name)

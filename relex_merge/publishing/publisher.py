@@ -24,6 +24,7 @@ from relex_merge.hub.references import hub_id
 from relex_merge.hub.repo import (
     MAIN,
     Standing,
+    card_of,
     check_may_write,
     ensure_repo,
     heads,
@@ -171,7 +172,7 @@ class SeriesPublisher:
         steps = [self.format.step(name) for name in there.branches if there.committed(name)]
         known = sorted(step for step in steps if step is not None)
         with self._asking() as api:
-            old = self._card(api, there.branches[MAIN])
+            old = card_of(api, self.repo, there.branches[MAIN])
             if old is not None and MARK not in old:
                 return False
             card = self._render(api, known, run) if known else None
@@ -211,17 +212,6 @@ class SeriesPublisher:
             )
             self._hashed[key] = [CommitOperationAdd(name, content) for name, content in hashing]
         return self._hashed[key]
-
-    def _card(self, api: HfApi, main: str) -> str | None:
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-        try:
-            path = patiently(lambda: api.hf_hub_download(self.repo, CARD, revision=main))
-        except LocalEntryNotFoundError:  # it could not be asked for
-            raise
-        except EntryNotFoundError:
-            return None
-        return Path(path).read_text(encoding="utf-8", errors="replace")
 
     def _render(self, api: HfApi, steps: Sequence[int], run: RunFacts) -> str:
         return series_card(

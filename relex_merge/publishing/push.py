@@ -15,6 +15,7 @@ A push is built so that nobody ever reads half a model, and so that it can simpl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,9 @@ from relex_merge.hub.repo import (
     history,
     writing_api,
 )
+from relex_merge.publishing.main_card import write_main_card
 from relex_merge.publishing.payload import publishable, report_of
+from relex_merge.report.front_matter import base_license
 from relex_merge.report.snippet import default_revision, loading_snippet
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ class PushResult:
         revision: branch, or ``refs/pr/N``.
         commit: sha of the commit that holds the output.
         snippet: Python that loads the model.
+        notes: remarks for the user.
     """
 
     url: str
@@ -65,9 +69,10 @@ class PushResult:
     revision: str
     commit: str
     snippet: str
+    notes: tuple[str, ...] = ()
 
 
-def push(
+def push(  # noqa: PLR0913  # a public function: each option is a keyword of its own
     out: str | Path,
     repo: str,
     *,
@@ -75,13 +80,15 @@ def push(
     private: bool = False,
     force: bool = False,
     create_pr: bool = False,
+    card: bool = False,
     token: str | None = None,
     quiet: bool = False,
 ) -> PushResult:
     """Publish a finished output as a revision of a Hub repo, in one commit.
 
-    The revision then holds exactly the output (and ``.gitattributes``); ``main`` and every other
-    revision stay as they are. The files at ``out`` are not changed.
+    The revision then holds exactly the output (and ``.gitattributes``); every other revision stays
+    as it is, but for a ``main`` without any file, which gets a card that lists the revisions. The
+    files at ``out`` are not changed.
 
     Args:
         out: folder that ``run`` or another merge wrote.
@@ -90,6 +97,7 @@ def push(
         private: whether a new repo is private.
         force: whether an existing branch may be replaced, by a further commit on it.
         create_pr: open a pull request against ``main`` instead.
+        card: whether the card that lists the revisions replaces one that ``main`` has.
         token: access token; by default the one that ``huggingface_hub`` finds.
         quiet: no progress bars.
 
@@ -113,10 +121,11 @@ def push(
             snippet = loading_snippet(repo, info.pr_revision, adapter=output.is_adapter)
             return PushResult(str(info.pr_url), repo, str(info.pr_revision), info.oid, snippet)
         commit = commit_on_branch(api, repo, target, additions, message)
+        notes = _card_main(api, repo, target, output, files, replace=card)
     url = f"{api.endpoint}/{repo}/tree/{quote(revision, safe='/')}"
     shown = None if revision == MAIN else revision
     snippet = loading_snippet(repo, shown, adapter=output.is_adapter)
-    return PushResult(url, repo, revision, commit, snippet)
+    return PushResult(url, repo, revision, commit, snippet, notes)
 
 
 def check_target(
@@ -233,6 +242,38 @@ def _upload(
     additions = [CommitOperationAdd(name, content) for name, content in sorted(files.items())]
     upload(api, repo, target, additions, create_pr)
     return additions
+
+
+def _card_main(
+    api: HfApi,
+    repo: str,
+    target: Target,
+    output: Finished,
+    files: Mapping[str, Path | bytes],
+    *,
+    replace: bool,
+) -> tuple[str, ...]:
+    """Give ``main`` its card; the push is done by now, so what goes wrong is a remark."""
+    report = report_of(output)
+    if report is None or target.branch == MAIN:
+        return ()
+    own = files.get(CARD)
+    try:
+        write_main_card(
+            api,
+            repo,
+            target.branch,
+            base=report["base"]["reference"],
+            adapter=output.is_adapter,
+            license=base_license(own.decode() if isinstance(own, bytes) else own),
+            replace=replace,
+        )
+    except Exception as error:
+        return (
+            f"the model is published, but {MAIN} has no card yet ({blank_secrets(str(error))}); "
+            "push again with --force",
+        )
+    return ()
 
 
 def check_card(repo: str, card: str) -> None:

@@ -37,11 +37,13 @@ class Recipe:
         settings: the YAML structure, brace ranges expanded.
         config: the same as mergekit reads it.
         name: what to call the recipe in messages (its path, or "the recipe").
+        path: the file that it was read from, if there is one.
     """
 
     settings: dict[str, Any]
     config: MergeConfiguration
     name: str
+    path: Path | None = None
 
     @property
     def is_relex(self) -> bool:
@@ -74,12 +76,14 @@ def load_recipe(
     Raises:
         RelexError: the message names the faulty key or parameter.
     """
+    path: Path | None = None
     if isinstance(source, Recipe):
-        settings, name = source.settings, source.name
+        settings, name, path = source.settings, source.name, source.path
     elif isinstance(source, Mapping):
         settings, name = dict(source), "the recipe"
     else:
-        settings, name = read_yaml(Path(source)), str(source)
+        path = Path(source)
+        settings, name = read_yaml(path), str(source)
     check_structure(settings, name)
     settings = _plain(settings)
     _check_method(settings, name)
@@ -97,7 +101,7 @@ def load_recipe(
     settings = _expanded(settings, name)
     if settings["merge_method"] == METHOD:
         _check_count(settings, name)
-    return Recipe(settings, _configuration(settings, name), name)
+    return Recipe(settings, _configuration(settings, name), name, path)
 
 
 # before mergekit is imported

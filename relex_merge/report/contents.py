@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias, cast
 from typing_extensions import NotRequired, TypedDict
 
 from relex_merge.errors import RelexError
+from relex_merge.report.evaluation import Evaluation, Kind, StatementEntry
 from relex_merge.trajectory.backtests.entries import ChoiceEntry, ModelFigures, WalkFigures
 from relex_merge.trajectory.backtests.gaps import Gap
 from relex_merge.trajectory.backtests.results import Word
@@ -79,11 +80,16 @@ class Summary(TypedDict):
 
 
 class VerdictEntry(TypedDict):
-    """The verdict, its reasons as sentences, and the furthest step that backtests support."""
+    """The verdict, its reasons as sentences, and the furthest step that backtests support.
+
+    With an evaluation also the kind of evidence that the verdict follows, and what every kind says.
+    """
 
     verdict: Word
     reasons: list[str]
     supported_target: NotRequired[float | None]
+    evidence: NotRequired[Kind]
+    statements: NotRequired[list[StatementEntry]]
 
 
 class TensorEntry(ModelFigures):
@@ -210,6 +216,7 @@ class Report(Promised, total=False):
     choice: ChoiceEntry
     adapter: AdapterEntry
     parameters: list[ParametersEntry]
+    evaluation: Evaluation
 
 
 def to_json(report: Report) -> str:

@@ -5,7 +5,9 @@ They live here, below who measures, since reports and cards show what was measur
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, TypedDict
+from typing import Literal, TypeAlias
+
+from typing_extensions import NotRequired, TypedDict
 
 from relex_merge.trajectory.backtests.results import Word
 
@@ -72,7 +74,10 @@ class ResponseEntry(ModelEntry):
 
 
 class FunctionEntry(TypedDict):
-    """What text showed. tokens: response tokens; prompts: independent ones among them."""
+    """What text showed. tokens: response tokens; prompts: independent ones among them.
+
+    remarks: sentences on what could not be measured.
+    """
 
     tokens: int
     prompts: int
@@ -81,6 +86,7 @@ class FunctionEntry(TypedDict):
     candidates: list[DivergenceEntry]
     others: list[DivergenceEntry]
     responses: list[ResponseEntry]
+    remarks: NotRequired[list[str]]
 
 
 class TaskEntry(ModelEntry):
@@ -109,12 +115,28 @@ class ChosenEntry(ModelEntry):
     reasons: list[str]
 
 
+class DatasetEntry(TypedDict):
+    """Where the questions of a task come from: a dataset on the Hub, its configuration, its split.
+
+    None where they come from anywhere else, or where the dataset has only one configuration.
+    """
+
+    dataset: str | None
+    config: str | None
+    split: str | None
+
+
 class Evaluation(TypedDict):
-    """The whole file. series: fingerprint of base and checkpoints. last_step: s_T."""
+    """The whole file.
+
+    series: fingerprint of base and checkpoints. last_step: s_T. settings: ``method`` among them is
+    the recipe's mark (:func:`relex_merge.recipe.mark.method_mark`). datasets: of the tasks.
+    """
 
     verdict: VerdictEntry
     function: FunctionEntry
     tasks: dict[str, list[TaskEntry]]
+    datasets: NotRequired[dict[str, DatasetEntry]]
     chosen: ChosenEntry
     series: str
     last_step: float

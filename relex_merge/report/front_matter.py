@@ -6,10 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from relex_merge.hub.references import HUB
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 TAGS = ("mergekit", "merge", "relex", "rlvr")
 # ids of the Hub's list (apache-2.0, cc-by-nc-4.0, llama3.1, …) have no other letters
@@ -73,6 +77,8 @@ def front_matter(
     *,
     tags: Sequence[str] = TAGS,
     relation: str = "merge",
+    results: Sequence[EvalResult] = (),
+    name: str | None = None,
 ) -> str:
     """Write the YAML of a card's front matter, without its fences.
 
@@ -83,6 +89,8 @@ def front_matter(
         adapter: whether the model is a PEFT adapter.
         tags: for the Hub's search.
         relation: what a whole model is to its base, as the Hub names it.
+        results: of tasks, for the model-index.
+        name: of the model in the model-index.
     """
     from huggingface_hub import ModelCardData
 
@@ -99,6 +107,8 @@ def front_matter(
         pipeline_tag=pipeline_tag,
         tags=[*tags, *(["lora"] if adapter else [])],
         base_model_relation=("adapter" if adapter else relation) if base else None,
+        eval_results=list(results) or None,
+        model_name=name if results else None,
     )
     if license and len(license.ids) > 1:
         data["license"] = list(license.ids)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from relex_merge.formatting import cell
 from relex_merge.report.contents import Report, TensorEntry, missing
+from relex_merge.report.evaluation_tables import render_function, render_tasks
 from relex_merge.report.plot import draw
 from relex_merge.report.table import COLUMNS, render_table
 from relex_merge.trajectory.statistics import SeriesStatistics
@@ -90,7 +91,7 @@ def render_html(report: Report, statistics: SeriesStatistics) -> str:
 </figure>
 <h2>Summary</h2>
 <pre>{escape(render_table(report))}</pre>
-<h2>Tensors</h2>
+{_evaluation(report)}<h2>Tensors</h2>
 <p>Click a heading to sort.</p>
 <div class="table">
 {_tensor_table(report)}
@@ -99,6 +100,17 @@ def render_html(report: Report, statistics: SeriesStatistics) -> str:
 </body>
 </html>
 """
+
+
+def _evaluation(report: Report) -> str:
+    """Return the section of the evaluation, empty without one."""
+    evaluation = report.get("evaluation")
+    if evaluation is None:
+        return ""
+    text = "\n\n".join(
+        part.rstrip() for part in (render_function(evaluation), render_tasks(evaluation)) if part
+    )
+    return f"<h2>Evaluation</h2>\n<pre>{escape(text)}</pre>\n"
 
 
 def _list(sentences: Sequence[str]) -> str:

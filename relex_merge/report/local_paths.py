@@ -48,7 +48,7 @@ _EMBEDDED_RE = re.compile(_EMBEDDED)
 _USERS = re.compile(r"^(?:/(?:home|Users)/[^/]+|/root|[A-Za-z]:/Users/[^/]+)(?=/|$)")
 
 # The report's only sentences; every other string that begins like a path is one, spaces and all.
-_SENTENCES = ("reasons", "reason")
+_SENTENCES = ("reasons", "reason", "says", "cannot_see", "sentences")
 # The keys under which recipes, reports and configurations name a model.
 _MODELS = ("model", "base_model", "lora", "source", "tokenizer_source", "reference", "path")
 

@@ -26,7 +26,11 @@ from relex_merge.report.contents import (
     VerdictEntry,
     missing,
 )
+from relex_merge.report.evaluated import measured
+from relex_merge.report.evaluation import Evaluation
+from relex_merge.report.evaluation_card import evaluation_section, statements_list
 from relex_merge.report.front_matter import License, front_matter
+from relex_merge.report.hub_results import eval_results
 from relex_merge.report.local_paths import local_names, scrub, scrub_yaml
 from relex_merge.report.snippet import placeholder_snippet
 from relex_merge.trajectory.backtests.entries import ChoiceEntry
@@ -77,6 +81,7 @@ class _Shown(TypedDict):
     versions: dict[str, str]
     choice: ChoiceEntry | None
     gaps: list[Gap]
+    evaluation: Evaluation | None
 
 
 def model_card(
@@ -87,6 +92,7 @@ def model_card(
     license: License | None = None,
     pipeline_tag: str | None = "text-generation",
     figure: str | None = None,
+    evaluation_figure: str | None = None,
 ) -> str:
     """Write the README.md of an output.
 
@@ -97,15 +103,21 @@ def model_card(
         license: what ``base_license`` read from the base's card.
         pipeline_tag: the Hub's task id, or None where it is not known.
         figure: file beside the card that shows the report, if there is one.
+        evaluation_figure: the same for the curves of the evaluation.
     """
     adapter = report.get("adapter")
     found = _shown(report)
     names = local_names(found, yaml.safe_load(recipe_yaml))
     shown = scrub(found, names)
     base = hub_id(report["base"]["reference"])
+    title = scrub(name, names)
+    metadata = front_matter(
+        base, license, pipeline_tag, adapter is not None, results=eval_results(report), name=title
+    )
+    evaluation = shown["evaluation"]
     sections = [
-        f"---\n{front_matter(base, license, pipeline_tag, adapter is not None)}\n---",
-        f"# {markdown.text(scrub(name, names))}",
+        f"---\n{metadata}\n---",
+        f"# {markdown.text(title)}",
         _opening(shown),
         markdown.fenced(placeholder_snippet(report), "python"),
         *([_adapter(adapter)] if adapter else []),
@@ -116,6 +128,11 @@ def model_card(
         "## How far to trust it",
         _trust(shown),
         *([f"![Trust report]({figure})"] if figure else []),
+        *(
+            ["## Evaluation", evaluation_section(evaluation, measured(report), evaluation_figure)]
+            if evaluation
+            else []
+        ),
         "## Recipe",
         f"Run it with `relex-merge run recipe.yml OUT`, a front end of [mergekit]({MERGEKIT_URL}).",
         markdown.fenced(scrub_yaml(recipe_yaml, names), "yaml"),
@@ -136,6 +153,7 @@ def _shown(report: Report) -> _Shown:
         "versions": report["versions"],
         "choice": report.get("choice"),
         "gaps": report.get("gaps", []),
+        "evaluation": report.get("evaluation"),
     }
 
 
@@ -264,8 +282,7 @@ def _trust(report: _Shown) -> str:
     ]
     return "\n".join(
         [
-            f"Verdict: **{markdown.text(verdict['verdict'])}**\n",
-            *(markdown.item(reason) for reason in verdict["reasons"]),
+            *_verdict(verdict),
             *_gaps(report),
             "\n| | " + " | ".join(_COLUMNS) + " |\n|---|---:|---:|---:|---:|",
             *rows,
@@ -275,6 +292,18 @@ def _trust(report: _Shown) -> str:
             "still.",
         ]
     )
+
+
+def _verdict(verdict: VerdictEntry) -> list[str]:
+    """Show the verdict and its reasons; what each kind of evidence says where there are several."""
+    word = f"Verdict: **{markdown.text(verdict['verdict'])}**"
+    statements = verdict.get("statements", [])
+    if not statements:
+        return [f"{word}\n", *(markdown.item(reason) for reason in verdict["reasons"])]
+    said = {says for statement in statements for says in statement["says"]}
+    more = [markdown.item(reason) for reason in verdict["reasons"] if reason not in said]
+    evidence = verdict.get("evidence", "geometry")
+    return [f"{word} (evidence: {evidence})\n", *statements_list(statements), *more]
 
 
 def _gaps(report: _Shown) -> list[str]:

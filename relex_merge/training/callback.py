@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -125,7 +126,9 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         folder = SeriesFolder(self._series or Path(args.output_dir) / NAME)
         folder.prepare(Path(args.output_dir), deletes=args.save_total_limit is not None)
         target = self._target if self._target is not None else float(state.max_steps)
-        self._trajectory = Trajectory(folder, base, target, settings.budget(self._memory))
+        self._trajectory = Trajectory(
+            folder, base, target, settings.budget(self._memory), assumed=self._target is None
+        )
         if self._repo is not None:
             self._publisher = SeriesPublisher.open(
                 self._repo, self._format, private=self._private, token=self._token, quiet=True
@@ -157,11 +160,16 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Wait for uploads that are under way."""
+        """Wait for uploads that are under way; say what was kept, and what comes next."""
         if self._uploads is not None:
             self._uploads.shutdown(wait=True)
             self._uploads = None
         self._say_failed(wait=True)
+        if self._trajectory is not None:
+            try:
+                tqdm.write(self._trajectory.epilogue())
+            except Exception as error:  # the run is done, and that matters more
+                _LOG.warning("what the trajectory has kept cannot be told: %s", error)
 
     def _take_in(
         self, trajectory: Trajectory, args: TrainingArguments, state: TrainerState
@@ -186,13 +194,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         if self._stop_when is None or self.stopped or not self._stop_when(trajectory.history):
             return False
         self.stopped = True
-        _LOG.warning(
-            "the trajectory is straight enough; training stops at step %d. Go on with: relex-merge "
-            "run %s OUT --reuse %s",
-            step,
-            trajectory.recipe,
-            trajectory.gram,
-        )
+        _LOG.warning("the trajectory is straight enough; training stops at step %d", step)
         return True
 
     def _publish(self, publisher: SeriesPublisher, checkpoint: Checkpoint, run: RunFacts) -> None:

@@ -32,6 +32,10 @@ from relex_merge.weights.memory import Memory
 RECIPE = "relex_recipe.yml"
 HISTORY = "relex_history.json"
 FEWEST = 2  # checkpoints that make a trajectory
+ASSUMED = (
+    "# TrajectoryCallback was given no target_step: the one below is where the run itself ends.\n"
+    "# To go elsewhere change it, or give --target-step N.\n"
+)
 
 
 class Trajectory:
@@ -42,13 +46,23 @@ class Trajectory:
         base: reference of the model that the run starts from.
         target: step to extrapolate to.
         memory: bytes for earlier checkpoints.
+        assumed: whether the target is only where the run ends, since none was asked for.
     """
 
-    def __init__(self, folder: SeriesFolder, base: str, target: float, memory: int) -> None:
+    def __init__(
+        self,
+        folder: SeriesFolder,
+        base: str,
+        target: float,
+        memory: int,
+        *,
+        assumed: bool = False,
+    ) -> None:
         self.folder = folder
         self.history: list[Figures] = []
         self._base = base
         self._target = target
+        self._assumed = assumed
         self._memory = Memory(memory)
         self._known: SeriesStatistics | None = None
         self._options = MergeOptions()
@@ -100,6 +114,20 @@ class Trajectory:
         self._save(prepared.recipe.to_yaml())
         return figures
 
+    def epilogue(self) -> str:
+        """Say what was kept, and with which command one goes on."""
+        count = len(self.folder.steps())
+        kept = f"{count} checkpoint{'s' * (count != 1)} kept in {self.folder.root}"
+        if self._known is None:
+            return f"{kept}; a trajectory needs {FEWEST}, so save more often"
+        beyond = "" if self._target > self._known.steps[-1] else " --target-step N"
+        said = self.history[-1].verdict if self.history else "unknown"
+        return (
+            f"{kept}. Weights say of step {self._target:g}: {said}. Go on with\n"
+            f"  relex-merge inspect {self.recipe}\n"
+            f"  relex-merge run {self.recipe} OUT --reuse {self.gram}{beyond}"
+        )
+
     def _prepare(self) -> prepare.Prepared:
         folders = [self.folder.at(step) for step in self.folder.steps()]
         settings = {
@@ -129,7 +157,7 @@ class Trajectory:
     def _save(self, recipe: str) -> None:
         assert self._known is not None  # it has just been formed
         self._known.save(self.gram)
-        self.recipe.write_text(recipe, encoding="utf-8")
+        self.recipe.write_text(ASSUMED * self._assumed + recipe, encoding="utf-8")
         history = [asdict(figures) for figures in self.history]
         (self.folder.root / HISTORY).write_text(json.dumps(history, indent=1), encoding="utf-8")
 
@@ -143,6 +171,9 @@ class Trajectory:
 
 def _figures(report: Report) -> Figures:
     steps, summary = report["steps"], report["summary"]
+    tried = [(t["ratio"], t["skill"]["method"]) for t in report["backtests"]["grid"]]
+    known = [(ratio, skill) for ratio, skill in tried if skill is not None]
+    ratio, skill = max(known, default=(None, None))
     return Figures(
         step=float(np.max(steps)),
         checkpoints=len(steps),
@@ -151,4 +182,6 @@ def _figures(report: Report) -> Figures:
         straightness=summary["straightness"]["model"],
         backtest_skill=summary["backtest_skill"]["model"],
         verdict=report["verdict"]["verdict"],
+        furthest_ratio=ratio,
+        furthest_skill=skill,
     )

@@ -22,6 +22,8 @@ class Figures:
         straightness: as in the trust report.
         backtest_skill: at the ratio that the run is to be extrapolated by, target / step.
         verdict: as in the trust report.
+        furthest_ratio: the widest that was backtested.
+        furthest_skill: of the backtest at that ratio.
     """
 
     step: float
@@ -31,9 +33,14 @@ class Figures:
     straightness: float | None
     backtest_skill: float | None
     verdict: str
+    furthest_ratio: float | None = None
+    furthest_skill: float | None = None
 
     def logs(self) -> dict[str, float]:
-        """Return what goes to the trainer's log: the defined numbers, under ``relex/``."""
+        """Return what goes to the trainer's log: the defined numbers, under ``relex/``.
+
+        Most trackers show them under ``train/relex/``, as they do with all names of a trainer.
+        """
         numbers = {k: v for k, v in asdict(self).items() if k not in ("step", "verdict")}
         return {f"relex/{key}": value for key, value in numbers.items() if value is not None}
 

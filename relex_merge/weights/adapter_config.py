@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +29,31 @@ _REFUSED = {
 }
 # Initialisations that also take something out of the base's weights, so that δ = s(BA − B₀A₀).
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+# What values of wrong types, JSON that is none, and regular expressions that are none raise.
+_BROKEN = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    re.error,
+)
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What of ``adapter_config.json`` enters the arithmetic, and all of it as ``content``.
+    """What of ``adapter_config.json`` enters the arithmetic.
 
-    base: the model it was trained on, as it names it; dora: whether the weight is rescaled row by
-    row (DoRA), so that δ is no product of two factors.
+    Attributes:
+        base: the model it was trained on, as it names it.
+        rank: r.
+        alpha: α.
+        rslora: whether s is α/√r instead of α/r.
+        transposed: whether square weights are stored (in, out).
+        dora: whether the weight is rescaled row by row, so that δ is no product of two factors.
+        alpha_pattern: α of modules that have their own, by regular expressions of their names.
+        content: all that the file says.
     """
 
     base: str | None
@@ -48,7 +66,10 @@ class AdapterConfig:
     content: Mapping[str, Any]
 
     def scaling(self, module: str, rank: int) -> float:
-        """S of a module with factors of ``rank``: α/r, or α/√r for rsLoRA (arXiv 2312.03732)."""
+        """Return s of a module with factors of ``rank``.
+
+        That is α/r, or α/√r for rsLoRA (arXiv 2312.03732).
+        """
         from peft.utils.other import get_pattern_key
 
         key = get_pattern_key(list(self.alpha_pattern), module)
@@ -57,21 +78,30 @@ class AdapterConfig:
 
 
 def read_adapter_config(folder: Path, label: str) -> AdapterConfig:
-    """Raises RelexError for no readable file and for adapters whose delta is not s·B·A."""
+    """Return what ``adapter_config.json`` says.
+
+    Args:
+        folder: holds the file.
+        label: names the adapter in messages.
+
+    Raises:
+        RelexError: the file cannot be read, or describes an adapter whose delta is not s·B·A.
+    """
     try:
-        content = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        content = json.loads((folder / ADAPTER_CONFIG).read_bytes())
         kind = content["peft_type"]
         if kind != "LORA":
             raise RelexError(f"{label} is a {kind} adapter; only LoRA has a delta s·B·A to follow")
         _refuse(content, label)
+        base = content.get("base_model_name_or_path")
         return AdapterConfig(
-            base=content.get("base_model_name_or_path"),
-            rank=int(content["r"]),
-            alpha=float(content["lora_alpha"]),
+            base=None if base is None else _text(base),
+            rank=int(_number(content["r"], least=1)),
+            alpha=_number(content["lora_alpha"]),
             rslora=bool(content.get("use_rslora")),
             transposed=bool(content.get("fan_in_fan_out")),
             dora=bool(content.get("use_dora")),
-            alpha_pattern={k: float(v) for k, v in (content.get("alpha_pattern") or {}).items()},
+            alpha_pattern=_pattern(content.get("alpha_pattern") or {}),
             content=content,
         )
     except OSError as error:
@@ -79,10 +109,32 @@ def read_adapter_config(folder: Path, label: str) -> AdapterConfig:
             f"{label} has no {ADAPTER_CONFIG}, which says how its factors are scaled; save the "
             "adapter with PEFT's save_pretrained"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _BROKEN as error:
         raise RelexError(
-            f"{label}: {ADAPTER_CONFIG} is not what PEFT writes ({error!r})"
+            f"{label}: {ADAPTER_CONFIG} is not what PEFT writes ({error!r:.200})"
         ) from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _number(value: Any, least: float = -math.inf) -> float:
+    """Return a finite number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{value!r} is no number")
+    if not math.isfinite(value) or value < least:
+        raise ValueError(f"{value!r} is no rank or scaling")
+    return float(value)
+
+
+def _pattern(value: Mapping[str, Any]) -> dict[str, float]:
+    found = {key: _number(alpha) for key, alpha in value.items()}
+    for key in found:
+        re.compile(key)
+    return found
 
 
 def _refuse(content: Mapping[str, Any], label: str) -> None:

@@ -1,10 +1,11 @@
 """Real RLVR runs in miniature, trained by the demo's own code and kept in a cache folder.
 
-    python -m tests.benchmarks.miniature [--cache DIR] [--seeds 0,1] [--workers 2]
+    python -m tests.benchmarks.miniature [--cache DIR] [--seeds 0,1] [--workers 2] [--lora]
 
-A run is named by what distinguishes it: task, learning rate, warm-up, seed. The runs of one task
-and seed share one base model. A finished run is never trained again, and files appear whole or not
-at all, so the command may be interrupted and repeated.
+A run is named by what distinguishes it: task, learning rate, warm-up, seed, and whether an adapter
+was trained instead of the whole model. The runs of one task and seed share one base model. A
+finished run is never trained again, and files appear whole or not at all, so the command may be
+interrupted and repeated.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from safetensors.torch import save_file
 
 from relex_merge.demo.base import train_base
 from relex_merge.demo.grpo import Grpo
+from relex_merge.demo.lora import new_adapter
 from relex_merge.demo.model import build_tokenizer, load_model, one_thread, save_model
-from relex_merge.demo.settings import BAD, GOOD, Settings
+from relex_merge.demo.settings import BAD, GOOD, Lora, Settings
 from relex_merge.demo.tasks import load_task, split_prompts
 
 STEPS, OBSERVED, WARM_UP = 200, 30, 20
@@ -42,22 +44,24 @@ RATES = {
     "few": (3e-5, 1e-4, 5e-4),
 }
 """Learning rates by rollouts a step: "many" as the demo, "few" as the demo with ``--bad``."""
+LORA_RATES = {"many": (4e-5,), "few": (2e-4, 1e-3)}
 SEEDS = (0, 1)
 CACHE = Path(tempfile.gettempdir()) / "calibration"
 
 
 @dataclass(frozen=True)
 class Key:
-    """One run; rollouts: a key of ``RATES``."""
+    """One run; rollouts: a key of ``RATES``; lora: an adapter is trained."""
 
     task: str
     rate: float
     warm_up: bool
     seed: int
     rollouts: str = "many"
+    lora: bool = False
 
     def __str__(self) -> str:
-        kind = "warm-up" if self.warm_up else "plain"
+        kind = "LoRA" if self.lora else "warm-up" if self.warm_up else "plain"
         few = " few" if self.rollouts == "few" else ""
         return f"{self.task} {self.rate:g}{few} {kind} seed {self.seed}"
 
@@ -70,7 +74,14 @@ class Key:
         """The demo's settings with this learning rate."""
         usual = BAD if self.rollouts == "few" else GOOD
         rlvr = replace(usual, lr=self.rate, warm_up=WARM_UP if self.warm_up else 0)
-        return Settings(task=self.task, seed=self.seed, steps=STEPS, observe=OBSERVED, rlvr=rlvr)
+        return Settings(
+            task=self.task,
+            seed=self.seed,
+            steps=STEPS,
+            observe=OBSERVED,
+            rlvr=rlvr,
+            lora=Lora() if self.lora else None,
+        )
 
 
 def keys(seeds: Sequence[int] = SEEDS) -> list[Key]:
@@ -82,12 +93,24 @@ def keys(seeds: Sequence[int] = SEEDS) -> list[Key]:
     ]
 
 
+def plain_keys(seeds: Sequence[int]) -> list[Key]:
+    """Every run without warm-up, of whole models."""
+    return [key for key in keys(seeds) if not key.warm_up]
+
+
+def lora_keys(seeds: Sequence[int]) -> list[Key]:
+    """Every run of adapters."""
+    regimes = [(rollouts, rate) for rollouts, rates in LORA_RATES.items() for rate in rates]
+    grid = itertools.product(seeds, regimes, TASKS)
+    return [Key(task, rate, False, seed, few, lora=True) for seed, (few, rate), task in grid]
+
+
 @dataclass(frozen=True)
 class MiniatureRun:
     """What is kept of a run.
 
-    steps (S,) ascending; reward (STEPS,) mean reward of each step's
-    rollouts; weights: name → float32 (S + 1, d), the base in row 0; shapes: name → tensor shape.
+    steps (S,) ascending; reward (STEPS,) mean reward of each step's rollouts; weights: name of what
+    was trained → float32 (S + 1, d), before training in row 0; shapes: name → tensor shape.
     """
 
     key: Key
@@ -124,8 +147,10 @@ def train_one_run(key: Key, cache: Path) -> float:
     prompts = split_prompts(task, key.settings.stream("problems")).train
     with one_thread():
         model = load_model(base_folder(key, cache))
+        if key.settings.lora is not None:
+            model = new_adapter(model, key.settings.lora, key.settings.stream("adapter"))
         trainer = Grpo(model, tokenizer, task, prompts, key.settings)
-        names = dict(model.named_parameters())
+        names = {name: p for name, p in model.named_parameters() if p.requires_grad}
         rows = {name: [p.detach().flatten().clone()] for name, p in names.items()}
         reward = []
         for step in range(1, STEPS + 1):
@@ -172,8 +197,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--lora", action="store_true", help="adapters in place of whole models")
     options = parser.parse_args()
-    wanted = keys([int(seed) for seed in options.seeds.split(",")])
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    wanted = (lora_keys if options.lora else keys)(seeds)
     make(wanted, options.cache, options.workers)
 
 

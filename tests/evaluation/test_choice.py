@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 
 from relex_merge.errors import RelexError
-from relex_merge.evaluation.candidates import LAST, Candidate, Model
 from relex_merge.evaluation.choice import choose_by_function, choose_by_labels
-from relex_merge.evaluation.estimates import Estimate
-from relex_merge.evaluation.functional import Function
 from relex_merge.evaluation.halving import FEWEST, question_blocks
 from relex_merge.evaluation.measured_choice import measured_choice, report
-from relex_merge.evaluation.paired import Difference
 from relex_merge.evaluation.scores import TaskScores
 from relex_merge.evaluation.split import choosing_part, reported_part
+from relex_merge.report.candidates import LAST, Candidate, Model
+from relex_merge.report.difference import Difference
+from relex_merge.report.estimate import Estimate
+from relex_merge.report.functional import Function
 
 LINE = Candidate(200)
 SMALL, HALF = Candidate(200, 0.1, "last"), Candidate(200, 0.5, "last")
 GRID = [LINE, *(Candidate(t, s, "last") for t in (60, 200) for s in (0.1, 0.3, 0.5, 1.0))]
-GOOD = Function(Estimate(0.2, 0.01), 4.0, Estimate(0.4, 0.05))
+GOOD = Function(Estimate(0.08, 0.01), 4.0, Estimate(0.4, 0.05))
 BAD = Function(Estimate(1.2, 0.01), 4.0, Estimate(-0.4, 0.05))
 
 
@@ -124,7 +124,7 @@ def test_tasks_too_small_to_choose_or_to_report_by() -> None:
 
 
 def _d(mean: float, low: float, high: float) -> Difference:
-    return Difference(mean, 0.01, low, high, 100, None)
+    return Difference(mean, 0.01, low, high, 100)
 
 
 def test_rule_1_the_largest_gain_among_the_clearly_better() -> None:

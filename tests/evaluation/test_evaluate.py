@@ -12,12 +12,12 @@ import yaml
 
 import relex_merge
 from relex_merge.errors import RelexError
-from relex_merge.evaluation.candidates import Candidate
 from relex_merge.evaluation.live_model import LiveModel
 from relex_merge.evaluation.series_models import Cut, SeriesModels, cuts_at
 from relex_merge.pipeline.prepare import prepare
 from relex_merge.recipe.load import load_recipe
 from relex_merge.recipe.variant import Variant
+from relex_merge.report.candidates import Candidate
 from tests.support.lm_eval_tasks import write_task
 from tests.support.models import Series, make_series, read_weights
 

@@ -15,9 +15,9 @@ import torch
 from relex_merge.errors import RelexError
 from relex_merge.evaluation.backends import (
     Backend,
+    BackendRequest,
     HfBackend,
     Subject,
-    VllmBackend,
     parse_arguments,
 )
 from relex_merge.evaluation.harness import measure
@@ -260,9 +260,19 @@ def test_batches_shrink_where_memory_runs_out(
 def test_vllm_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(RelexError, match=r"vLLM, which is not installed: pip install 'lm-eval"):
-        VllmBackend("folder")
+        BackendRequest("vllm", {"dtype": "bfloat16"}).check()
     with pytest.raises(RelexError, match="--model-args names `pretrained`; leave it out"):
-        VllmBackend("folder", "dtype=bfloat16,pretrained=gpt2")
+        BackendRequest("vllm", {"dtype": "bfloat16", "pretrained": "gpt2"}).check()
+
+
+def test_arguments_of_hf_are_those_of_a_model_that_is_in_memory() -> None:
+    BackendRequest("hf", {"max_length": 64, "add_bos_token": True}).check()
+    with pytest.raises(RelexError, match="--model-args dtype says how a model is loaded"):
+        BackendRequest("hf", {"dtype": "bfloat16"}).check()
+    with pytest.raises(RelexError, match="--model-args max_lenght is not known to lm-eval"):
+        BackendRequest("hf", {"max_lenght": 64}).check()
+    with pytest.raises(RelexError, match="--model openai: it can be hf or vllm"):
+        BackendRequest("openai").check()
 
 
 def test_arguments_are_read_as_lm_eval_reads_them() -> None:

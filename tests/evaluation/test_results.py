@@ -10,16 +10,16 @@ import pytest
 
 from relex_merge.errors import RelexError
 from relex_merge.evaluation.assemble import About, TextResults, assemble
-from relex_merge.evaluation.candidates import BASE, LAST, Candidate, Model
 from relex_merge.evaluation.choice import Choice
-from relex_merge.evaluation.estimates import Estimate
-from relex_merge.evaluation.evaluation_file import read_evaluation, write_evaluation
-from relex_merge.evaluation.functional import Backtest, Function
 from relex_merge.evaluation.responses import ResponseStatistics
 from relex_merge.evaluation.scores import TaskScores
-from relex_merge.evaluation.verdict import Geometry, decide
+from relex_merge.report.candidates import BASE, LAST, Candidate, Model
+from relex_merge.report.estimate import Estimate
 from relex_merge.report.evaluation import Evaluation
+from relex_merge.report.evaluation_file import read_evaluation, write_evaluation
 from relex_merge.report.evaluation_tables import render_function, render_tasks, render_verdict
+from relex_merge.report.final_verdict import Geometry, decide
+from relex_merge.report.functional import Backtest, Function
 
 LINE, HALF = Candidate(20), Candidate(20, 0.5, "last")
 ABOUT = About("abc", 9.0, {"seed": 0}, {"torch": "2.13.0"})
@@ -32,7 +32,7 @@ def _scores(p: float, n: int) -> TaskScores:
 
 @pytest.fixture
 def evaluation() -> Evaluation:
-    figures = Function(Estimate(0.2, 0.01), 20 / 9, Estimate(0.4, 0.05))
+    figures = Function(Estimate(0.08, 0.01), 20 / 9, Estimate(0.4, 0.05))
     text = TextResults(
         "prompts.jsonl",
         640,
@@ -74,7 +74,7 @@ def test_the_contract_of_evaluate_json(evaluation: Evaluation) -> None:
         "target_step": 20,
         "scale": 1,
         "anchor": "line",
-        "kl": 0.2,
+        "kl": 0.08,
         "stderr": 0.01,
     }
     assert function["others"] == [{"model": "base", "kl": 0.4, "stderr": 0.02}]

@@ -133,3 +133,25 @@ def test_broken_weights_are_named(base: Any, tokenizer: Any) -> None:
 def test_impossible_settings(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(RelexError, match=says):
         Sampling(**settings)
+
+
+def test_a_response_that_must_not_be_empty_begins_with_another_token(
+    base: Any, tokenizer: Any
+) -> None:
+    """From its own start the base ends at once here, as the demo's does."""
+    ending = copy.deepcopy(base)
+    end = _greedy(base, PROMPTS[0].prompt, 1)[0]
+    ending.generation_config.eos_token_id = [end]
+    settings = Sampling(temperature=0, max_new_tokens=6)
+    (empty,) = sample_responses(ending, tokenizer, PROMPTS[:1], settings, name="m")
+    assert empty.response == (end,)
+    never = replace(settings, never_empty=True)
+    (found,) = sample_responses(ending, tokenizer, PROMPTS[:1], never, name="m")
+    assert found.response[0] != end
+    with torch.inference_mode():
+        logits = base(torch.tensor([PROMPTS[0].prompt])).logits[0, -1].clone()
+        logits[end] = -torch.inf
+    assert found.response[0] == int(logits.argmax())
+    rest = _greedy(base, PROMPTS[0].prompt + found.response[:1], 5)
+    upto = rest.index(end) + 1 if end in rest else 5
+    assert found.response[1:] == rest[:upto]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from relex_merge.errors import RelexError
 from relex_merge.evaluation.split import choosing_part, position, reported_part
-from relex_merge.evaluation.tasks import load_tasks, resolve
+from relex_merge.evaluation.tasks import LoadedTask, dataset_of, load_tasks, resolve
 from tests.support.lm_eval_tasks import write_task
 
 DOCUMENTS = [{"q": f"{n}+1=", "a": str(n + 1)} for n in range(10)]
@@ -91,3 +93,24 @@ def test_the_split_is_the_published_one() -> None:
     """Other checks compute it again: SHA-256 of task, newline, key."""
     assert position("gsm8k", "00ff") == int("a91e8d970154a51c", 16) / 2**64
     assert position("gsm8k", "00ff#2") == position("gsm8k", "00ff")
+
+
+@pytest.mark.parametrize(
+    ("config", "dataset"),
+    [
+        (
+            {"dataset_path": "openai/gsm8k", "dataset_name": "main", "test_split": "test"},
+            {"dataset": "openai/gsm8k", "config": "main", "split": "test"},
+        ),
+        (
+            {"dataset_path": "org/words", "validation_split": "validation"},
+            {"dataset": "org/words", "config": None, "split": "validation"},
+        ),
+        ({"dataset_path": "json", "test_split": "test"}, None),
+        ({"dataset_path": "/data/questions"}, None),
+        ({}, None),
+    ],
+)
+def test_a_dataset_on_the_hub_is_named(config: Any, dataset: Any) -> None:
+    task = LoadedTask("t", (), "", None, SimpleNamespace(dump_config=lambda: config))
+    assert dataset_of(task) == (dataset or {"dataset": None, "config": None, "split": None})

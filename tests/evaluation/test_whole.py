@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from relex_merge.evaluation.assemble import About, TextResults, assemble
-from relex_merge.evaluation.candidates import BASE, Candidate
 from relex_merge.evaluation.choice import choose_by_function
 from relex_merge.evaluation.divergence import divergence, reference
 from relex_merge.evaluation.estimates import skill
-from relex_merge.evaluation.evaluation_file import read_evaluation, write_evaluation
-from relex_merge.evaluation.functional import Backtest, Function, skill_at
 from relex_merge.evaluation.responses import describe
 from relex_merge.evaluation.sampling import Sampling, end_tokens, sample_responses
 from relex_merge.evaluation.text import read_prompts
 from relex_merge.evaluation.tokens import longest, tokenise
-from relex_merge.evaluation.verdict import Geometry, decide
+from relex_merge.report.candidates import BASE, Candidate
+from relex_merge.report.evaluation_file import read_evaluation, write_evaluation
+from relex_merge.report.final_verdict import Geometry, decide
+from relex_merge.report.functional import Backtest, Function, skill_at
 from tests.evaluation.conftest import load
 from tests.support.models import Series
 

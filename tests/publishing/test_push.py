@@ -68,7 +68,7 @@ def test_a_new_repo_is_created_public_or_private(hub: Hub, hub_login: object, ou
     assert hub.repos["tester/new"].private
     assert not hub.repos["tester/open"].private
     assert hub.files("tester/new", REVISION).keys() == contents(out).keys()
-    assert hub.files("tester/new", "main") == {}
+    assert hub.files("tester/new", "main").keys() == {"README.md"}
 
 
 def test_a_private_push_into_a_public_repo_is_refused(

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from mergekit.config import MergeConfiguration
 
+from relex_merge.engine.plan import Settings
 from relex_merge.recipe.listed import steps_in_order
 from relex_merge.recipe.load import Recipe, load_recipe
+from relex_merge.recipe.variant import Variant
 
 FOLDER = Path(__file__).parents[2] / "recipes"
-FILES = sorted(FOLDER.iterdir())
+FILES = sorted(FOLDER.glob("*.yml"))
+TENSORS = {
+    "model.norm.weight": "stay",
+    "model.layers.0.input_layernorm.weight": "stay",
+    "model.layers.7.post_attention_layernorm.weight": "stay",
+    "model.layers.7.self_attn.q_norm.weight": "stay",
+    "model.layers.7.self_attn.q_proj.weight": "linear",
+    "model.embed_tokens.weight": "linear",
+}
 # base model, observed steps, target step: the settings of the paper (arXiv 2605.21468)
 PUBLIC = {
     "rlvr-qwen2.5-math-1.5b.yml": ("Qwen/Qwen2.5-Math-1.5B", 75, 1000),
@@ -54,8 +65,29 @@ def test_there_is_a_recipe_for_each_public_series_local_folders_adapters_and_fil
         *PUBLIC,
         "local-folders.yml",
         "lora-adapters.yml",
+        "norms-as-last.yml",
         "per-tensor-filters.yml",
+        "scaled.yml",
     }
+
+
+def test_norms_stay_as_in_the_last_checkpoint() -> None:
+    recipe = load_recipe(FOLDER / "norms-as-last.yml")
+    settings = Settings(recipe, [Variant()], np.arange(1.0, 76.0))
+    asked = {name: settings.parameters(name, 0.5)[0].predictor for name in TENSORS}
+    assert asked == TENSORS
+
+
+def test_the_scaled_recipe_and_what_it_says_of_averages() -> None:
+    path = FOLDER / "scaled.yml"
+    parameters = load_recipe(path).settings["parameters"]
+    assert (parameters["anchor"], parameters["scale"]) == ("last", 0.3)
+    other = path.read_text(encoding="utf-8").replace("  anchor: last\n", "")
+    for key in ("anchor: average", "window: 10"):
+        other = other.replace(f"  # {key}\n", f"  {key}\n")
+    recipe = load_recipe(yaml.safe_load(other))
+    (found,) = Settings(recipe, [Variant()], np.arange(1.0, 101.0)).parameters("w", 0.5)
+    assert (found.anchor, found.window, found.scale) == ("average", 10, 0.3)
 
 
 @pytest.mark.parametrize("name", PUBLIC)

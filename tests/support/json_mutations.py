@@ -33,6 +33,16 @@ ODD: tuple[Any, ...] = (
     [None],
     {"": ""},
     {"a": {"b": 1}},
+    # What configurations have elsewhere.
+    2,
+    1e300,
+    "3",
+    "float7",
+    "auto",
+    "qwen2",
+    [1],
+    {"rope_type": "yarn"},
+    {"rope_type": "default", "factor": "x"},
 )
 
 

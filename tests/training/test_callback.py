@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import relex_merge
@@ -153,7 +154,7 @@ def test_the_recipe_finishes_the_job_and_reuses_the_gram_matrices(
 
 
 def test_training_stops_after_k_good_backtests_and_the_recipe_is_there(
-    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     callback = TrajectoryCallback(stop_when=StopWhen(skill=-1e9, checkpoints=2))
     trainer = train(base, tmp_path, callback, max_steps=40)
@@ -162,9 +163,44 @@ def test_training_stops_after_k_good_backtests_and_the_recipe_is_there(
     assert len(good) == 2
     assert trainer.state.global_step == callback.history[-1].step < 40
     assert callback.recipe is not None
-    assert str(callback.recipe) in caplog.text
+    said = capsys.readouterr().out
+    assert f"relex-merge run {callback.recipe} OUT --reuse {tmp_path / 'relex_series'}" in said
     assert "target_step: 40" in callback.recipe.read_text()
     assert_gram(base, tmp_path, range(1, trainer.state.global_step + 1))
+
+
+def test_the_end_says_what_was_kept_and_the_next_command(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(base, tmp_path, TrajectoryCallback(60))
+    said = capsys.readouterr().out
+    assert f"6 checkpoints kept in {tmp_path / 'relex_series'}. Weights say of step 60: " in said
+    assert f"relex-merge inspect {tmp_path / 'relex_series' / 'relex_recipe.yml'}\n" in said
+
+
+def test_without_a_target_the_recipe_says_so(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback = TrajectoryCallback()
+    train(base, tmp_path, callback)
+    assert callback.recipe is not None
+    assert callback.recipe.read_text().startswith("# TrajectoryCallback was given no target_step")
+    assert yaml.safe_load(callback.recipe.read_text())["parameters"]["target_step"] == 6
+    assert "--target-step N" in capsys.readouterr().out  # there is nothing beyond the run's end
+
+
+def test_the_furthest_backtest_is_logged_where_the_asked_ratio_has_none(
+    base: Path, tmp_path: Path
+) -> None:
+    callback = TrajectoryCallback(10_000)
+    trainer = train(base, tmp_path, callback)
+    last = callback.history[-1]
+    assert last.backtest_skill is None
+    assert last.furthest_ratio is not None
+    assert 1 < last.furthest_ratio <= 6
+    logged = [entry for entry in trainer.state.log_history if "relex/furthest_skill" in entry]
+    assert logged[-1]["relex/furthest_skill"] == last.furthest_skill
+    assert logged[-1]["relex/furthest_ratio"] == last.furthest_ratio
 
 
 def test_a_rule_of_ones_own_decides(base: Path, tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from relex_merge.evaluation.estimates import Estimate
-from relex_merge.evaluation.functional import (
+from relex_merge.report.estimate import Estimate
+from relex_merge.report.functional import (
+    SAFE,
     SKILL,
     TRUST_REGION,
     Backtest,
@@ -18,25 +19,27 @@ def _function(skill: float | None, kl: float, error: float | None = 0.01) -> Fun
     return Function(Estimate(kl, error), 4.0, None if skill is None else Estimate(skill, error))
 
 
-def test_the_thresholds_are_those_of_the_design() -> None:
-    assert (SKILL, TRUST_REGION) == (0.0, 0.5)
+def test_the_thresholds_are_those_of_the_calibration() -> None:
+    assert (SKILL, SAFE, TRUST_REGION) == (0.0, 0.1, 0.5)
 
 
 @pytest.mark.parametrize(
     ("skill", "kl", "error", "says", "supports"),
     [
-        (0.4, 0.2, 0.01, "for", True),
+        (0.4, 0.05, 0.01, "for", True),
+        (0.4, 0.2, 0.01, "unclear", False),
+        (-0.4, 0.05, 0.01, "against", False),
         (-0.4, 0.2, 0.01, "against", False),
         (0.4, 0.7, 0.01, "against", False),
-        (0.005, 0.2, 0.01, "unclear", True),
-        (-0.005, 0.2, 0.01, "unclear", False),
-        (0.4, 0.495, 0.01, "unclear", True),
-        (-0.4, 0.495, 0.01, "against", False),
+        (0.005, 0.05, 0.01, "unclear", True),
+        (-0.005, 0.05, 0.01, "unclear", False),
+        (0.4, 0.095, 0.01, "unclear", True),
+        (0.4, 0.495, 0.01, "unclear", False),
         (0.005, 0.7, 0.01, "against", False),
-        (0.001, 0.499, None, "for", True),
-        (0.4, 0.2, 0.0, "for", True),
-        (0.0, 0.2, 0.0, "unclear", False),
-        (None, 0.2, 0.01, "unclear", False),
+        (0.001, 0.099, None, "for", True),
+        (0.4, 0.05, 0.0, "for", True),
+        (0.0, 0.05, 0.0, "unclear", False),
+        (None, 0.05, 0.01, "unclear", False),
         (None, 0.7, 0.01, "against", False),
     ],
 )

@@ -12,7 +12,7 @@ Weights that cannot tell (16-bit files) say nothing: where function cannot tell 
 a backtest, there are not enough checkpoints to tell.
 
 "Nothing to extrapolate" is about the recipe and not about evidence, so it stands whatever is found.
-Thresholds: :mod:`relex_merge.evaluation.functional`.
+Thresholds: :mod:`relex_merge.report.functional`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relex_merge.evaluation.estimates import Estimate
-from relex_merge.evaluation.functional import SKILL, TRUST_REGION, Function, Says
-from relex_merge.evaluation.paired import Difference
+from relex_merge.report.difference import Difference
+from relex_merge.report.estimate import Estimate
 from relex_merge.report.evaluation import Better, Kind
+from relex_merge.report.functional import SKILL, Function, Says
 from relex_merge.trajectory.backtests.results import Word
 
 CANNOT_SEE: dict[Kind, str] = {
@@ -110,8 +110,7 @@ def _statement(evidence: Kind, verdict: Word | None, says: Sequence[str]) -> Sta
 def _of_function(f: Function) -> tuple[Word | None, list[str]]:
     says = [
         f"On the text the prediction is {f.kl.value:.3g}{_error(f.kl)} nats a token from the last "
-        f"observed checkpoint ({'inside' if f.kl.value < TRUST_REGION else 'outside'} the trust "
-        f"region of {TRUST_REGION:g})."
+        f"observed checkpoint ({f.place})."
     ]
     if f.skill is None:
         says.append(f"No functional backtest is possible at your ratio of {f.ratio:.3g}×.")

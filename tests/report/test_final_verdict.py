@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from relex_merge.evaluation.estimates import Estimate
-from relex_merge.evaluation.functional import Function
-from relex_merge.evaluation.paired import Difference
-from relex_merge.evaluation.verdict import Geometry, decide
+from relex_merge.report.difference import Difference
+from relex_merge.report.estimate import Estimate
+from relex_merge.report.final_verdict import Geometry, decide
+from relex_merge.report.functional import Function
 from relex_merge.trajectory.backtests.results import Word
 
 STOP = Geometry("do not extrapolate", ["The backtest of the weights is bad."])
-GOOD = Function(Estimate(0.2, 0.01), 4.0, Estimate(0.4, 0.05))
+GOOD = Function(Estimate(0.05, 0.01), 4.0, Estimate(0.4, 0.05))
 BAD = Function(Estimate(1.2, 0.01), 4.0, Estimate(-0.4, 0.05))
-CLOSE = Function(Estimate(0.2, 0.01), 4.0, Estimate(0.01, 0.05))
-BLIND = Function(Estimate(0.2, 0.01), 4.0, None)
+CLOSE = Function(Estimate(0.05, 0.01), 4.0, Estimate(0.01, 0.05))
+BLIND = Function(Estimate(0.05, 0.01), 4.0, None)
 FAR = Function(Estimate(0.9, 0.01), 4.0, None)
-BETTER = Difference(0.2, 0.05, 0.1, 0.3, 100, None)
-WORSE = Difference(-0.2, 0.05, -0.3, -0.1, 100, None)
-EVEN = Difference(0.01, 0.05, -0.1, 0.1, 100, 9000)
+BETTER = Difference(0.2, 0.05, 0.1, 0.3, 100)
+WORSE = Difference(-0.2, 0.05, -0.3, -0.1, 100)
+EVEN = Difference(0.01, 0.05, -0.1, 0.1, 100)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_reasons_begin_with_the_evidence_that_decided() -> None:
     found = decide(STOP, GOOD, EVEN)
     assert found.reasons[0].startswith("Functional backtest at your ratio of 4×")
     assert "skill +0.40 ± 0.05" in found.reasons[0]
-    assert "0.2 ± 0.01 nats a token" in found.reasons[1]
-    assert "inside the trust region of 0.5" in found.reasons[1]
+    assert "0.05 ± 0.01 nats a token" in found.reasons[1]
+    assert "near it: below 0.1" in found.reasons[1]
     assert "cannot be told with 100 questions" in found.reasons[2]
     assert found.reasons[3] == "The backtest of the weights is bad."
 

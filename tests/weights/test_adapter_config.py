@@ -1,0 +1,76 @@
+"""``adapter_config.json`` of any content: an error that names it, or an adapter."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import relex_merge
+from relex_merge.errors import RelexError
+from relex_merge.weights.adapter_config import read_adapter_config
+from tests.support.adapters import Adapters, make_adapters
+from tests.support.json_mutations import mutations
+
+CONFIGS = 80
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Adapters:
+    return make_adapters(tmp_path_factory.mktemp("adapters"), steps=(1, 2))
+
+
+def refusal(series: Adapters, adapter: Path) -> str | None:
+    recipe = series.recipe()
+    recipe["models"][1] = {"model": str(adapter), "parameters": {"step": 2}}
+    try:
+        relex_merge.inspect(recipe, quiet=True)
+    except RelexError as error:
+        return str(error)
+    return None
+
+
+def test_a_configuration_of_any_content_is_refused_by_name_or_used(
+    series: Adapters, tmp_path: Path
+) -> None:
+    adapter = Path(shutil.copytree(series.folders[1], tmp_path / "adapter"))
+    path = adapter / "adapter_config.json"
+    good = json.loads(path.read_text())
+    counts: Counter[bool] = Counter()
+    for content in mutations(good, CONFIGS):
+        path.write_bytes(content)
+        said = refusal(series, adapter)
+        assert said is None or (str(adapter) in said and len(said) < 1000)
+        counts[said is None] += 1
+    assert counts[True] > CONFIGS / 20
+    assert counts[False] > CONFIGS / 20
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"r": 0},
+        {"r": "4"},
+        {"r": None},
+        {"r": 10**400},
+        {"lora_alpha": None},
+        {"lora_alpha": float("nan")},
+        {"lora_alpha": True},
+        {"alpha_pattern": {"q_proj": "x"}},
+        {"alpha_pattern": {"(": 4}},
+        {"alpha_pattern": [1]},
+        {"base_model_name_or_path": 3},
+    ],
+    ids=str,
+)
+def test_a_value_of_a_wrong_type(
+    change: dict[str, object], series: Adapters, tmp_path: Path
+) -> None:
+    adapter = Path(shutil.copytree(series.folders[1], tmp_path / "adapter"))
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(RelexError, match=r"^the adapter: adapter_config\.json is not what PEFT"):
+        read_adapter_config(adapter, "the adapter")
