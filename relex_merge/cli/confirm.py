@@ -13,6 +13,7 @@ from relex_merge.report.evaluation import Kind
 from relex_merge.report.table import chosen
 
 REFUSAL = "do not extrapolate"
+NOTHING = "nothing to extrapolate"
 WITNESSES: dict[Kind, str] = {
     "geometry": "the backtests speak",
     "function": "its evaluation on text speaks",
@@ -44,6 +45,8 @@ def ask(*, strict: bool, yes: bool) -> Callable[[Report], None]:
             for reason in choice["reasons"]:
                 click.echo(f"  - {reason}", err=True)
         _show(report)
+        if verdict["verdict"] == NOTHING:
+            click.echo(f"writing step {report['target_step']:g} from within the series", err=True)
         if verdict["verdict"] != REFUSAL:
             return
         if strict:

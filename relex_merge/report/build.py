@@ -38,6 +38,7 @@ from relex_merge.trajectory.backtests.entries import ModelFigures, WalkFigures, 
 from relex_merge.trajectory.backtests.gaps import Gaps
 from relex_merge.trajectory.backtests.groups import members
 from relex_merge.trajectory.backtests.results import Evidence, Verdict
+from relex_merge.trajectory.backtests.rounding import Rounding, rounding_control
 from relex_merge.trajectory.backtests.verdict import NOT_ENOUGH, decide
 from relex_merge.trajectory.gram import squared_error
 from relex_merge.trajectory.parameters import Parameters
@@ -239,16 +240,40 @@ def gather(tried: Assessment, whole: ModelFigures, walk: WalkFigures, dtype: str
         dtype: of the checkpoints' files.
     """
     held_out = [] if tried.held_out is None else _trials(tried.held_out, tried)
+    G = tried.grams.sum(axis=0)
     return Evidence(
         target=tried.target,
         last_step=float(tried.steps[-1]),
         ratio=tried.ratio,
         checkpoints=len(tried.steps),
-        cut=0 if tried.ratio is None else before_cut(tried.steps, tried.ratio),
+        cut=_cut(tried),
         law=tried.law,
         figures=whole,
         walk=walk,
         dtype=dtype,
         held_out=[(trial["step"], trial["skill"]["method"]) for trial in held_out],
         predictor=_predictor(tried),
+        steps=tried.steps.tolist(),
+        distances=np.sqrt(np.maximum(G.diagonal(), 0.0)).tolist(),
+        path=float(np.sqrt(max(G[0, 0] + G[-1, -1] - 2 * G[0, -1], 0.0))),
+        rounding=_rounding(tried, dtype),
+    )
+
+
+def _cut(tried: Assessment) -> int:
+    """Count the checkpoints that lie before s_T / ratio; 0 where nothing is extrapolated."""
+    return 0 if tried.ratio is None else before_cut(tried.steps, tried.ratio)
+
+
+def _rounding(tried: Assessment, dtype: str) -> Rounding | None:
+    """Backtest a straight run that is stored as the checkpoints are."""
+    if tried.ratio is None:
+        return None
+    return rounding_control(
+        tried.grams[:, -1, -1],
+        tried.base_squared_norms,
+        tried.steps,
+        dtype,
+        tried.common,
+        tried.ratio,
     )

@@ -8,6 +8,9 @@
 - **Labels** (tasks) outrank both where the 95 % interval of the paired difference from the last
   observed checkpoint leaves out zero; else they cannot tell, and the word before stands.
 
+Weights that cannot tell (16-bit files) say nothing: where function cannot tell either, for want of
+a backtest, there are not enough checkpoints to tell.
+
 "Nothing to extrapolate" is about the recipe and not about evidence, so it stands whatever is found.
 Thresholds: :mod:`relex_merge.report.functional`.
 """
@@ -83,12 +86,16 @@ def decide(
         labels: its paired difference from the last observed checkpoint on questions that had no
             part in choosing it, None where no task was run.
     """
-    statements = [_statement("geometry", geometry.verdict, geometry.reasons)]
+    blind = geometry.verdict == "weights cannot tell"
+    own = None if blind else geometry.verdict
+    statements = [_statement("geometry", own, geometry.reasons)]
     if function is not None:
         statements.insert(0, _statement("function", *_of_function(function)))
     if labels is not None:
         statements.insert(0, _statement("labels", *_of_labels(labels)))
-    verdict, evidence = next((s.verdict, s.evidence) for s in statements if s.verdict)
+    last: Word = geometry.verdict if function is None else "not enough checkpoints to tell"
+    told = ((s.verdict, s.evidence) for s in statements if s.verdict)
+    verdict, evidence = next(told, (last, statements[-1].evidence))
     if geometry.verdict == "nothing to extrapolate":
         verdict, evidence = geometry.verdict, statements[-1].evidence
     ordered = sorted(statements, key=lambda s: s.evidence != evidence)

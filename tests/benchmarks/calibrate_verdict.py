@@ -205,7 +205,8 @@ def row(label: str, s: Score) -> str:
 
 
 HEADER = (
-    f"{'':<22}{'cases':>6}{'extrap.':>8}{'caution':>8}{'do not':>8}{'unknown':>8}"
+    f"{'':<22}{'cases':>6}{'extrap.':>8}{'caution':>8}{'do not':>8}{'unknown':>8}{'blind':>8}"
+    f"{'nothing':>8}"
     f"{'ex.right':>10}{'harmed':>10}{'no right':>10}{'missed':>10}{'caution+':>10}{'supported':>10}"
 )
 

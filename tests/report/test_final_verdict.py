@@ -55,6 +55,26 @@ def test_geometrys_word_stands_where_nothing_later_can_tell(word: Word) -> None:
     assert decide(Geometry(word, []), BLIND, EVEN).verdict == word
 
 
+@pytest.mark.parametrize(
+    ("function", "labels", "verdict", "evidence"),
+    [
+        (None, None, "weights cannot tell", "geometry"),
+        (BLIND, None, "not enough checkpoints to tell", "geometry"),
+        (BLIND, EVEN, "not enough checkpoints to tell", "geometry"),
+        (GOOD, None, "extrapolate", "function"),
+        (BAD, EVEN, "do not extrapolate", "function"),
+        (BLIND, BETTER, "extrapolate", "labels"),
+    ],
+)
+def test_weights_that_cannot_tell_leave_the_word_to_others(
+    function: Function | None, labels: Difference | None, verdict: Word, evidence: str
+) -> None:
+    found = decide(Geometry("weights cannot tell", ["The files are bfloat16."]), function, labels)
+    assert (found.verdict, found.evidence) == (verdict, evidence)
+    assert found.statements[-1].verdict is None
+    assert "The files are bfloat16." in found.reasons
+
+
 def test_nothing_to_extrapolate_stands() -> None:
     found = decide(Geometry("nothing to extrapolate", ["Step 5 was observed."]), GOOD, BETTER)
     assert (found.verdict, found.evidence) == ("nothing to extrapolate", "geometry")

@@ -24,7 +24,7 @@ from relex_merge.trajectory.backtests.gaps import Attempt, insist
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.predictors import Predictor
-from relex_merge.trajectory.predictors.history import before_cut
+from relex_merge.trajectory.predictors.history import FEWEST_FITTED, before_cut
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 
@@ -36,6 +36,7 @@ class Assessment:
         names: Of the N tensors.
         steps: (T,) ascending.
         grams: G (N, T, T).
+        base_squared_norms: (N,) ‖θ₀‖²; NaN where unknown.
         parameters: One for each tensor.
         common: The most frequent of them, used for sums over tensors.
         target: The step asked for.
@@ -43,7 +44,8 @@ class Assessment:
         compared: What was backtested: the recipe's own predictor first, then the others.
         tests: Backtests on the observed checkpoints.
         same_ratio: Which of them is cut at the user's own ratio and predicts the last checkpoint;
-            None where too few checkpoints lie before that cut.
+            None where too few checkpoints lie before that cut, by the rule for every backtest that
+            counts: at least FEWEST_FITTED.
         held_out: Fit on all observed checkpoints, predict those beyond.
         law: What the backtests say about distance.
     """
@@ -51,6 +53,7 @@ class Assessment:
     names: list[str]
     steps: Array
     grams: Array
+    base_squared_norms: Array
     parameters: list[Parameters]
     common: Parameters
     target: float
@@ -102,6 +105,7 @@ def assess(
         names=names,
         steps=steps,
         grams=grams,
+        base_squared_norms=np.asarray([t.base_squared_norm for t in statistics.tensors.values()]),
         parameters=own,
         common=common,
         target=target,
@@ -115,7 +119,10 @@ def assess(
 
 
 def _same_ratio(tests: Backtests, steps: Array, ratio: float | None, needs: int) -> int | None:
-    if ratio is None or not needs <= (cut := before_cut(steps, ratio)) < len(steps):
+    if ratio is None:
+        return None
+    cut = before_cut(steps, ratio)
+    if not max(needs, FEWEST_FITTED) <= cut < len(steps):
         return None
     return int(np.flatnonzero((tests.fitted == cut) & (tests.target == len(steps) - 1))[0])
 

@@ -8,24 +8,31 @@ import numpy as np
 
 from relex_merge.formatting import cell
 from relex_merge.trajectory.backtests.gaps import Gap
-from relex_merge.trajectory.backtests.results import STAY, Candidate, Evidence
+from relex_merge.trajectory.backtests.results import STAY, Candidate, Evidence, Word
+from relex_merge.trajectory.gram import least_squares_rows
 from relex_merge.trajectory.predictors import PREDICTORS
+from relex_merge.trajectory.predictors.history import FEWEST_FITTED
 
 COARSE = 0.05  # share of moved weights below which 16-bit files are called too coarse
 HALF_PRECISION = ("bfloat16", "float16")
+CROOKED = 0.5  # straightness below which a path is called poor
+OFFSET = 3.0  # times the length of the path that lies between it and a suspicious base
 CURVED = 2.0  # standard errors by which a quadratic must beat the line
 STEADY = (0.8, 1.25)  # speed at the end of the window over its mean that still counts as even
 
 
-def explain(evidence: Evidence, supported: float | None) -> list[str]:
+def explain(evidence: Evidence, word: Word, supported: float | None) -> list[str]:
     """Return the verdict's reasons, the weightiest first; those that do not apply are left out.
 
     Args:
         evidence: What the verdict is decided on.
+        word: The verdict.
         supported: The furthest step that the backtests support; None where there is none.
     """
+    rounded = _explained_by_rounding(evidence, word)
+    speed = "" if rounded else _speed(evidence)  # rounding bends coefficients too
     if evidence.predictor == STAY:
-        sentences = [_standing_still(evidence), _speed(evidence)]
+        sentences = [_standing_still(evidence), speed]
     elif evidence.ratio is None:
         sentences = [_within(evidence)]
     else:
@@ -34,9 +41,59 @@ def explain(evidence: Evidence, supported: float | None) -> list[str]:
             _same_ratio(evidence),
             _expectation(evidence),
             _furthest(evidence, supported),
-            _speed(evidence),
+            speed,
         ]
-    return [s for s in [*sentences, _spectrum(evidence), _coarse(evidence)] if s]
+    first = _rounding(evidence, word) if rounded else _wrong_base(evidence)
+    coarse = "" if rounded else _coarse(evidence)
+    return [s for s in [first, *sentences, _spectrum(evidence, word), coarse] if s]
+
+
+def _explained_by_rounding(e: Evidence, word: Word) -> bool:
+    """Return whether rounding alone makes skill or straightness as poor as they are."""
+    straight = e.figures["straightness"]
+    if e.rounding is None or straight is None:
+        return False
+    no_skill = e.rounding.skill is not None and e.rounding.skill <= 0
+    crooked = straight < CROOKED and e.rounding.straightness < CROOKED
+    return word == "weights cannot tell" or no_skill or crooked
+
+
+def _rounding(e: Evidence, word: Word) -> str:
+    r = e.rounding
+    assert r is not None  # only said where it explains something
+    skill = "" if r.skill is None else f", and skill {r.skill:+.2f} in the backtest at your ratio"
+    verdict = (
+        "Weights cannot tell here: `relex-merge evaluate RECIPE` measures what the models do. "
+        if word == "weights cannot tell"
+        else ""
+    )
+    return (
+        f"The files are {r.dtype}, and about {r.share:.0%} of what they show as movement is "
+        f"rounding ({e.figures['moved']:.1%} of the weights differ from the base). A perfectly "
+        f"straight run stored like this would show straightness {r.straightness:.2f}{skill}. "
+        f"{verdict}Save the checkpoints in float32 if you can."
+    )
+
+
+def _wrong_base(e: Evidence) -> str:
+    """Notice checkpoints whose distances from the base make no sense for a run that began there."""
+    if len(e.distances) < 2 or e.distances[-1] == 0:
+        return ""
+    steps, distances = np.asarray(e.steps), np.asarray(e.distances)
+    line = least_squares_rows(steps, steps[[0, -1]]) @ distances
+    question = "Is the recipe's base_model really the model that this run started from?"
+    if distances[0] > distances[-1] or line[0] > line[1]:
+        return (
+            f"The checkpoints come nearer to the base with the steps: their distance from it is "
+            f"{distances[0]:.3g} at step {steps[0]:g} and {distances[-1]:.3g} at step "
+            f"{steps[-1]:g}. {question}"
+        )
+    if steps[0] <= steps[-1] / 4 and distances[0] > OFFSET * e.path:
+        return (
+            f"The first checkpoint, step {steps[0]:g}, is {distances[0]:.3g} away from the base, "
+            f"and the last one only {e.path:.3g} away from the first. {question}"
+        )
+    return ""
 
 
 def _standing_still(e: Evidence) -> str:
@@ -64,17 +121,25 @@ def _held_out(e: Evidence) -> str:
 
 def _better_or_worse(skill: float) -> str:
     miss = float(np.sqrt(1 - skill))
-    if skill >= 0:
+    if skill > 0:
         return f"closer to the truth than the last fitted checkpoint, at {miss:.0%} of its distance"
     return f"{miss:.1f} times as far from the truth as simply keeping the last fitted checkpoint"
 
 
 def _same_ratio(e: Evidence) -> str:
-    skill, ratio = e.figures["backtest_skill"], e.ratio or 0.0
-    if skill is None:
+    skill, ratio = e.same_ratio, e.ratio or 0.0
+    if skill is None and e.cut < FEWEST_FITTED:
         return (
             f"Your ratio of {ratio:.3g}× cannot be backtested: only {e.cut} of {e.checkpoints} "
             f"checkpoints lie before step {e.last_step / ratio:.3g}."
+        )
+    if skill is None and e.cut == e.checkpoints:
+        return f"Your ratio of {ratio:.3g}× is too near to 1 for a backtest."
+    if skill is None:
+        return (
+            f"The backtest at your ratio of {ratio:.3g}× says nothing: from step "
+            f"{e.last_step / ratio:.3g} on no weight moved, or {e.cut} checkpoints before it are "
+            "too few for this predictor."
         )
     return (
         f"Backtest at your ratio of {ratio:.3g}×: fitted on the first {e.cut} of {e.checkpoints} "
@@ -91,6 +156,8 @@ def _expectation(e: Evidence) -> str:
         )
     ratio = e.ratio or 0.0
     if ratio > e.law.widest * 1.05:
+        if e.same_ratio is not None:  # a perfect one is beyond the law, which takes logarithms
+            return ""
         return (
             f"No backtest reached further than {e.law.widest:.3g}×; nothing that was measured "
             f"speaks for {ratio:.3g}×."
@@ -132,7 +199,7 @@ def _speed(e: Evidence) -> str:
     return ""
 
 
-def _spectrum(e: Evidence) -> str:
+def _spectrum(e: Evidence, word: Word) -> str:
     found, walk = e.figures["explained_variance"], e.walk["explained_variance"]
     if found is None:
         return "No weight moved at all."
@@ -141,9 +208,9 @@ def _spectrum(e: Evidence) -> str:
         f"Explained variance {found:.3f} (a random walk of this length: {cell(walk, '.3f')}), "
         f"straightness {cell(straight, '.2f')} (a line 1, a random walk {cell(random, '.2f')})"
     )
-    if (
-        walk is not None and found <= walk < 1 - 1e-9
-    ):  # as many directions as checkpoints explain everything
+    straighter = word == "extrapolate" or straight is None or random is None or straight > random
+    # As many directions as checkpoints explain everything.
+    if walk is not None and found <= walk < 1 - 1e-9 and not straighter:
         return f"{text}: the path is no straighter than a random walk's."
     return f"{text}."
 

@@ -14,6 +14,8 @@ from relex_merge.trajectory.backtests.entries import (
     json_number,
 )
 from relex_merge.trajectory.backtests.error_law import ErrorLaw
+from relex_merge.trajectory.backtests.rounding import Rounding
+from relex_merge.trajectory.predictors.history import FEWEST_FITTED
 
 STAY = "stay"
 
@@ -23,6 +25,7 @@ Word: TypeAlias = Literal[
     "caution",
     "do not extrapolate",
     "not enough checkpoints to tell",
+    "weights cannot tell",
     "nothing to extrapolate",
 ]
 
@@ -43,6 +46,11 @@ class Evidence:
         dtype: Of the files.
         held_out: (step, true skill) of checkpoints beyond the window.
         predictor: The one that this is about.
+        steps: (T,) ascending.
+        distances: (T,) ‖δ_t‖ of the whole model.
+        path: ‖θ_T − θ_1‖ of the whole model.
+        rounding: What a straight run would look like in such files; None where rounding to 16 bits
+            plays no part or cannot be estimated.
     """
 
     target: float
@@ -56,6 +64,15 @@ class Evidence:
     dtype: str
     held_out: Sequence[tuple[float, float | None]] = ()
     predictor: str = "linear"
+    steps: Sequence[float] = ()
+    distances: Sequence[float] = ()
+    path: float = 0.0
+    rounding: Rounding | None = None
+
+    @property
+    def same_ratio(self) -> float | None:
+        """Skill of the backtest at the user's own ratio; None where none counts."""
+        return self.figures["backtest_skill"] if self.cut >= FEWEST_FITTED else None
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,16 @@ together lead one to expect at the target (:mod:`relex_merge.trajectory.backtest
 positive, the latter clearly so: ``extrapolate``. Both negative, the latter clearly so: ``do not
 extrapolate``. Otherwise ``caution``: on runs of known truth, four in ten of those gained. Where
 fewer than three checkpoints lie before the cut the first witness is missing, and only a clear no is
-a verdict. The rule, its threshold and how often it was right on runs of known truth are reported by
+a verdict.
+
+Where the files hold 16 bits a number the witnesses are heard only if they could have said yes: a
+perfectly straight run, stored the same way, must pass
+(:mod:`relex_merge.trajectory.backtests.rounding`). If not even that would, the verdict is ``weights
+cannot tell``, whatever the witnesses said, held-out checkpoints included.
+
+The rule, its threshold and how often it was right on runs of known truth are reported by
 ``tests/benchmarks/calibrate_verdict.py``; the threshold was fixed there on one set of seeds and
-tested on another.
+tested on another. ``tests/benchmarks/rounding_control.py`` reports what the control changes.
 """
 
 from __future__ import annotations
@@ -18,13 +25,13 @@ import numpy as np
 
 from relex_merge.trajectory.backtests.reasons import explain
 from relex_merge.trajectory.backtests.results import STAY, Evidence, Verdict, Word
-from relex_merge.trajectory.predictors.history import FEWEST_FITTED
 
 VERDICTS: tuple[Word, ...] = get_args(Word)
 EXTRAPOLATE: Word = "extrapolate"
 CAUTION: Word = "caution"
 DO_NOT: Word = "do not extrapolate"
 NOT_ENOUGH: Word = "not enough checkpoints to tell"
+BLIND: Word = "weights cannot tell"
 NOTHING: Word = "nothing to extrapolate"
 
 CLEAR = 1.0  # standard deviations of the error law that make the sign of a skill clear
@@ -38,25 +45,42 @@ def decide(evidence: Evidence, *, clear: float = CLEAR) -> Verdict:
         clear: Standard deviations of the error law that make the sign of a skill clear (for the
             calibration).
     """
+    word = _word(evidence, clear)
     supported = supported_target(evidence, clear)
-    return Verdict(_word(evidence, clear), explain(evidence, supported), supported)
+    if word == EXTRAPOLATE:
+        supported = max(supported or 0.0, evidence.target)
+    return Verdict(word, explain(evidence, word, supported), supported)
 
 
 def _word(evidence: Evidence, clear: float) -> Word:
-    law, ratio = evidence.law, evidence.ratio
     stays = evidence.predictor == STAY  # the last observed checkpoint is kept
-    if stays or (ratio is not None and _refuted(evidence)):
+    if evidence.ratio is None and not stays:
+        return NOTHING  # the target was observed or lies between checkpoints
+    word = DO_NOT if stays else _of_backtests(evidence, clear)
+    return BLIND if word != NOT_ENOUGH and _blind(evidence, clear) else word
+
+
+def _of_backtests(evidence: Evidence, clear: float) -> Word:
+    law, ratio, tested = evidence.law, evidence.ratio or 0.0, evidence.same_ratio
+    if _refuted(evidence):
         return DO_NOT
-    if ratio is None:
-        return EXTRAPOLATE  # the target was observed or lies between checkpoints
     if law is None:
         return NOT_ENOUGH
-    tested = evidence.figures["backtest_skill"] if evidence.cut >= FEWEST_FITTED else None
     if tested is None:
         return DO_NOT if law.skill(ratio, clear) < 0 else NOT_ENOUGH
     if tested > 0:
         return EXTRAPOLATE if law.skill(ratio, -clear) > 0 else CAUTION
     return DO_NOT if law.skill(ratio, clear) < 0 else CAUTION
+
+
+def _blind(evidence: Evidence, clear: float) -> bool:
+    """Return whether a straight run would not pass either, stored as these files are."""
+    control, ratio = evidence.rounding, evidence.ratio
+    if control is None or ratio is None:
+        return False
+    if control.skill is not None and control.skill <= 0:
+        return True
+    return control.law is not None and control.law.skill(ratio, -clear) <= 0
 
 
 def _refuted(evidence: Evidence) -> bool:
@@ -70,11 +94,15 @@ def _refuted(evidence: Evidence) -> bool:
 
 
 def supported_target(evidence: Evidence, clear: float = CLEAR) -> float | None:
-    """Return the furthest step up to which the expected skill is clearly positive, or None."""
+    """Return the furthest step up to which the expected skill is clearly positive.
+
+    None where that is no step beyond the last observed one.
+    """
     law = evidence.law
     if law is None:
         return None
     ratios = np.geomspace(law.narrowest, law.widest, 200)
     positive = [law.skill(float(ratio), -clear) > 0 for ratio in ratios]
     count = positive.index(False) if False in positive else len(positive)
-    return float(np.floor(evidence.last_step * ratios[count - 1])) if count else None
+    furthest = float(np.floor(evidence.last_step * ratios[count - 1])) if count else 0.0
+    return furthest if furthest > evidence.last_step else None
