@@ -7,7 +7,6 @@ template that the base may not have.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from relex_merge.checkpoints.files import (
     TOKENIZER,
     VOCABULARY,
 )
+from relex_merge.checkpoints.json_files import peek_json
 from relex_merge.errors import disk_errors
 
 if TYPE_CHECKING:
@@ -96,9 +96,5 @@ def _copy_chat_template(donors: Sequence[Path], folder: Path) -> None:
 
 
 def _embedded_template(folder: Path) -> str | None:
-    try:
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    template = config.get("chat_template")
+    template = peek_json(folder / "tokenizer_config.json").get("chat_template")
     return template if isinstance(template, str) else None

@@ -23,7 +23,7 @@ def tensors_of(
     for tensor, file in places.items():
         if tensor not in held[file]:
             raise RelexError(
-                f"{label}: shard {file} lacks the tensor {tensor} that the index promises; fetch "
+                f"{label}: shard {file} lacks the tensor {tensor!r} that the index promises; fetch "
                 "it again"
             )
     for file, tensors in held.items():

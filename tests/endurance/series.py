@@ -16,6 +16,8 @@ from tests.support.models import expected, make_series, read_weights, worst_erro
 
 PREDICTORS = ("linear", "linear", "sqrt", "power", "saturating", "local", "damped", "auto")
 FAR = 60
+# Of noise after the first direction: which of two equal ones is the second, any digit decides.
+SECOND = 1e-2
 ROUNDING = {torch.float32: 2e-6, torch.bfloat16: 1e-2}  # of a tensor's largest number
 
 
@@ -51,7 +53,8 @@ def _open(bench: Bench) -> Iterator[Trial]:
         assert not report.get("gaps"), report["gaps"]
         if "predictor" not in parameters:
             error = worst_error(read_weights(work / "out"), expected(series, FAR, **parameters))
-            assert error < ROUNDING[dtype], f"{length} checkpoints, {parameters}: off by {error}"
+            limit = SECOND if parameters.get("rank") == 2 else ROUNDING[dtype]
+            assert error < limit, f"{length} checkpoints, {parameters}: off by {error}"
         shutil.rmtree(work)
 
     yield trial

@@ -132,5 +132,5 @@ def test_on_the_hub_too(hub: Hub, tmp_path: Path) -> None:
     source = HubSource(pinned, tmp_path, "x", Connections())
     assert read_numbers(source, "w", 0, 1).item() == 1
     write_index(tmp_path, "model", places("model", d=2, w=1))
-    with pytest.raises(RelexError, match=r"x: .*model-2.* lacks the tensor d"):
+    with pytest.raises(RelexError, match=r"x: .*model-2.* lacks the tensor 'd'"):
         HubSource(pinned, tmp_path, "x", Connections())
