@@ -48,9 +48,8 @@ class _Work:
     candidates, on_the_way: how many models. composed: whether the candidates are made from the
     series; else they lie on the disk. base: whether there is one. cuts: functional backtests.
     numbers: of a model; largest: of its largest tensor. written: bytes of a model in files.
-    prompts: the text. vocabulary: tokens. read: bytes of checkpoints that are read. scratch,
-    buffers: bytes on the disk and in memory.
-    notes: sentences on what cannot be measured.
+    prompts: the text. vocabulary: tokens. read: which bytes of checkpoints are read, in words.
+    scratch, buffers: bytes on the disk and in memory. notes: sentences on what cannot be measured.
     """
 
     candidates: int
