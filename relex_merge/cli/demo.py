@@ -22,6 +22,9 @@ import click
 )
 @click.option("--lora", is_flag=True, help="Train a LoRA adapter, and end with an adapter.")
 @click.option(
+    "--bf16", is_flag=True, help="Checkpoints stored in bfloat16, where weights cannot tell."
+)
+@click.option(
     "--trainer", type=click.Choice(["builtin", "trl"]), default="builtin", show_default=True
 )
 @click.option("--force", is_flag=True, help="Replace OUT.")

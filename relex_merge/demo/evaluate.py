@@ -51,13 +51,33 @@ def evaluate(model: Any, tokenizer: Any, task: Task, prompts: list[str], seed: i
     """
     import torch
 
-    questions = encode(tokenizer, prompts)
-
     def share(rng: torch.Generator | None) -> float:
-        rollouts = answer(model, questions, length=task.answer_length + 1, rng=rng)
-        answers = decode(tokenizer, rollouts.tokens)
-        right = [task.verify(p, a) for p, a in zip(prompts, answers, strict=True)]
+        right = right_answers(model, tokenizer, task, prompts, rng)
         return sum(right) / len(right)
 
+    return Accuracy(share(None), share(torch.Generator().manual_seed(seed)), len(prompts))
+
+
+def right_answers(
+    model: Any,
+    tokenizer: Any,
+    task: Task,
+    prompts: list[str],
+    rng: torch.Generator | None = None,
+) -> list[int]:
+    """Answer every problem once, and return 1 for each right answer and 0 for the others.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        task: what the answers are verified by.
+        prompts: the problems, of one length.
+        rng: what answers are sampled with, at temperature 1; greedy without.
+    """
+    import torch
+
     with torch.inference_mode():
-        return Accuracy(share(None), share(torch.Generator().manual_seed(seed)), len(prompts))
+        questions = encode(tokenizer, prompts)
+        rollouts = answer(model, questions, length=task.answer_length + 1, rng=rng)
+    answers = decode(tokenizer, rollouts.tokens)
+    return [task.verify(p, a) for p, a in zip(prompts, answers, strict=True)]

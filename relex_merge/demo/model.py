@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +96,22 @@ def load_model(folder: Path) -> Any:
         return AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
 
 
+def save_in_bfloat16(folder: Path, tokenizer: Any, out: Path) -> None:
+    """Write the model in ``folder`` to ``out``, every number rounded to bfloat16.
+
+    Args:
+        folder: of the model.
+        tokenizer: its tokenizer.
+        out: where to; what lies there is replaced.
+
+    Raises:
+        RelexError: it cannot be written.
+    """
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    save_model(load_model(folder).bfloat16(), tokenizer, out)
+
+
 def encode(tokenizer: Any, prompts: list[str]) -> torch.Tensor:
     """Return the token ids of prompts of one length, int64 (N, prompt length)."""
     import torch
@@ -138,3 +155,12 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def without_deprecations() -> Iterator[None]:
+    """Hide what transformers and PEFT say of names in transformers that will change one day."""
+    with quiet_transformers(), warnings.catch_warnings():
+        for name in ("past_key_values", "is_gradient_checkpointing"):
+            warnings.filterwarnings("ignore", f".*{name}", FutureWarning)
+        yield

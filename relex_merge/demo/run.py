@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from relex_merge.demo.model import without_deprecations
 from relex_merge.demo.session import Session, open_session
 from relex_merge.demo.settings import make_settings
 from relex_merge.demo.story import Story
@@ -28,6 +29,7 @@ def run_demo(  # noqa: PLR0913  # a public function: each option is a keyword of
     trainer: str = "builtin",
     lora: bool = False,
     warm_up: bool = False,
+    bf16: bool = False,
     quiet: bool = False,
     echo: Callable[[str], object] = print,
 ) -> DemoResult:
@@ -47,6 +49,7 @@ def run_demo(  # noqa: PLR0913  # a public function: each option is a keyword of
         trainer: "builtin", or "trl" for TRL's GRPOTrainer.
         lora: train a PEFT adapter instead of the whole model, and end with an adapter.
         warm_up: the learning rate rises over the first steps, and auto beats the line.
+        bf16: the checkpoints are observed as bfloat16 files, in which weights cannot tell.
         quiet: no progress bars.
         echo: called with every paragraph of text.
 
@@ -63,13 +66,15 @@ def run_demo(  # noqa: PLR0913  # a public function: each option is a keyword of
         trainer=trainer,
         lora=lora,
         warm_up=warm_up,
+        bf16=bf16,
     )
     load_task(task)
     if trainer == "trl":
         require_trl()
     session = open_session(Path(out).resolve(), settings, force=force)
     try:
-        result = Story(session, full=full, quiet=quiet, echo=echo).tell()
+        with without_deprecations():
+            result = Story(session, full=full, quiet=quiet, echo=echo).tell()
     except KeyboardInterrupt:
         raise RelexError(_kept(session)) from None
     session.finish()

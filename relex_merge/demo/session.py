@@ -18,8 +18,16 @@ from relex_merge.demo.settings import Settings
 from relex_merge.errors import RelexError, disk_errors
 
 STATE = ".demo-state.pt"
-OURS = ("base", "series", "relex", "two-point", "auto", "trust-report")
-FILES = ("recipe.yml", "recipe-auto.yml", "accuracy.png", "results.json", STATE)
+OURS = ("base", "series", "bf16", "relex", "choice", "two-point", "auto", "trust-report")
+FILES = (
+    "recipe.yml",
+    "recipe-auto.yml",
+    "recipe.evaluation.json",
+    "prompts.jsonl",
+    "accuracy.png",
+    "results.json",
+    STATE,
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,15 @@ class Session:
     def checkpoint(self, step: int) -> Path:
         """Return the folder of the model after ``step`` updates; the base's after none."""
         return self.base if step == 0 else self.series / f"{self.prefix}{step}"
+
+    def stored(self, step: int) -> Path:
+        """Return the folder in which the model after ``step`` updates is observed.
+
+        That is the checkpoint, or with ``bf16`` the copy that the story makes of it.
+        """
+        if not self.settings.bf16:
+            return self.checkpoint(step)
+        return self.out / "bf16" / (f"{self.prefix}{step}" if step else "base")
 
     def save_state(self, step: int | None, trainer: TrainerState | None = None) -> None:
         """Note how far the training has come.

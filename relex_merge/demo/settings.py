@@ -90,6 +90,7 @@ class Settings:
         pretraining: of the base.
         rlvr: of the run.
         lora: the adapter that is trained; None: the whole model.
+        bf16: what is observed are bfloat16 copies of the checkpoints; training does not see them.
     """
 
     task: str
@@ -100,10 +101,11 @@ class Settings:
     pretraining: Pretraining = field(default_factory=Pretraining)
     rlvr: Rlvr = GOOD
     lora: Lora | None = None
+    bf16: bool = False
 
     def fingerprint(self) -> str:
         """Return what must agree for an interrupted run to be continued."""
-        kept = {k: v for k, v in asdict(self).items() if k not in ("steps", "observe")}
+        kept = {k: v for k, v in asdict(self).items() if k not in ("steps", "observe", "bf16")}
         return json.dumps(kept, sort_keys=True)
 
     def stream(self, purpose: str) -> int:
@@ -122,6 +124,7 @@ def make_settings(  # noqa: PLR0913  # the options of run_demo
     trainer: str,
     lora: bool = False,
     warm_up: bool = False,
+    bf16: bool = False,
 ) -> Settings:
     """Turn a user's choices, those of :func:`relex_merge.demo.run_demo`, into settings.
 
@@ -144,6 +147,8 @@ def make_settings(  # noqa: PLR0913  # the options of run_demo
         raise RelexError(f"unknown trainer {trainer!r}: choose builtin or trl")
     if lora + bad + warm_up > 1:
         raise RelexError("--lora, --warm-up and --bad are settings: choose one of them")
+    if bf16 and lora:
+        raise RelexError("--bf16 is for whole models; leave out --lora")
     rlvr = BAD if bad else WARM_UP if warm_up else LORA if lora else GOOD
     return Settings(
         task=task,
@@ -153,4 +158,5 @@ def make_settings(  # noqa: PLR0913  # the options of run_demo
         trainer=trainer,
         rlvr=rlvr if lr is None else replace(rlvr, lr=lr),
         lora=Lora() if lora else None,
+        bf16=bf16,
     )

@@ -18,10 +18,25 @@ from tqdm import tqdm
 
 from relex_merge.api import examine, extrapolate
 from relex_merge.demo.evaluate import Accuracy, evaluate
+from relex_merge.demo.functional import (
+    PROMPTS,
+    Measured,
+    ask_functions,
+    candidates_of,
+    choose,
+    divergence_of,
+    statement_of_function,
+    write_candidates,
+)
 from relex_merge.demo.lora import describe, load_policy, scale_adapter
-from relex_merge.demo.model import build_tokenizer, one_thread, quiet_transformers
+from relex_merge.demo.model import (
+    build_tokenizer,
+    one_thread,
+    quiet_transformers,
+    save_in_bfloat16,
+)
 from relex_merge.demo.session import Session
-from relex_merge.demo.table import DemoResult, Row, render
+from relex_merge.demo.table import DemoResult, Row, compare, render
 from relex_merge.demo.tasks import load_task, split_prompts
 from relex_merge.demo.training import train
 from relex_merge.errors import disk_errors
@@ -30,6 +45,7 @@ from relex_merge.report.contents import to_json
 
 if TYPE_CHECKING:
     from relex_merge.report.contents import Report
+    from relex_merge.report.evaluation import Evaluation
 
 BEYOND = 2  # the row "RELEX beyond" is at this many lengths of the full run
 CURVE = (0.5, 1, 1.5, BEYOND)  # where RELEX's accuracy is drawn, in lengths of the full run
@@ -42,6 +58,24 @@ class Automatic:
 
     folder: Path
     stops: bool
+
+
+@dataclass(frozen=True)
+class Before:
+    """What was said before anything was extrapolated."""
+
+    report: Report
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class Made:
+    """The models that were made: RELEX's by target step, the two-point line, auto's, the choice."""
+
+    extrapolated: dict[int, Path]
+    two_points: Path
+    automatic: Automatic
+    measured: Measured
 
 
 class Story:
@@ -65,24 +99,27 @@ class Story:
             f"Task: {self.task.summary}.\n"
             f"A base model, then {observe} of {steps} steps of RLVR{trained}: "
             f"{rlvr.prompts} × {rlvr.group} rollouts a step, learning rate {rlvr.lr:g}, a "
-            "checkpoint after every step."
+            f"checkpoint after every step{', stored in bfloat16' * self.settings.bf16}."
         )
         self._train(observe)
         recipe = self._write_recipe()
-        report = self._trust_report(recipe)
+        before = Before(self._trust_report(recipe), self._ask_functions(recipe))
         extrapolated = self._extrapolate(recipe)
         automatic = self._automatic(recipe)
+        measured = self._choose(recipe, extrapolated[steps], before.evaluation)
         if self.full:
             self._train(steps)
-        result = self._measure(report, extrapolated, self._two_points(), automatic)
+        made = Made(extrapolated, self._two_points(), automatic, measured)
+        result = self._measure(before, made)
         self._save(result)
         self.echo(render(result.rows))
+        self.echo(compare(result))
         if lora:
             self.echo(describe(extrapolated[steps], self.session.base))
         self.echo(
-            f"What the trust report had said: {report['verdict']['verdict']}.\n"
             f"Models, plots and reports are in {self.out}. The same by hand:\n"
             f"  relex-merge inspect {recipe}\n"
+            f"  relex-merge evaluate {recipe} --prompts {recipe.with_name('prompts.jsonl')}\n"
             f"  relex-merge run {recipe} OUT"
         )
         return result
@@ -90,14 +127,24 @@ class Story:
     def _train(self, last: int) -> None:
         train(self.session, self.tokenizer, self.task, self.split.train, last, quiet=self.quiet)
 
+    def _stored(self, steps: Iterable[int]) -> dict[int, Path]:
+        """Return step → folder in which it is observed; a copy is made where that is missing."""
+        found = {step: self.session.stored(step) for step in steps}
+        for step, folder in found.items():
+            if not folder.is_dir():
+                save_in_bfloat16(self.session.checkpoint(step), self.tokenizer, folder)
+        return found
+
     def _write_recipe(self) -> Path:
         """Write the recipe that a user of this series would write."""
-        recipe = self.out / "recipe.yml"
-        checkpoints = f"{self.session.series / self.session.prefix}{{1..{self.settings.observe}}}"
+        recipe, observe = self.out / "recipe.yml", self.settings.observe
+        stored = self._stored(range(observe + 1))
         content = {
             "merge_method": "relex",
-            "base_model": str(self.session.base),
-            "models": [{"model": checkpoints}],
+            "base_model": str(stored[0]),
+            "models": [
+                {"model": f"{stored[1].parent / self.session.prefix}{{1..{observe}}}"},
+            ],
             "parameters": {"target_step": self.settings.steps},
         }
         with disk_errors(recipe):
@@ -123,6 +170,33 @@ class Story:
         )
         return found.report
 
+    def _ask_functions(self, recipe: Path) -> Evaluation:
+        """Show what ``relex-merge evaluate`` says from prompts that were trained on."""
+        prompts = self.split.train[:PROMPTS]
+        seed = self.settings.stream("functional evaluation")
+        found = ask_functions(recipe, prompts, self.task, seed)
+        said = statement_of_function(found)
+        reasons = "".join(f"\n  - {reason}" for reason in said["says"])
+        self.echo(
+            f"Evaluation, on the last observed checkpoint's answers to {len(prompts)} prompts: "
+            f"{said['verdict'] or 'cannot tell'}{reasons}"
+        )
+        return found
+
+    def _choose(self, recipe: Path, plain: Path, evaluation: Evaluation) -> Measured:
+        """Choose among scaled candidates by answers to a quarter of the held-out problems."""
+        candidates = candidates_of(evaluation)
+        folders = write_candidates(recipe, candidates, plain, self.out / "choice")
+        found = choose(
+            self.session, self.tokenizer, self.task, self.split.held_out, folders, evaluation
+        )
+        self.echo(
+            f"Measured choice, by {found.choosing:,} of the held-out problems: {found.name}\n"
+            f"  - {found.reasons[0]}\n"
+            f"  - Its row below is about the other {found.accuracy.problems:,} problems."
+        )
+        return found
+
     def _extrapolate(self, recipe: Path) -> dict[int, Path]:
         """Write a model for each target step, all from one pass over the observed checkpoints."""
         targets = sorted({round(self.settings.steps * length) for length in CURVE})
@@ -137,7 +211,9 @@ class Story:
         content["parameters"]["predictor"] = "auto"
         with disk_errors(recipe):
             recipe.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-        made = extrapolate(recipe, self.out / "auto", force=True, quiet=True, anyway=True)
+        made = extrapolate(
+            recipe, self.out / "auto", force=True, figure=False, quiet=True, anyway=True
+        )
         choice = made.report["choice"]
         said = "stop at the last observed checkpoint" if choice["stops"] else choice["predictor"]
         self.echo(f"predictor: auto says: {said}\n  - {choice['reasons'][0]}")
@@ -148,13 +224,13 @@ class Story:
 
         θ₀ + (s*/s_T)(θ_T − θ₀) is task arithmetic with weight s*/s_T; an adapter is scaled by it.
         """
-        last = self.session.checkpoint(self.settings.observe)
+        last = self.session.stored(self.settings.observe)
         weight = self.settings.steps / self.settings.observe
         if self.settings.lora:
             return scale_adapter(last, weight, self.out / "two-point")
         recipe = {
             "merge_method": "task_arithmetic",
-            "base_model": str(self.session.base),
+            "base_model": str(self.session.stored(0)),
             "models": [{"model": str(last), "parameters": {"weight": weight}}],
             "dtype": "float32",
         }
@@ -165,22 +241,17 @@ class Story:
             )
         return made.out
 
-    def _measure(
-        self,
-        report: Report,
-        extrapolated: dict[int, Path],
-        two_points: Path,
-        automatic: Automatic,
-    ) -> DemoResult:
+    def _measure(self, before: Before, made: Made) -> DemoResult:
         observe, steps = self.settings.observe, self.settings.steps
+        automatic = made.automatic
         models = {
-            "observed": self._checkpoints(_spread(0, observe, OBSERVED_POINTS)),
-            "extrapolated": extrapolated,
-            "two-point": {steps: two_points},
+            "observed": self._stored(_spread(0, observe, OBSERVED_POINTS)),
+            "extrapolated": made.extrapolated,
+            "two-point": {steps: made.two_points},
             "auto": {observe if automatic.stops else steps: automatic.folder},
         }
         if self.full:
-            models["real"] = self._checkpoints(_spread(observe, steps, REAL_POINTS))
+            models["real"] = self._stored(_spread(observe, steps, REAL_POINTS))
         with tqdm(
             total=sum(map(len, models.values())), desc="measuring", disable=self.quiet
         ) as bar:
@@ -188,12 +259,10 @@ class Story:
                 name: [(step, self._accuracy(folder, bar)) for step, folder in folders.items()]
                 for name, folders in models.items()
             }
-        rows = self._rows({name: dict(curve) for name, curve in curves.items()})
+        at = {name: dict(curve) for name, curve in curves.items()}
+        rows = self._rows(at, before.evaluation, made.measured)
         del curves["two-point"], curves["auto"]
-        return DemoResult(self.out, rows, curves, report)
-
-    def _checkpoints(self, steps: Iterable[int]) -> dict[int, Path]:
-        return {step: self.session.checkpoint(step) for step in steps}
+        return DemoResult(self.out, rows, curves, before.report, before.evaluation, made.measured)
 
     def _accuracy(self, folder: Path, bar: tqdm[Any]) -> Accuracy:
         seed = self.settings.stream("evaluation")
@@ -203,20 +272,31 @@ class Story:
         bar.update()
         return accuracy
 
-    def _rows(self, at: dict[str, dict[int, Accuracy]]) -> tuple[Row, ...]:
-        observe, steps, each = (
-            self.settings.observe,
-            self.settings.steps,
-            self.settings.rlvr.rollouts,
-        )
+    def _rows(
+        self, at: dict[str, dict[int, Accuracy]], evaluation: Evaluation, measured: Measured
+    ) -> tuple[Row, ...]:
+        observe, steps = self.settings.observe, self.settings.steps
+        each = self.settings.rlvr.rollouts
         spent, beyond = observe * each, BEYOND * steps
+        line, chosen = candidates_of(evaluation)[0], measured.candidate
+        kl, ratio = divergence_of(evaluation, line), steps / observe
+        base_kl = next(m["kl"] for m in evaluation["function"]["others"] if m["model"] == "base")
         rows = [
-            Row("base", 0, at["observed"][0], 0, None),
-            Row("last observed", observe, at["observed"][observe], spent, 1.0),
-            Row("RELEX", steps, at["extrapolated"][steps], spent, steps / observe),
+            Row("base", 0, at["observed"][0], 0, None, base_kl),
+            Row("last observed", observe, at["observed"][observe], spent, 1.0, 0.0),
+            Row("RELEX", steps, at["extrapolated"][steps], spent, ratio, kl),
             Row("RELEX beyond", beyond, at["extrapolated"][beyond], spent, beyond / observe),
-            Row("two-point line", steps, at["two-point"][steps], spent, steps / observe),
+            Row("two-point line", steps, at["two-point"][steps], spent, ratio),
             *(Row("auto", s, accuracy, spent, s / observe) for s, accuracy in at["auto"].items()),
+            Row(
+                "measured choice",
+                observe if chosen is None else steps,
+                measured.accuracy,
+                spent,
+                1.0 if chosen is None else ratio,
+                0.0 if chosen is None else divergence_of(evaluation, chosen),
+                f"λ = {0 if chosen is None else chosen.scale:g}",
+            ),
         ]
         if self.full:
             rows.append(Row("real RLVR", steps, at["real"][steps], steps * each, 1.0))

@@ -177,6 +177,18 @@ def test_a_bad_verdict_warns_and_strict_writes_nothing(
     assert report_in(tmp_path / "out")["verdict"]["verdict"] == "do not extrapolate"
 
 
+def test_a_target_within_the_series_is_nothing_to_extrapolate_and_is_written(
+    relex: Command, straight: Series, tmp_path: Path
+) -> None:
+    path = write_recipe(tmp_path / "r.yml", straight.recipe(straight.steps[-1] - 1))
+    done = relex("run", path, tmp_path / "out", "--quiet", "--strict")
+    assert done.code == 0, done.err
+    assert "nothing to extrapolate" in done.err
+    assert f"writing step {straight.steps[-1] - 1:g} from within the series" in done.err
+    report = report_in(tmp_path / "out")["verdict"]
+    assert report["verdict"] == "nothing to extrapolate"
+
+
 def test_matrices_of_an_earlier_output_serve_another_rank_degree_and_target(
     relex: Command, straight: Series, tmp_path: Path
 ) -> None:

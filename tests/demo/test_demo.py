@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from relex_merge.demo.session import Session, open_session
 from relex_merge.demo.settings import BAD, GOOD, WARM_UP, make_settings
 from relex_merge.demo.tasks import load_task, task_names
 from relex_merge.errors import RelexError
+from relex_merge.evaluation.split import reported_part
 from tests.support.demo_runs import (
     RLVR,
     SHORT,
@@ -134,6 +136,7 @@ def test_the_table_has_a_row_for_each_model(finished: Finished) -> None:
     rollouts = RLVR.rollouts
     found = [(r.name, r.step, r.rollouts, r.ratio) for r in finished.result.rows]
     chosen = STEPS if choice(finished)["stops"] else TOTAL
+    best = STEPS if finished.result.measured.candidate is None else TOTAL
     assert found == [
         ("base", 0, 0, None),
         ("last observed", STEPS, STEPS * rollouts, 1.0),
@@ -141,10 +144,11 @@ def test_the_table_has_a_row_for_each_model(finished: Finished) -> None:
         ("RELEX beyond", 2 * TOTAL, STEPS * rollouts, 2 * TOTAL / STEPS),
         ("two-point line", TOTAL, STEPS * rollouts, TOTAL / STEPS),
         ("auto", chosen, STEPS * rollouts, chosen / STEPS),
+        ("measured choice", best, STEPS * rollouts, best / STEPS),
         ("real RLVR", TOTAL, TOTAL * rollouts, 1.0),
     ]
     for row in finished.result.rows:
-        assert row.accuracy.problems >= 2000
+        assert row.accuracy.problems >= (1500 if row.name == "measured choice" else 2000)
         assert f"{row.accuracy.greedy:.3f} ± {row.accuracy.greedy_error:.3f}" in finished.text
         assert f"{row.accuracy.sampled:.3f} ± {row.accuracy.sampled_error:.3f}" in finished.text
 
@@ -223,6 +227,82 @@ def test_the_results_hold_table_and_curves(finished: Finished) -> None:
     assert steps["real"][-1] == TOTAL
     assert {TOTAL, 2 * TOTAL} <= set(steps["extrapolated"])
     assert (finished.out / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+# ---- what text and labels say
+
+
+def test_the_evaluation_is_of_prompts_that_were_trained_on_and_lies_where_run_looks(
+    finished: Finished,
+) -> None:
+    split = small_split(small_settings())
+    lines = (finished.out / "prompts.jsonl").read_text().splitlines()
+    asked = {json.loads(line)["prompt"] for line in lines}
+    assert asked <= set(split.train)
+    assert not asked & set(split.held_out)
+    kept = json.loads((finished.out / "recipe.evaluation.json").read_text())
+    results = json.loads((finished.out / "results.json").read_text())
+    assert results["evaluation"]["verdict"] == kept["verdict"]
+    said = next(s for s in kept["verdict"]["statements"] if s["evidence"] == "function")
+    assert f"answers to {len(asked)} prompts: {said['verdict']}" in finished.text
+    assert all(reason in finished.text for reason in said["says"])
+    assert finished.text.index("answers to") < finished.text.index("rollouts   fewer")
+
+
+def test_the_table_ends_with_what_was_said_and_what_came_out(finished: Finished) -> None:
+    last, line = (finished.result.row(name).accuracy.greedy for name in ("last observed", "RELEX"))
+    came = f"a {'gain' if line >= last else 'loss'}, {last:.3f} → {line:.3f}"
+    assert f"  weights   {finished.result.report['verdict']['verdict']}\n" in finished.text
+    assert f"  RELEX     {came}" in finished.text
+
+
+def test_the_choice_is_measured_on_problems_that_had_no_part_in_it(finished: Finished) -> None:
+    settings, chosen = small_settings(), finished.result.measured.candidate
+    held_out = small_split(settings).held_out
+    reported = reported_part("first_digit", held_out)
+    row = finished.result.row("measured choice")
+    assert row.accuracy.problems == len(reported) < len(held_out)
+    assert finished.result.measured.choosing + len(reported) == len(held_out)
+    if chosen is None:
+        folder, scale = finished.out / f"series/step_{STEPS}", 0.0
+    elif chosen.anchor == "line":
+        folder, scale = finished.out / f"relex/step-{TOTAL}", 1.0
+    else:
+        folder, scale = finished.out / f"choice/scale-{chosen.scale:g}", chosen.scale
+    model = load_model(folder)
+    with one_thread():
+        again = evaluate(
+            model, build_tokenizer(TASK), TASK, reported, settings.stream("evaluation")
+        )
+    assert again == row.accuracy
+    results = json.loads((finished.out / "results.json").read_text())
+    assert results["measured_choice"]["scale"] == scale
+    assert f"λ = {scale:g}" in finished.text
+
+
+def test_bfloat16_copies_are_observed_and_training_does_not_see_them(
+    finished: Finished, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    session = begin(out, small_settings(), finished.out / "base")
+    shutil.copytree(finished.out / "series", session.series)
+    session.save_state(STEPS)  # as an interrupted demo that had trained all that is observed
+    said: list[str] = []
+    result = run_small(out, bf16=True, echo=said.append)
+    assert_same_bits(session.checkpoint(STEPS), finished.out / f"series/step_{STEPS}")
+    stored = weights(out / f"bf16/step_{STEPS}")
+    for name, weight in weights(session.checkpoint(STEPS)).items():
+        assert torch.equal(stored[name], weight.bfloat16()), name
+    assert result.report["dtype"] == "bfloat16"
+    assert result.report["base"]["reference"] == str(out / "bf16/base")
+    first = result.report["verdict"]["reasons"][0]
+    assert result.report["verdict"]["verdict"] != "do not extrapolate" or "bfloat16" not in first
+    assert "stored in bfloat16" in said[0]
+    tokenizer, held_out = build_tokenizer(TASK), small_split(small_settings()).held_out
+    with one_thread():
+        model = load_model(out / f"bf16/step_{STEPS}")
+        again = evaluate(model, tokenizer, TASK, held_out, small_settings().stream("evaluation"))
+    assert again == result.row("last observed").accuracy
 
 
 # ---- bad input

@@ -161,6 +161,12 @@ def test_lora_and_bad_are_not_mixed(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_lora_and_bf16_are_not_mixed(tmp_path: Path) -> None:
+    with pytest.raises(RelexError, match=r"--bf16 is for whole models; leave out --lora"):
+        run_small(tmp_path / "out", lora=True, bf16=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_trl_trains_the_adapter_too(real_series: Series, tmp_path: Path) -> None:
     pytest.importorskip("trl")
     begin(tmp_path / "out", small_settings(lora=Lora(), trainer="trl"), real_series.base)
