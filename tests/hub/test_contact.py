@@ -105,4 +105,4 @@ def test_any_other_answer_will_do(hub: Hub, no_waiting: list[float]) -> None:
         contact.first_answer.cache_clear()
         hub.faults.add(Fault("HEAD /$", status=status))
         assert download.pin(RUN, None).sha == sha
-    assert not no_waiting
+    assert not [seconds for seconds in no_waiting if seconds >= 0.5]  # of ours

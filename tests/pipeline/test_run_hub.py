@@ -55,11 +55,14 @@ def test_five_revisions_become_a_sixth_that_loads(
     done = relex("run", path, tmp_path / "out", "--push-to", RUN, "--quiet")
     assert done.code == 0, done.err
 
-    # exactly one commit, on a revision of its own; nothing else moved
+    # one commit on a revision of its own, a card on the empty main; nothing else moved
     heads = hub.heads(RUN)
-    assert {k: v for k, v in heads.items() if k != "relex-step-20"} == {**before, "main": heads["main"]}
-    assert hub.files(RUN) == main
-    assert len(hub.requests("POST .*/commit/")) == 1
+    assert {k: v for k, v in heads.items() if k != "relex-step-20"} == {
+        **before,
+        "main": heads["main"],
+    }
+    assert hub.files(RUN).keys() == main.keys() | {"README.md"}
+    assert len(hub.requests("POST .*/commit/")) == 2
     assert hub.files(RUN, "relex-step-20").keys() == names(tmp_path / "out")
 
     # it loads from the Hub, as the last lines of the output say
