@@ -24,8 +24,6 @@ from relex_merge.hub.references import HubReference, hub_reference, may_be_on_hu
 A = TypeVar("A")
 B = TypeVar("B")
 
-REQUESTS = 16  # to the Hub at a time, while references are pinned and headers read
-
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -99,7 +97,7 @@ def in_parallel(call: Callable[[A], B], arguments: Sequence[A]) -> list[B]:
 
     An error or Ctrl-C is passed on at once: downloads that are under way are not waited for.
     """
-    pool = ThreadPoolExecutor(REQUESTS)
+    pool = ThreadPoolExecutor(download.at_once()[0])
     try:
         return list(pool.map(call, arguments))
     finally:

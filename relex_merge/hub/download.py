@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import glob
 import re
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from pathlib import Path
 from relex_merge.errors import RelexError
 from relex_merge.hub.contact import reach
 from relex_merge.hub.errors import TOKEN_HELP, http_error, hub_errors, patiently, request_error
+
+MODELS, FILES = 16, 8  # at a time
+RESERVED = 40  # open files of everything else: libraries, pipes, the files that are written
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,23 @@ def download(pinned: Pin, patterns: Sequence[str], cache_dir: str | None = None)
     return folder
 
 
+def at_once() -> tuple[int, int]:
+    """Return how many models are looked at or brought here at a time, and files of each.
+
+    16 and 8, as far as the limit on open files goes: a download has a connection, a file and a
+    lock open.
+    """
+    allowed = MODELS * FILES
+    if sys.platform != "win32":
+        import resource
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY:
+            allowed = max((soft - RESERVED) // 3, 1)
+    models = min(MODELS, allowed)
+    return models, max(min(FILES, allowed // models), 1)
+
+
 def _snapshot(
     repo: str,
     revision: str | None,
@@ -216,6 +237,7 @@ def _snapshot(
                     ignore_patterns=but,
                     cache_dir=cache_dir,
                     local_files_only=offline,
+                    max_workers=at_once()[1],
                 )
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,19 @@ def test_a_hub_that_fails_is_not_taken_for_a_missing_file(
     hub.faults.add(Fault("/resolve/", times=None, status=500))
     with pytest.raises(RelexError, match=r"org/model: the Hub fails with status 500"):
         download.download_file(pinned, "deep/config.json")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+@pytest.mark.parametrize(
+    ("soft", "expected"),
+    [(65_536, (16, 8)), (1024, (16, 8)), (256, (16, 4)), (64, (8, 1)), (16, (1, 1))],
+)
+def test_downloads_keep_to_the_limit_on_open_files(
+    soft: int, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+    models, files = download.at_once()
+    assert (models, files) == expected
+    assert 3 * models * files <= max(soft - download.RESERVED, 3)
