@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 
@@ -81,37 +81,25 @@ def _without_noise(descending: Array) -> Array:
     return np.where(descending > noise, descending, 0.0)
 
 
-class _OneThread:
-    """numpy's BLAS on one thread while at least one of the callers, in whatever thread, is inside.
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run numpy's BLAS on one thread.
 
-    The limit holds for the whole process, so the first one in sets it and the last one out lifts
-    it.
+    The limit holds for the whole process. So whoever finds it set, by this function in another
+    thread or by the engine, leaves it alone, and it is lifted by the one who set it.
     """
+    libraries = _libraries()
+    with _entering:
+        limited = all(each["num_threads"] == 1 for each in libraries.info())
+        limit = nullcontext() if limited else libraries.limit(limits=1)
+    with limit:
+        yield
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._limit = ExitStack()
 
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            if self._inside == 0:
-                self._limit.enter_context(_libraries().limit(limits=1, user_api="blas"))
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if self._inside == 0:
-                    self._limit.close()
+_entering = threading.Lock()
 
 
 @cache
 def _libraries() -> ThreadpoolController:
     """Return what sets the threads of numpy's BLAS; to find the library takes milliseconds."""
-    return ThreadpoolController()
-
-
-one_thread = _OneThread()
+    return ThreadpoolController().select(user_api="blas")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -81,21 +82,38 @@ def blas_threads() -> list[int]:
     return [each["num_threads"] for each in threadpool_info() if "numpy" in each["filepath"]]
 
 
-def test_blas_has_one_thread_inside_and_its_own_number_again_after_the_last_one_out() -> None:
+def test_blas_has_one_thread_inside_and_its_own_number_again_outside() -> None:
     before = blas_threads()
-    entered, leave = threading.Event(), threading.Event()
+    with one_thread():
+        assert blas_threads() == [1] * len(before)
+        with one_thread():
+            assert blas_threads() == [1] * len(before)
+        assert blas_threads() == [1] * len(before)
+    assert blas_threads() == before
+
+
+def test_a_limit_set_in_one_thread_is_lifted_there_and_by_no_other() -> None:
+    before = blas_threads()
+    seen: list[list[int]] = []
 
     def other() -> None:
         with one_thread():
-            entered.set()
-            leave.wait(10)
+            seen.append(blas_threads())
+        seen.append(blas_threads())
 
-    thread = threading.Thread(target=other)
     with one_thread():
-        assert blas_threads() == [1] * len(before)
+        thread = threading.Thread(target=other)
         thread.start()
-        assert entered.wait(10)
-    assert blas_threads() == [1] * len(before)
-    leave.set()
-    thread.join()
+        thread.join()
+    assert seen == [[1] * len(before)] * 2
     assert blas_threads() == before
+
+
+def test_many_threads_at_once_leave_the_number_of_threads_as_it_was() -> None:
+    before = blas_threads()
+    G = grams(20, N=50)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: spectra(G).vectors, range(64)))
+    assert blas_threads() == before
+    for each in found:
+        np.testing.assert_array_equal(each, found[0])
