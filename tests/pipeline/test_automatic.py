@@ -321,3 +321,13 @@ def test_a_target_that_is_neither_number_nor_auto_is_refused(
 ) -> None:
     recipe = {**straight.recipe(1), "parameters": {"target_step": "later"}}
     assert "neither a number nor auto" in refuse(recipe)
+
+
+def test_options_of_relex_are_refused_for_other_methods(series: Series, refuse: Refuse) -> None:
+    recipe = {
+        "merge_method": "linear",
+        "models": [{"model": str(c), "parameters": {"weight": 1}} for c in series.checkpoints[:2]],
+        "dtype": "float32",
+    }
+    assert "--lora-rank" in refuse(recipe, "--as", "adapter", "--lora-rank", "3")
+    assert "--reuse" in refuse(recipe, "--reuse", Path("nowhere"))

@@ -1,4 +1,4 @@
-"""The weight vector of every predictor, against the method spelled out on the explicit M."""
+"""The predictors in closed form, against the method spelled out on the explicit M."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.predictors import PREDICTORS, FitParameters
 from relex_merge.trajectory.spectra import spectra
-from tests.support.reference import UNEVEN, deltas, naive_reconstruction, naive_relex, polynomial
+from tests.support.predictions import EVEN, along, coefficient
+from tests.support.reference import (
+    UNEVEN,
+    deltas,
+    naive_reconstruction,
+    naive_relex,
+    polynomial,
+    relative,
+)
 
 
 def weights(
@@ -36,10 +44,6 @@ def reconstructed(M: Array, steps: Array, step: float, rank: int) -> Array:
 
 def rank_of(M: Array) -> int:
     return int(np.count_nonzero(spectra((M @ M.T)[np.newaxis]).eigenvalues))
-
-
-def relative(actual: Array, expected: Array) -> float:
-    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
 
 
 # A series with every choice of parameters that fits it.
@@ -103,29 +107,10 @@ def test_reconstruct_with_every_direction_gives_the_checkpoint_itself() -> None:
     np.testing.assert_allclose(w, gram.unit(10, 5), atol=1e-12)
 
 
-@pytest.mark.parametrize("window", [None, 5])
-@pytest.mark.parametrize("degree", [1, 2, 3])
-def test_the_least_squares_row_fits_every_weight_on_its_own(
-    degree: int, window: int | None
-) -> None:
-    steps = np.random.default_rng(1).permutation(UNEVEN)
-    M = np.random.default_rng(2).normal(size=(10, 50))
-    h = gram.least_squares_rows(steps, [90.0], degree=degree, window=window)[0]
-    assert relative(M.T @ h, polynomial(steps, M, 90.0, degree, window)) < 1e-10
-    assert h.sum() == pytest.approx(1.0, abs=1e-9)
-    if window is not None:
-        assert not h[steps < np.sort(steps)[-window]].any()
-
-
 def test_relex_of_full_rank_is_per_weight_least_squares() -> None:
     steps = UNEVEN
     M = deltas(4, steps, 100)
     assert relative(relex(M, steps, 90.0, 10), polynomial(steps, M, 90.0, 1, None)) < 1e-10
-
-
-def test_the_two_point_line_runs_from_the_base_through_the_last_checkpoint() -> None:
-    w = gram.two_point_line([10.0, 40.0, 20.0], 100.0)
-    assert w.tolist() == [0.0, 2.5, 0.0]
 
 
 # --- closed forms ----------------------------------------------------------------------------
@@ -165,12 +150,6 @@ def test_origin_and_unit_of_the_step_axis_do_not_matter(
     moved = weights(M, steps * scale + shift, target * scale + shift, rank, degree, window)
     # Shifting by 1000 units of 0.01 leaves eleven digits of the axis, and the degree takes a few.
     np.testing.assert_allclose(moved, w, atol=1e-7 * max(np.abs(w).max(), 1.0))
-
-
-def test_a_fit_far_from_step_zero_keeps_its_digits() -> None:
-    near = gram.least_squares_rows(UNEVEN, [120.0], degree=3)
-    far = gram.least_squares_rows(UNEVEN + 2.0**20, [120.0 + 2.0**20], degree=3)
-    np.testing.assert_allclose(far, near, rtol=1e-10)
 
 
 @given(problems(), st.integers(0, 2**32 - 1))
@@ -255,39 +234,27 @@ def test_fewer_weights_than_checkpoints(d: int, rank: int) -> None:
     assert relative(relex(M, steps, 90.0, rank), naive_relex(M, steps, 90.0, rank)) < 1e-10
 
 
-# --- faults ----------------------------------------------------------------------------------
+# --- other closed forms -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("degree", "window"), [(1, 1), (2, 2), (10, None)])
-def test_a_window_too_small_for_the_degree_is_refused(degree: int, window: int | None) -> None:
-    with pytest.raises(ValueError, match=f"degree {degree} needs at least {degree + 1}"):
-        gram.least_squares_rows(UNEVEN, [90.0], degree=degree, window=window)
+@pytest.mark.parametrize("steps", [EVEN, UNEVEN], ids=["even", "uneven"])
+def test_sqrt_continues_a_square_root_exactly(steps: Array) -> None:
+    found = coefficient("sqrt", along(3 * np.sqrt(steps) - 0.5), steps, 400.0)
+    expected = (3 * np.sqrt(400.0) - 0.5) / (3 * np.sqrt(steps[-1]) - 0.5)
+    assert found == pytest.approx(expected, rel=1e-9)
 
 
-# --- the error of a prediction, and the door ---------------------------------------------------
+def test_local_takes_the_latest_slope_from_the_latest_level() -> None:
+    rng = np.random.default_rng(1)
+    c = np.where(EVEN < 12, 0.1 * EVEN, EVEN - 10.0) + 0.3 * rng.standard_normal(30)
+    slope = np.polyfit(EVEN[-10:], c[-10:], 1)[0]
+    level = np.polyval(np.polyfit(EVEN[-5:], c[-5:], 1), EVEN[-1])
+    expected = (level + 70 * slope) / c[-1]
+    assert coefficient("local", along(c), EVEN, 100.0) == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_error_of_a_prediction_is_its_distance_from_the_checkpoint() -> None:
-    rng = np.random.default_rng(0)
-    M, w = rng.normal(size=(6, 80)), rng.normal(size=6)
-    for j in range(6):
-        expected = ((M.T @ w - M[j]) ** 2).sum()
-        assert gram.squared_error(M @ M.T, w, j) == pytest.approx(expected, rel=1e-12)
-    assert gram.squared_error(M @ M.T, gram.unit(6, 2), 2) == 0.0
-
-
-def test_a_symmetric_matrix_comes_back_bit_for_bit_and_any_other_symmetric() -> None:
-    G = np.random.default_rng(0).normal(size=(4, 6, 6))
-    found = gram.symmetric(G)
-    assert (found == found.swapaxes(1, 2)).all()
-    np.testing.assert_array_equal(gram.symmetric(found), found)
-
-
-@pytest.mark.parametrize("scale", [1e-76, 1e-3, 1.0, 7.0, 1e300])
-def test_another_unit_changes_no_digit(scale: float) -> None:
-    M = np.random.default_rng(0).normal(size=(5, 30))
-    G = scale * np.stack([M @ M.T, 1e-6 * (M @ M.T)])
-    found = gram.rescaled(G)
-    assert 0.25 <= np.einsum("ntt->nt", found).max() < 4
-    assert (np.frexp(found)[0] == np.frexp(G)[0]).all()
-    assert not gram.rescaled(np.zeros((1, 3, 3))).any()
+@pytest.mark.parametrize("rank", [1, 3])
+def test_stay_is_the_last_checkpoint(rank: int) -> None:
+    M = deltas(3, UNEVEN, 50)
+    found = PREDICTORS["stay"].with_fit(FitParameters(rank)).weights(M @ M.T, UNEVEN, 500.0)
+    np.testing.assert_array_equal(found, np.eye(10)[-1])
