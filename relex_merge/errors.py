@@ -31,18 +31,23 @@ def blank_secrets(text: str, *known: str | None) -> str:
     return _SIGNED.sub(r"\1***", _TOKEN.sub("hf_***", text))
 
 
+def printable(text: str) -> str:
+    """Return ``text`` with escapes for what a terminal cannot show, or would obey."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 class RelexError(Exception):
     """A fault that the user can act on.
 
     The message names the culprit (file, checkpoint, tensor or parameter) and the remedy, and never
-    shows a token or a signed URL. The command line prints it alone and exits with ``exit_code``; a
-    traceback is shown with ``-v``.
+    shows a token, a signed URL or a control character, whatever file its parts come from. The
+    command line prints it alone and exits with ``exit_code``; a traceback is shown with ``-v``.
     """
 
     exit_code = 1
 
     def __init__(self, message: object) -> None:
-        super().__init__(blank_secrets(str(message)))
+        super().__init__(printable(blank_secrets(str(message))))
 
 
 @contextmanager

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relex_merge.checkpoints.files import CONFIG, INDEX, SINGLE
+from relex_merge.checkpoints.json_files import parse_object
 from relex_merge.errors import RelexError
 
 if TYPE_CHECKING:
     from mergekit.architecture import ModelArchitecture
     from mergekit.options import MergeOptions
 
-MOST_LAYERS = 10_000  # transformers makes a list of all layers before anything can be checked
-LONGEST_REASON = 300  # characters
+MOST_LAYERS = 10_000
+"""Layers of a model; transformers makes a list of all of them before anything can be checked."""
+_LONGEST = 300  # characters of what another library has to say
 
 
 @contextmanager
@@ -41,10 +43,10 @@ def config_errors(label: str) -> Iterator[None]:
             raise RelexError(
                 f"{label} brings its own code; give --trust-remote-code if you read and trust it"
             ) from error
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).split())[:_LONGEST]
         raise RelexError(
-            f"{label}: no usable {CONFIG}: {type(error).__name__}: {text[:LONGEST_REASON]}; fetch "
-            "it again, or copy the base's"
+            f"{label}: no usable {CONFIG}: {type(error).__name__}: {text}; fetch it again, or copy "
+            "that of another checkpoint of the run"
         ) from error
 
 
@@ -62,7 +64,7 @@ def read_config(folder: Path, label: str, *, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
     with config_errors(label):
-        _check_layers(json.loads((folder / CONFIG).read_bytes()), label)
+        _check_layers(parse_object((folder / CONFIG).read_bytes()), label)
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
         architectures = config.architectures or []
         if len(architectures) != 1 or not isinstance(architectures[0], str):
@@ -79,7 +81,10 @@ def _check_layers(node: Any, label: str) -> None:
     """Raise RelexError when a configuration, or a part of it, gives more layers than any model."""
     for key, value in node.items() if isinstance(node, dict) else ():
         if "layer" in key and isinstance(value, int) and value > MOST_LAYERS:
-            raise RelexError(f"{label}: {CONFIG} says {key}: {value:,}, which no model has")
+            raise RelexError(
+                f"{label}: {CONFIG} has more than {MOST_LAYERS:,} for {key}, which no "
+                "model has; fetch it again"
+            )
         _check_layers(value, label)
 
 

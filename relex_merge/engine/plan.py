@@ -130,7 +130,13 @@ def _weights(
 ) -> Iterator[tuple[WeightInfo, float]]:
     """Yield every weight in mergekit's order, and the position t in [0, 1] for its gradients.
 
-    Raises RelexError naming the base, ``label``, when the configuration does not say what it must.
+    Args:
+        architecture: mergekit's.
+        config: the base's configuration.
+        label: names the base in messages.
+
+    Raises:
+        RelexError: the configuration does not say what the architecture needs.
     """
     from mergekit.architecture import ConfiguredModuleArchitecture
 

@@ -68,7 +68,8 @@ def _linear_modules(prepared: Prepared, options: RunOptions) -> dict[int, Module
     them.
 
     Raises:
-        RelexError: no tensor is the weight of a linear layer.
+        RelexError: no model can be made of the configuration, or no tensor is the weight of a
+            linear layer.
     """
     from mergekit.common import get_auto_cls
     from transformers.pytorch_utils import Conv1D

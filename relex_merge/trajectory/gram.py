@@ -24,6 +24,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+_NOTHING = 1e-200
+
 Array: TypeAlias = npt.NDArray[np.float64]
 Steps: TypeAlias = Sequence[float] | Array
 
@@ -109,8 +111,10 @@ def rescaled(grams: Array) -> Array:
     """Return G (N, T, T) in another unit, a power of four that brings the longest ‖δ_t‖² near 1.
 
     Predictions and skills do not depend on the unit, and this one spares their squares and
-    products from overflow and underflow. No digit changes.
+    products from overflow and underflow. No digit changes, but what is next to nothing beside the
+    longest of all ‖δ_t‖² is nothing.
     """
     largest = np.einsum("ntt->nt", grams).max(initial=0.0)
     exponent = int(np.frexp(largest)[1])
-    return np.asarray(np.ldexp(grams, -2 * (exponent // 2)))
+    scaled = np.ldexp(grams, -2 * (exponent // 2))
+    return np.where(np.abs(scaled) < _NOTHING, 0.0, scaled)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from relex_merge.checkpoints.files import ADAPTER_CONFIG
+from relex_merge.checkpoints.json_files import parse_object
 from relex_merge.errors import RelexError
 
 # Settings under which an adapter is more (or other) than a delta s·B·A on the base's own weights.
@@ -29,16 +29,10 @@ _REFUSED = {
 }
 # Initialisations that also take something out of the base's weights, so that δ = s(BA − B₀A₀).
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-# What values of wrong types, JSON that is none, and regular expressions that are none raise.
-_BROKEN = (
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-    re.error,
-)
+_LONGEST = 300  # characters of a value in messages
+# What values of wrong types, a text that is no JSON, and a pattern that is no regular expression
+# raise.
+_BROKEN = (ValueError, LookupError, TypeError, AttributeError, OverflowError, re.error)
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,8 @@ class AdapterConfig:
         alpha: α.
         rslora: whether s is α/√r instead of α/r.
         transposed: whether square weights are stored (in, out).
-        dora: whether the weight is rescaled row by row, so that δ is no product of two factors.
+        dora: whether the weight is rescaled row by row (DoRA), so that δ is no product of two
+            factors.
         alpha_pattern: α of modules that have their own, by regular expressions of their names.
         content: all that the file says.
     """
@@ -88,10 +83,12 @@ def read_adapter_config(folder: Path, label: str) -> AdapterConfig:
         RelexError: the file cannot be read, or describes an adapter whose delta is not s·B·A.
     """
     try:
-        content = json.loads((folder / ADAPTER_CONFIG).read_bytes())
-        kind = content["peft_type"]
+        content = parse_object((folder / ADAPTER_CONFIG).read_bytes())
+        kind = _text(content["peft_type"])
         if kind != "LORA":
-            raise RelexError(f"{label} is a {kind} adapter; only LoRA has a delta s·B·A to follow")
+            raise RelexError(
+                f"{label} is a {kind[:_LONGEST]} adapter; only LoRA has a delta s·B·A to follow"
+            )
         _refuse(content, label)
         base = content.get("base_model_name_or_path")
         return AdapterConfig(
@@ -110,8 +107,9 @@ def read_adapter_config(folder: Path, label: str) -> AdapterConfig:
             "adapter with PEFT's save_pretrained"
         ) from error
     except _BROKEN as error:
+        text = repr(error)[:_LONGEST]
         raise RelexError(
-            f"{label}: {ADAPTER_CONFIG} is not what PEFT writes ({error!r:.200})"
+            f"{label}: {ADAPTER_CONFIG} is not what PEFT writes ({text}); fetch it again"
         ) from error
 
 
@@ -131,9 +129,11 @@ def _number(value: Any, least: float = -math.inf) -> float:
 
 
 def _pattern(value: Mapping[str, Any]) -> dict[str, float]:
+    """Return α of the modules that have their own. Raises re.error for no regular expression."""
+    from peft.utils.other import get_pattern_key
+
     found = {key: _number(alpha) for key, alpha in value.items()}
-    for key in found:
-        re.compile(key)
+    get_pattern_key(list(found), "")  # which compiles them
     return found
 
 
@@ -144,7 +144,7 @@ def _refuse(content: Mapping[str, Any], label: str) -> None:
                 f"{label} uses {key}: {reason}; merge each adapter into the base and extrapolate "
                 "the full models"
             )
-    start = str(content.get("init_lora_weights", "")).lower()
+    start = str(content.get("init_lora_weights", "")).lower()[:_LONGEST]
     if start.startswith(_CHANGES_BASE):
         raise RelexError(
             f"{label} was initialised by {start}, which changes the base's weights too; save it "

@@ -154,9 +154,8 @@ def _is_text(value: object) -> bool:
 
 
 def _shown(text: str) -> str:
-    """Return a name out of a file as a message shows it: short, and without control characters."""
-    plain = text if text.isprintable() else ascii(text)
-    return plain if len(plain) <= LONGEST_SHOWN else f"{plain[:LONGEST_SHOWN]}…"
+    """Return a name out of a file as a message shows it: short."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _fields(name: str, entry: Any) -> tuple[int, int, str, str, tuple[int, ...]]:

@@ -321,3 +321,14 @@ def test_a_target_that_is_neither_number_nor_auto_is_refused(
 ) -> None:
     recipe = {**straight.recipe(1), "parameters": {"target_step": "later"}}
     assert "must be a number from 0 to 2^53, or auto" in refuse(recipe)
+
+
+def test_options_of_relex_are_refused_for_other_methods(series: Series, refuse: Refuse) -> None:
+    recipe = {
+        "merge_method": "linear",
+        "models": [{"model": str(c), "parameters": {"weight": 1}} for c in series.checkpoints[:2]],
+        "dtype": "float32",
+    }
+    named = ("--revision", "mine")  # other methods have no target step to name it by
+    assert "--lora-rank" in refuse(recipe, "--as", "adapter", "--lora-rank", "3", *named)
+    assert "--reuse" in refuse(recipe, "--reuse", Path("nowhere"), *named)

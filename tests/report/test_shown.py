@@ -15,6 +15,8 @@ from relex_merge.report import render_table, save_coefficients_plot, save_html, 
 from relex_merge.report.contents import Report
 from relex_merge.report.html import render_html
 from relex_merge.report.plot import draw, table_of
+from relex_merge.report.table import chosen
+from relex_merge.trajectory.backtests.entries import ChoiceEntry
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from tests.support.report_cases import make, report_of
@@ -203,3 +205,19 @@ def test_a_reconstruction_can_be_shown(statistics: SeriesStatistics, tmp_path: P
     report = report_of(statistics, 10.0, Parameters(10.0, mode="reconstruct"))
     assert "nothing is extrapolated" in re.sub(r"\s+", " ", render_table(report))
     save_plot(report, statistics, tmp_path / "report.png")
+
+
+def test_where_some_tensors_stay_the_choice_is_named_by_those_that_go_on() -> None:
+    mixed: ChoiceEntry = {
+        "predictor": "local",
+        "scope": "tensor",
+        "target_step": 80.0,
+        "stops": False,
+        "reasons": [],
+        "groups": {
+            n: {"predictor": p, "candidates": {}}
+            for n, p in zip("abc", ("stay", "stay", "local"), strict=True)
+        },
+        "curve": [],
+    }
+    assert chosen(mixed) == "stay for 2, local for 1 tensors"

@@ -16,6 +16,10 @@ Array: TypeAlias = npt.NDArray[np.float64]
 UNEVEN = np.asarray([1.0, 2.0, 5.0, 7.0, 8.0, 13.0, 20.0, 21.0, 30.0, 44.0])
 
 
+def relative(actual: Array, expected: Array) -> float:
+    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+
+
 def polynomial(steps: Array, y: Array, target: float, degree: int, window: int | None) -> Array:
     """np.polyfit through the last ``window`` steps, at ``target``; y is (T,) or (T, d)."""
     last = np.argsort(steps)[-(window or len(steps)) :]

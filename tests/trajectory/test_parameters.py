@@ -117,3 +117,9 @@ def test_parameters_at_the_edge_of_their_range_are_accepted_and_give_finite_weig
 def test_fewer_than_two_checkpoints_are_no_trajectory(T: int) -> None:
     with pytest.raises(RelexError, match=f"at least two checkpoints besides the base, not {T}"):
         Parameters(10).check(STEPS[:T])
+
+
+@pytest.mark.parametrize("predictor", ["auto", "sqrt"])
+def test_reconstruction_has_no_predictor(predictor: str) -> None:
+    with pytest.raises(RelexError, match="mode: extrapolate"):
+        Parameters(5, mode="reconstruct", predictor=predictor)

@@ -78,7 +78,7 @@ def about(steps: list[int], tensors: object) -> dict[str, str]:
 
 def damaged(kind: str, path: Path) -> None:
     """Put at ``path`` a file that is not one of Gram matrices."""
-    array = {"w": np.eye(2)}
+    array, gram = {"w": np.eye(2)}, {"gram/w": np.eye(2)}
     a_series().save(path)
     content = path.read_bytes()
     match kind:
@@ -98,13 +98,19 @@ def damaged(kind: str, path: Path) -> None:
         case "no JSON":
             save_file(array, path, metadata={"series": '{"steps": [1, 2], "tensors": {'})
         case "a tensor missing":
-            save_file(array, path, metadata=about([1, 2], {"v": [1.0, 1, 1]}))
+            save_file(gram, path, metadata=about([1, 2], {"v": [1.0, 1, 1]}))
         case "a list":
-            save_file(array, path, metadata=about([1, 2], []))
+            save_file(gram, path, metadata=about([1, 2], []))
         case "a number too few":
-            save_file(array, path, metadata=about([1, 2], {"w": [1.0, 1]}))
+            save_file(gram, path, metadata=about([1, 2], {"w": [1.0, 1]}))
         case "another shape":
-            save_file(array, path, metadata=about([1, 2, 3], {"w": [1.0, 1, 1]}))
+            save_file(gram, path, metadata=about([1, 2, 3], {"w": [1.0, 1, 1]}))
+        case "not a number":
+            save_file(
+                {"gram/w": np.full((2, 2), np.nan)},
+                path,
+                metadata=about([1, 2], {"w": [1.0, 1, 1]}),
+            )
 
 
 @pytest.mark.parametrize(
@@ -121,6 +127,7 @@ def damaged(kind: str, path: Path) -> None:
         "a list",
         "a number too few",
         "another shape",
+        "not a number",
     ],
 )
 def test_a_file_that_is_not_one_of_gram_matrices_is_named(kind: str, tmp_path: Path) -> None:

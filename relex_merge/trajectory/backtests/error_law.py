@@ -28,6 +28,7 @@ from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.predictors.history import FEWEST_FITTED
 
 FEWEST_BACKTESTS = 6
+_HOPELESS = 700.0  # log error beyond which the skill would no longer be a number
 LATENESS = 8  # a backtest of checkpoint j weighs (s_j / s_T) to this power
 
 
@@ -61,7 +62,7 @@ class ErrorLaw:
     def skill(self, ratio: float, deviations: float = 0.0) -> float:
         """Return the expected skill at ``ratio``, ``deviations`` of them to the better."""
         mean, deviation = self.log_error(ratio)
-        return float(1 - np.exp(mean - deviations * deviation))
+        return float(1 - np.exp(min(mean - deviations * deviation, _HOPELESS)))
 
 
 def fit_error_law(tests: Backtests, name: str = "method") -> ErrorLaw | None:

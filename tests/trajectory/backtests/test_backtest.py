@@ -10,7 +10,7 @@ import pytest
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.backtests.backtest import backtests, plan, stacked
 from relex_merge.trajectory.backtests.compared import baselines, method
-from relex_merge.trajectory.backtests.error_law import fit_error_law
+from relex_merge.trajectory.backtests.error_law import ErrorLaw, fit_error_law
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.predictors.history import before_cut
@@ -142,3 +142,9 @@ def test_expected_skill_lies_between_the_short_backtest_and_the_truth_under_nois
     assert truth > 0.9
     assert report["model"]["backtest_skill"] < law.skill(40 / 3) < truth
     assert law.skill(40 / 3, 1) > 0
+
+
+def test_a_hopeless_law_gives_a_number_that_json_can_hold() -> None:
+    law = ErrorLaw(np.asarray([5.0, 400.0, 0.0]), np.eye(3), 1.0, 1.2, 40.0)
+    assert np.isfinite([law.skill(40.0, z) for z in (-1, 0, 1)]).all()
+    assert law.skill(40.0) < -1e300

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.backtests.automatic import FEWEST, Resolved, choose, resolve
 from relex_merge.trajectory.backtests.results import Choice
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters
-from relex_merge.trajectory.statistics import SeriesStatistics
+from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from tests.support.report_cases import Trajectory, make, report_of
 
 EVEN = np.arange(1.0, 41)
@@ -283,3 +285,29 @@ def test_a_failing_candidate_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> 
     found = choose(statistics, 48.0)
     assert found.name == expected.name == "linear"
     assert "power could not be judged at every cut: no solution." in found.reasons
+
+
+def along_one_direction(seed: int, steps: Array) -> SeriesStatistics:
+    """Two tensors: a path along one direction, at a random power of the step, with noise."""
+    draw = np.random.default_rng(seed)
+    found = {}
+    for name in ("one", "two"):
+        M = np.outer(steps ** draw.uniform(0.2, 1.2), draw.normal(size=20))
+        M += draw.uniform(0, 0.5) * draw.normal(size=M.shape)
+        found[name] = TensorStatistics(M @ M.T, 1.0, 20, 20)
+    return SeriesStatistics(steps, found)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), unit=st.sampled_from([1.0, 0.1, 7.0]))
+def test_a_found_target_is_beyond_the_last_step_or_the_answer_is_stop(
+    seed: int, unit: float
+) -> None:
+    steps = unit * np.arange(1, 10, dtype=np.float64)
+    choice = choose(along_one_direction(seed, steps), None)
+    assert all(step > steps[-1] for step, *_ in choice.curve)
+    if choice.stops:
+        assert choice.target == steps[-1]
+    else:
+        assert choice.target > steps[-1]
+        assert choice.target in [step for step, *_ in choice.curve]
