@@ -14,10 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from relex_merge.report import build_report
 from relex_merge.trajectory.backtests.automatic import choose
-from relex_merge.trajectory.parameters import Parameters
-from tests.support.report_cases import make
+from tests.support.report_cases import make, report_of
 
 MODULES = (
     *(f"self_attn.{x}_proj.weight" for x in "qkvo"),
@@ -41,16 +39,7 @@ def main() -> None:
     target = 1000 / 75 * T
 
     def report() -> None:
-        build_report(
-            statistics,
-            Parameters(target),
-            method={},
-            base={},
-            checkpoints=[],
-            target_step=target,
-            dtype="bfloat16",
-            versions={},
-        )
+        report_of(statistics, target)
 
     def auto() -> None:
         choose(statistics, target, scope="module")

@@ -110,7 +110,7 @@ def test_the_unit_of_the_weights_changes_no_prediction(name: str, exponent: int,
     np.testing.assert_allclose(again, w, rtol=1e-5, atol=1e-6 * np.abs(w).max())
 
 
-@pytest.mark.parametrize("exponent", [-300, -38, 38, 300])
+@pytest.mark.parametrize("exponent", [-300, -38, 38, 130])  # from 1e140 on G counts as broken
 def test_the_unit_of_the_weights_changes_no_figure_no_verdict_and_no_choice(exponent: int) -> None:
     whole = make(EVEN, law=0.7, names=("w", "v")).statistics()
     scaled = SeriesStatistics(
