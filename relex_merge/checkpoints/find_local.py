@@ -53,6 +53,7 @@ class ModelFolder:
         weights: the files that hold the weights, None without any.
         config: what its configuration says, empty without one.
         dtype: of most of its numbers.
+        changed: when its weights were last written, in seconds since 1970.
         fault: why it cannot be read, None when it is whole.
     """
 
@@ -62,6 +63,7 @@ class ModelFolder:
     weights: Weights | None = None
     config: Json = field(default_factory=dict)
     dtype: str | None = None
+    changed: float = 0.0
     fault: str | None = None
 
     def left_out(self) -> LeftOut:
@@ -171,9 +173,13 @@ def _look_into(root: Path, path: Path, sizes: Mapping[str, int]) -> ModelFolder:
         dtype = check_weights(path, weights)
         file = config_name(weights.kind)
         config = read_config(path / file, file)
+        changed = max((path / file).stat().st_mtime for file in weights.files)
     except (NotWholeError, RelexError) as error:
         return ModelFolder(path, name, sizes, weights, fault=str(error))
-    return ModelFolder(path, name, sizes, weights, config, dtype)
+    except FileNotFoundError as error:  # a trainer renames what it has written, or removes it
+        fault = f"{Path(error.filename).name} was moved or removed meanwhile"
+        return ModelFolder(path, name, sizes, weights, fault=fault)
+    return ModelFolder(path, name, sizes, weights, config, dtype, changed)
 
 
 # the series
@@ -193,14 +199,13 @@ def check_nameable(taken: Sequence[Checkpoint]) -> None:
 def _candidate(folder: ModelFolder, named: Named) -> Candidate:
     assert folder.weights is not None  # it is whole
     files = folder.weights.files
-    changed = max((folder.path / file).stat().st_mtime for file in files)
     checkpoint = Checkpoint(
         named.step,
         str(folder.path),
         _layout(named),
         size=sum(folder.sizes[file] for file in files),
         dtype=folder.dtype,
-        date=datetime.fromtimestamp(int(changed), timezone.utc).isoformat(),
+        date=datetime.fromtimestamp(int(folder.changed), timezone.utc).isoformat(),
         kind=folder.weights.kind,
     )
     return Candidate(checkpoint, named.shape, named.family, named.guessed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -327,3 +328,26 @@ def test_a_folder_that_mergekit_could_not_name_is_refused(tmp_path: Path) -> Non
         find_local(tmp_path / "a+b")
     (tmp_path / "ab").symlink_to(tmp_path / "a+b")
     assert find_local(tmp_path / "ab").steps == [1, 2]
+
+
+def test_a_checkpoint_that_is_renamed_meanwhile_is_left_out(put: Put, tmp_path: Path) -> None:
+    """transformers writes ``tmp-checkpoint-N`` and renames it; a watcher looks all the time."""
+    put("checkpoint-5")
+    put("tmp-checkpoint-10")
+    temporary = tmp_path / "run/tmp-checkpoint-10"
+    final = temporary.with_name("checkpoint-10")
+    done = threading.Event()
+
+    def rename() -> None:
+        while not done.is_set():
+            temporary.rename(final)
+            final.rename(temporary)
+
+    writer = threading.Thread(target=rename)
+    writer.start()
+    try:
+        for _ in range(40):
+            assert 5 in find_local(tmp_path / "run").steps
+    finally:
+        done.set()
+        writer.join()
