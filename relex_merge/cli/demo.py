@@ -15,7 +15,7 @@ import click
 @click.option("--steps", type=int, default=200, show_default=True, help="Length of the full run.")
 @click.option("--observe", type=int, default=30, show_default=True, help="Steps really trained.")
 @click.option("--lr", type=float, help="Learning rate of the RLVR run  [default: the task's]")
-@click.option("--full", is_flag=True, help="Train on to the end, to compare.")
+@click.option("--quick", is_flag=True, help="Leave out the real end of the run, to compare with.")
 @click.option("--bad", is_flag=True, help="A setting in which extrapolation fails, and is told so.")
 @click.option(
     "--warm-up", is_flag=True, help="A run with a learning-rate warm-up: auto beats the line."

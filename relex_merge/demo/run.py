@@ -23,7 +23,7 @@ def run_demo(  # noqa: PLR0913  # a public function: each option is a keyword of
     steps: int = 200,
     observe: int = 30,
     lr: float | None = None,
-    full: bool = False,
+    quick: bool = False,
     bad: bool = False,
     force: bool = False,
     trainer: str = "builtin",
@@ -43,7 +43,7 @@ def run_demo(  # noqa: PLR0913  # a public function: each option is a keyword of
         steps: length of the full run.
         observe: how many of them are trained and observed.
         lr: learning rate of the RLVR run; default that of :mod:`relex_merge.demo.settings`.
-        full: train on to ``steps``, to compare with the real end.
+        quick: do not train on to ``steps``, to compare with the real end.
         bad: a setting in which extrapolation fails, and the trust report says so.
         force: replace an earlier demo in ``out``.
         trainer: "builtin", or "trl" for TRL's GRPOTrainer.
@@ -74,7 +74,7 @@ def run_demo(  # noqa: PLR0913  # a public function: each option is a keyword of
     session = open_session(Path(out).resolve(), settings, force=force)
     try:
         with without_deprecations():
-            result = Story(session, full=full, quiet=quiet, echo=echo).tell()
+            result = Story(session, quick=quick, quiet=quiet, echo=echo).tell()
     except KeyboardInterrupt:
         raise RelexError(_kept(session)) from None
     session.finish()

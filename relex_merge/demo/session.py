@@ -18,7 +18,7 @@ from relex_merge.demo.settings import Settings
 from relex_merge.errors import RelexError, disk_errors
 
 STATE = ".demo-state.pt"
-OURS = ("base", "series", "bf16", "relex", "choice", "two-point", "auto", "trust-report")
+OURS = ("base", "series", "bf16", "relex", "choice", "two-point", "auto", "trust-report", "task")
 FILES = (
     "recipe.yml",
     "recipe-auto.yml",

@@ -37,6 +37,7 @@ from relex_merge.demo.model import (
 )
 from relex_merge.demo.session import Session
 from relex_merge.demo.table import DemoResult, Row, compare, render
+from relex_merge.demo.task_files import task_name, write_task
 from relex_merge.demo.tasks import load_task, split_prompts
 from relex_merge.demo.training import train
 from relex_merge.errors import disk_errors
@@ -82,16 +83,16 @@ class Story:
     """One demo, told in order by :meth:`tell`."""
 
     def __init__(
-        self, session: Session, *, full: bool, quiet: bool, echo: Callable[[str], object]
+        self, session: Session, *, quick: bool, quiet: bool, echo: Callable[[str], object]
     ) -> None:
-        self.session, self.full, self.quiet, self.echo = session, full, quiet, echo
+        self.session, self.quick, self.quiet, self.echo = session, quick, quiet, echo
         self.settings, self.out = session.settings, session.out
         self.task = load_task(self.settings.task)
         self.tokenizer = build_tokenizer(self.task)
         self.split = split_prompts(self.task, self.settings.stream("problems"))
 
     def tell(self) -> DemoResult:
-        """Train, report, extrapolate, train on if asked to, measure, save. Raises RelexError."""
+        """Train, report, extrapolate, train on unless quick, measure, save. Raises RelexError."""
         observe, steps, rlvr = self.settings.observe, self.settings.steps, self.settings.rlvr
         lora = self.settings.lora
         trained = f" of a LoRA adapter of rank {lora.rank}" if lora else ""
@@ -103,11 +104,13 @@ class Story:
         )
         self._train(observe)
         recipe = self._write_recipe()
+        write_task(self.out / "task", self.settings.task, self.task, self.split.held_out)
         before = Before(self._trust_report(recipe), self._ask_functions(recipe))
         extrapolated = self._extrapolate(recipe)
         automatic = self._automatic(recipe)
         measured = self._choose(recipe, extrapolated[steps], before.evaluation)
-        if self.full:
+        if not self.quick:
+            self.echo(f"The real run goes on to step {steps}, to compare (--quick leaves it out).")
             self._train(steps)
         made = Made(extrapolated, self._two_points(), automatic, measured)
         result = self._measure(before, made)
@@ -120,6 +123,8 @@ class Story:
             f"Models, plots and reports are in {self.out}. The same by hand:\n"
             f"  relex-merge inspect {recipe}\n"
             f"  relex-merge evaluate {recipe} --prompts {recipe.with_name('prompts.jsonl')}\n"
+            f"  relex-merge evaluate {recipe} --tasks {task_name(self.settings.task)} "
+            f"--include-path {self.out / 'task'}\n"
             f"  relex-merge run {recipe} OUT"
         )
         return result
@@ -250,7 +255,7 @@ class Story:
             "two-point": {steps: made.two_points},
             "auto": {observe if automatic.stops else steps: automatic.folder},
         }
-        if self.full:
+        if not self.quick:
             models["real"] = self._stored(_spread(observe, steps, REAL_POINTS))
         with tqdm(
             total=sum(map(len, models.values())), desc="measuring", disable=self.quiet
@@ -261,7 +266,6 @@ class Story:
             }
         at = {name: dict(curve) for name, curve in curves.items()}
         rows = self._rows(at, before.evaluation, made.measured)
-        del curves["two-point"], curves["auto"]
         return DemoResult(self.out, rows, curves, before.report, before.evaluation, made.measured)
 
     def _accuracy(self, folder: Path, bar: tqdm[Any]) -> Accuracy:
@@ -298,7 +302,7 @@ class Story:
                 f"λ = {0 if chosen is None else chosen.scale:g}",
             ),
         ]
-        if self.full:
+        if not self.quick:
             rows.append(Row("real RLVR", steps, at["real"][steps], steps * each, 1.0))
         return tuple(rows)
 

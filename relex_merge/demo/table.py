@@ -46,7 +46,7 @@ class DemoResult:
     Attributes:
         out: the demo's folder.
         rows: the table.
-        curves: "observed", "extrapolated" and, with ``full``, "real".
+        curves: "observed", "extrapolated", "two-point", "auto" and, unless ``quick``, "real".
         report: the trust report, made before anything was extrapolated.
         evaluation: of the recipe, by text, made before anything was extrapolated too.
         measured: the choice among candidates by labels.

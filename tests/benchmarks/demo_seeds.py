@@ -27,7 +27,6 @@ def measure(task: str, seed: int, *, bad: bool, lora: bool) -> dict[str, Any]:
             Path(folder) / "demo",
             task=task,
             seed=seed,
-            full=True,
             bad=bad,
             lora=lora,
             quiet=True,

@@ -331,7 +331,7 @@ def test_a_folder_that_mergekit_could_not_name_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_checkpoint_that_is_renamed_meanwhile_is_left_out(put: Put, tmp_path: Path) -> None:
-    """transformers writes ``tmp-checkpoint-N`` and renames it; a watcher looks all the time."""
+    """The Trainer writes ``tmp-checkpoint-N`` and renames it; a watcher looks all the time."""
     put("checkpoint-5")
     put("tmp-checkpoint-10")
     temporary = tmp_path / "run/tmp-checkpoint-10"

@@ -47,7 +47,7 @@ def finished(small_demo: None, tmp_path_factory: pytest.TempPathFactory) -> Fini
 
     def make(out: Path) -> Finished:
         said: list[str] = []
-        result = run_small(out, full=True, echo=said.append)
+        result = run_small(out, quick=False, echo=said.append)
         return Finished(out, "\n".join(said), result)
 
     return made_once(tmp_path_factory, "demo", make)

@@ -15,7 +15,7 @@ import yaml
 
 from relex_merge.api import extrapolate
 from relex_merge.demo import run_demo
-from relex_merge.demo.evaluate import evaluate
+from relex_merge.demo.evaluate import evaluate, right_answers
 from relex_merge.demo.model import (
     build_tokenizer,
     load_model,
@@ -227,6 +227,32 @@ def test_the_results_hold_table_and_curves(finished: Finished) -> None:
     assert steps["real"][-1] == TOTAL
     assert {TOTAL, 2 * TOTAL} <= set(steps["extrapolated"])
     assert (finished.out / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_held_out_problems_are_a_task_that_lm_eval_scores_alike(finished: Finished) -> None:
+    lm_eval = pytest.importorskip("lm_eval", reason="needs the extra eval")
+    from lm_eval.tasks import TaskManager
+
+    folder, limit = finished.out / "task", 200
+    problems = [json.loads(x) for x in (folder / "problems.jsonl").read_text().splitlines()]
+    held_out = small_split(small_settings()).held_out
+    assert [p["prompt"] for p in problems] == held_out
+    reported = [p["prompt"] for p in problems if p["part"] == "reported"]
+    assert sorted(reported) == sorted(reported_part("first_digit", held_out))
+    last = finished.out / f"series/step_{STEPS}"
+    found = lm_eval.simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(last), "dtype": "float32", "device": "cpu"},
+        tasks=["relex_demo_first_digit"],
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+        limit=limit,
+        batch_size=limit,
+        bootstrap_iters=0,
+    )
+    own = right_answers(load_model(last), build_tokenizer(TASK), TASK, held_out[:limit])
+    score = found["results"]["relex_demo_first_digit"]["exact_match,none"]
+    assert score == pytest.approx(sum(own) / limit)
+    assert 0 < score < 1
 
 
 # ---- what text and labels say

@@ -47,7 +47,7 @@ def _adapter_demo(small_demo: None, tmp_path_factory: pytest.TempPathFactory) ->
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("socket.socket.connect", offline)
-        result = run_small(out, lora=True, lr=RATE, full=True, echo=said.append)
+        result = run_small(out, lora=True, lr=RATE, quick=False, echo=said.append)
     return Finished(out, "\n".join(said), result)
 
 

@@ -33,13 +33,20 @@ RLVR = Rlvr(lr=1e-4, prompts=32, group=8)
 
 def run_small(out: Path, **choices: Any) -> DemoResult:
     """``run_demo`` on the third task, in seconds, without a word."""
-    chosen = {"steps": TOTAL, "observe": STEPS, "quiet": True, "echo": lambda _: None, **choices}
+    chosen = {
+        "steps": TOTAL,
+        "observe": STEPS,
+        "quick": True,
+        "quiet": True,
+        "echo": lambda _: None,
+        **choices,
+    }
     return run_demo(out, task="first_digit", **chosen)
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A demo with ``--full``, its words and its result."""
+    """A demo with its real end, its words and its result."""
 
     out: Path
     text: str
