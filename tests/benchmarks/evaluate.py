@@ -165,15 +165,16 @@ def _allocated(folder: Path) -> int:
 
 def _unlinked(pid: int, folder: Path) -> int:
     """Return the bytes of open files in a folder that have no name any more."""
-    total = 0
+    found: dict[int, int] = {}  # a mapped file has a descriptor of its own for the same inode
     try:
         for link in Path(f"/proc/{pid}/fd").iterdir():
             target = str(link.readlink())
             if target.startswith(str(folder)) and target.endswith(" (deleted)"):
-                total += link.stat().st_blocks * 512
-    except OSError:
-        return total
-    return total
+                stat = link.stat()
+                found[stat.st_ino] = stat.st_blocks * 512
+    except OSError:  # the process has ended
+        pass
+    return sum(found.values())
 
 
 def main() -> None:
