@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from relex_merge.demo import plot
 from relex_merge.demo.evaluate import Accuracy
 from relex_merge.demo.plot import save_accuracy_plot
+from relex_merge.report.style import save
 
 
 def curve(*points: tuple[int, float]) -> list[tuple[int, Accuracy]]:
@@ -29,7 +29,6 @@ CURVES = {
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Figure:
     figures: list[Figure] = []
-    save = plot.save
 
     def keep(figure: Figure, path: Path) -> None:
         figures.append(figure)
