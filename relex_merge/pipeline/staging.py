@@ -4,10 +4,10 @@ Everything is written to a hidden folder beside OUT. While a run goes on, that f
 manifest: a key that says what is being made from what, and the files of every finished shard. The
 same run, started again, goes on from there; any other starts afresh.
 
-When all is written the manifest lists it, an old OUT is renamed aside, the new one renamed into its
-place, and only then is the old one deleted. Wherever that is interrupted, the next run on this OUT
-ends it first (:meth:`Staging.recover`). Nothing is believed of a manifest whose files are not all
-there.
+When all is written the manifest lists it, an old OUT and the new one change places, in one step
+where the system can do that and by two renames elsewhere, and only then is the old one deleted.
+Wherever that is interrupted, the next run on this OUT ends it first (:meth:`Staging.recover`).
+Nothing is believed of a manifest whose files are not all there.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from relex_merge.errors import RelexError, disk_errors
+from relex_merge.pipeline.exchange import exchange
 from relex_merge.pipeline.lock import Lock, locked
 from relex_merge.pipeline.options import Notify, keep_silent
 
@@ -91,7 +92,9 @@ class Staging:
         manifest = self._read()
         complete = manifest.get("complete")
         with disk_errors(self.out):
-            if complete and self._holds(complete, self.folder) and _is_vacant(self.out):
+            if complete and self._is_in_place(manifest.get("inode")):
+                self._set_aside(self.content)
+            elif complete and self._holds(complete, self.folder) and _is_vacant(self.out):
                 self._move_in()
             if self.replaced.is_dir() and not self.out.exists():
                 self.replaced.rename(self.out)
@@ -159,16 +162,26 @@ class Staging:
         return self.folder / MANIFEST
 
     def _move_in(self) -> None:
-        """Rename what is at OUT aside, and the content to OUT."""
+        """Put the content in OUT's place, and what is there aside."""
         if self.out.exists():
-            shutil.rmtree(self.replaced, ignore_errors=True)
-            self.out.rename(self.replaced)
+            if exchange(self.content, self.out):
+                self._set_aside(self.content)
+                return
+            self._set_aside(self.out)
         try:
             self.content.rename(self.out)
         except OSError:
             if self.replaced.is_dir():
                 self.replaced.rename(self.out)
             raise
+
+    def _set_aside(self, old: Path) -> None:
+        shutil.rmtree(self.replaced, ignore_errors=True)
+        old.rename(self.replaced)
+
+    def _is_in_place(self, inode: int | None) -> bool:
+        """Tell whether OUT is the content of that inode, and the old OUT is where that was."""
+        return self.content.is_dir() and self.out.is_dir() and self.out.stat().st_ino == inode
 
     def _tidy(self) -> None:
         """Delete the old OUT and the staging folder; the manifest stays until the rest is gone."""
@@ -216,6 +229,7 @@ class Staging:
                 "command": self._command,
                 "finished": self._shards,
                 "complete": complete,
+                "inode": self.content.stat().st_ino if complete else None,
             }
         )
         new = self.folder / f"{MANIFEST}.new"
