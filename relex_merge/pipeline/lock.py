@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from relex_merge.errors import RelexError, disk_errors
 
@@ -64,6 +66,7 @@ def locked(file: Path, out: Path, notify: Notify, lease_seconds: float = LEASE) 
     try:
         yield Lock(lease, out)
     finally:
+        _sweep(file)
         lease.release()
 
 
@@ -88,6 +91,19 @@ def _acquire(lease: SoftFileLease, file: Path, out: Path, notify: Notify) -> Non
         if waited > 2 * _TOUCH and not said:
             said = True
             notify(f"{file} was left by a run that may be gone; watching it for a while")
+
+
+def _sweep(file: Path) -> None:
+    """Delete what processes left that were killed while they took the lock over.
+
+    filelock puts the old lock under ``<file>.break.<process>.<random>`` for a moment. It is swept at
+    the end of a run, when nobody who was after the same old lock can still be at it.
+    """
+    for left in file.parent.glob(f"{file.name}.break.*"):
+        process = left.name.split(".")[-2]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            with suppress(OSError):
+                left.unlink()
 
 
 def _try(lease: SoftFileLease) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -98,3 +99,14 @@ def test_a_lock_that_was_lost_is_noticed(file: Path) -> None:
         Owner(file, "node-b").kill()
         with pytest.raises(RelexError, match="took over"):
             lock.check()
+
+
+def test_what_a_killed_successor_left_is_swept(file: Path) -> None:
+    """A run that was killed while it took over a stale lock; its process is gone."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = [file.with_name(f"{file.name}.break.{pid}.0f0f") for pid in (gone.pid, os.getpid())]
+    for path in left:
+        path.touch()
+    take(file)
+    assert [path.exists() for path in left] == [False, True]
