@@ -96,8 +96,8 @@ def _acquire(lease: SoftFileLease, file: Path, out: Path, notify: Notify) -> Non
 def _sweep(file: Path) -> None:
     """Delete what processes left that were killed while they took the lock over.
 
-    filelock puts the old lock under ``<file>.break.<process>.<random>`` for a moment. It is swept at
-    the end of a run, when nobody who was after the same old lock can still be at it.
+    filelock puts the old lock under ``<file>.break.<process>.<random>`` for a moment. This is done
+    at the end of a run, when nobody who was after the same old lock can still be at it.
     """
     for left in file.parent.glob(f"{file.name}.break.*"):
         process = left.name.split(".")[-2]
