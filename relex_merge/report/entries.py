@@ -84,8 +84,8 @@ def model_entry(statistics: SeriesStatistics, tried: Assessment, gaps: Gaps) -> 
     def coefficients() -> tuple[Array, Array, float]:
         c = spectra(total.gram[np.newaxis]).coefficients()
         fit = fits(c, tried.steps, tried.target, degree=p.degree, window=p.window)
-        predicted = fit.predicted[0]
-        if p.mode == "extrapolate" and p.predictor != "linear":
+        predicted = fit.predicted[0]  # of the plain line
+        if (p.predictor, p.anchor, p.scale) != ("linear", "line", 1):
             predicted = p.weights(total.gram, tried.steps) @ c[0]
         return c[0], fit.fitted[0], float(predicted)
 

@@ -54,15 +54,18 @@ def least_squares_rows(
         window: How many of the last checkpoints enter; None for all.
 
     Raises:
-        ValueError: The window holds fewer than ``degree + 1`` checkpoints.
+        ValueError: The window holds fewer than ``degree + 1`` different steps.
     """
     s = np.asarray(steps, dtype=np.float64)
     inside = in_window(s, window)
     fitted_steps = s[inside]
-    if len(fitted_steps) < degree + 1:
+    different = len(
+        np.unique(fitted_steps)
+    )  # whether LAPACK calls the rest singular, chance decides
+    if different < degree + 1:
         raise ValueError(
-            f"a fit of degree {degree} needs at least {degree + 1} checkpoints, "
-            f"the window holds {len(fitted_steps)}"
+            f"a fit of degree {degree} needs at least {degree + 1} checkpoints of different steps, "
+            f"the window holds {different}"
         )
     centre = fitted_steps.mean()
     scale = np.abs(fitted_steps - centre).max()

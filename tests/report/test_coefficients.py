@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from relex_merge.errors import RelexError
 from relex_merge.report import coefficients_csv, save_coefficients_plot
 from relex_merge.report.coefficients import project
-from tests.support.report_cases import make
+from relex_merge.trajectory.parameters import Parameters
+from tests.support.report_cases import make, report_of
 
 STEPS = np.asarray([1.0, 2, 3, 5, 8, 13, 21, 34])
 RUN = make(STEPS, walk=0.3)
@@ -68,3 +70,44 @@ def test_bad_requests_name_culprit_and_remedy() -> None:
         coefficients_csv(statistics, [NAME], fitted=9)
     with pytest.raises(RelexError, match="rank is 5; with 4 checkpoints"):
         coefficients_csv(statistics, [NAME], fitted=4, rank=5)
+
+
+@pytest.mark.parametrize("predictor", ["linear", "sqrt", "stay"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"scale": 0.5},
+        {"anchor": "last", "scale": 0.3},
+        {"anchor": "average", "window": 3},
+        {"window": 4, "rank": 2},
+    ],
+    ids=lambda how: "-".join(f"{k}-{v}" for k, v in how.items()) or "plain",
+)
+def test_the_models_prediction_is_where_the_written_weights_are(
+    predictor: str, how: dict[str, Any]
+) -> None:
+    """model.predicted, the star of the figure, is the coefficient of what ``run`` writes."""
+    parameters = Parameters(80.0, predictor=predictor, **how)
+    entry = report_of(RUN.statistics(), 80.0, parameters)["model"]
+    M = RUN.whole()
+    v = np.linalg.svd(M, full_matrices=False)[2][0]
+    v = v * np.sign((M @ v)[-1] * entry["coefficients"][-1])
+    np.testing.assert_allclose(entry["coefficients"], M @ v, rtol=1e-7)
+    written = _continued(M, parameters)
+    np.testing.assert_allclose(entry["predicted"], written @ v, rtol=1e-7)
+
+
+def _continued(M: np.ndarray, p: Parameters) -> np.ndarray:
+    """θ̂ − θ₀ of deltas M (T, d) laid end to end, by SVD and least squares on explicit weights."""
+    T, window = len(M), p.window or len(M)
+    V = np.linalg.svd(M, full_matrices=False)[2][: p.rank]
+    x, at = (STEPS, p.target_step) if p.predictor == "linear" else (STEPS**0.5, p.target_step**0.5)
+
+    def line(where: float) -> np.ndarray:
+        fit = np.polynomial.polynomial.polyfit(x[T - window :], (M @ V.T)[T - window :], 1)
+        return np.polynomial.polynomial.polyval(where, fit) @ V
+
+    ahead, now = (M[-1], M[-1]) if p.predictor == "stay" else (line(at), line(x[-1]))
+    start = {"line": now, "last": M[-1], "average": M[T - window :].mean(axis=0)}[p.anchor]
+    return start + p.scale * (ahead - now)
