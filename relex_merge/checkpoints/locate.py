@@ -92,6 +92,11 @@ def locate(
     return in_parallel(lambda item: fetch(*item), list(zip(references, found, strict=True)))
 
 
+def check_reference(reference: str) -> None:
+    """Raise RelexError for a local folder that is not there, or that is given a revision."""
+    _place(reference)
+
+
 def in_parallel(call: Callable[[A], B], arguments: Sequence[A]) -> list[B]:
     """Return the results of ``call`` in order, computed a few at a time.
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
 from relex_merge.errors import RelexError
-from relex_merge.report.contents import Report
-from relex_merge.report.evaluation import Kind
-from relex_merge.report.table import chosen
+
+if TYPE_CHECKING:
+    from relex_merge.report.contents import Report
+    from relex_merge.report.evaluation import Kind
 
 REFUSAL = "do not extrapolate"
 NOTHING = "nothing to extrapolate"
@@ -41,6 +43,8 @@ def ask(*, strict: bool, yes: bool) -> Callable[[Report], None]:
     def accept(report: Report) -> None:
         verdict, choice = report["verdict"], report.get("choice")
         if choice is not None:
+            from relex_merge.report.table import chosen
+
             click.echo(f"chosen predictor: {chosen(choice)}", err=True)
             for reason in choice["reasons"]:
                 click.echo(f"  - {reason}", err=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import click
 
-from relex_merge.cli.options import SIZE, apply_globally, merging_options
-
-if TYPE_CHECKING:
-    from mergekit.options import MergeOptions
+from relex_merge.cli.ahead import check_all, check_file, sign_of_life
+from relex_merge.cli.merge_options import AskedOptions, merging_options
+from relex_merge.cli.options import SIZE, Merging
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -24,28 +25,20 @@ SECTIONS = {
     ),
     "Models": ("targets", "scales", "anchors", "also", "every"),
     "Results": ("json", "plot", "choose", "output", "dry_run"),
-    "Machine": (
-        *("batch_size", "memory_budget", "stream", "device", "cuda", "num_threads"),
-        *("transformers_cache", "trust_remote_code"),
-    ),
-    "Other": ("quiet", "verbosity", "help"),
+    "Machine": ("batch_size", "memory_budget", "stream"),
 }
 
 
-class _Grouped(click.Command):
-    """Shows options in sections; mergekit's that mean nothing here are accepted and not shown."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        params = {param.name: param for param in self.params}
-        own = self.get_help_option(ctx)
-        params |= {"help": own} if own is not None else {}
-        for title, names in SECTIONS.items():
-            records = [params[name].get_help_record(ctx) for name in names if name in params]
-            with formatter.section(title):
-                formatter.write_dl([record for record in records if record])
+class _Evaluate(Merging):
+    sections = SECTIONS
+    writes = False
+    about: ClassVar[Mapping[str, str]] = {
+        "RECIPE": "mergekit YAML with merge_method: relex.",
+        "OUT": "The folder of a finished output, several of them, or a folder of step-N folders.",
+    }
 
 
-@click.command("evaluate", cls=_Grouped)
+@click.command("evaluate", cls=_Evaluate)
 @click.argument(
     "sources", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RECIPE|OUT..."
 )
@@ -188,7 +181,7 @@ def command(
     choose: bool,
     output: Path | None,
     dry_run: bool,
-    merge_options: MergeOptions,
+    asked: AskedOptions,
     **options: Any,
 ) -> None:
     """Measure what the candidates of RECIPE can do, or finished outputs OUT.
@@ -200,6 +193,18 @@ def command(
     The verdict is about scale 1 at the recipe's own target, or about the first OUT. Several outputs
     must be of one series; a folder of `step-N` folders stands for all of them.
     """
+    from relex_merge.recipe.ahead import check_ahead
+
+    if choose != (output is not None):
+        raise click.UsageError("--choose and -o FILE go together")
+    if options["prompts"] and options["text"]:
+        raise click.UsageError("--prompts and --text are two sources of text; give one of them")
+    check_all(
+        *(partial(check_ahead, source) for source in sources if not source.is_dir()),
+        partial(check_file, "--prompts", options["prompts"]),
+        partial(check_file, "--text", options["text"]),
+    )
+    sign_of_life(asked.quiet)
     from relex_merge.cli.evaluation_text import render_evaluation
     from relex_merge.evaluation.destinations import Destinations, write_beside
     from relex_merge.evaluation.public import (
@@ -209,15 +214,10 @@ def command(
         run_request,
     )
 
-    if choose != (output is not None):
-        raise click.UsageError("--choose and -o FILE go together")
-    if options["prompts"] and options["text"]:
-        raise click.UsageError("--prompts and --text are two sources of text; give one of them")
-    apply_globally(merge_options)
     named = options.pop("tasks")
     tasks = tuple(task.strip() for task in named.split(",") if task.strip()) if named else ()
     request = make_request(
-        **options, tasks=tasks, options=merge_options, quiet=merge_options.quiet, notify=_say
+        **options, tasks=tasks, options=asked.made(), quiet=asked.quiet, notify=_say
     )
     evaluated = open_sources(sources)
     if dry_run:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
-from mergekit.options import PrettyPrintHelp
 
-from relex_merge.cli.options import SIZE, apply_globally, merging_options
+from relex_merge.cli.ahead import check_all, sign_of_life
+from relex_merge.cli.merge_options import AskedOptions, merging_options
+from relex_merge.cli.options import SIZE, Merging
 
 if TYPE_CHECKING:
-    from mergekit.options import MergeOptions
-
     from relex_merge.pipeline.inspection import Inspection
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command("inspect", cls=PrettyPrintHelp)
+class _Inspect(Merging):
+    writes = False
+    about: ClassVar[Mapping[str, str]] = {
+        "RECIPE": "mergekit YAML with merge_method: relex, or the folder of a finished output."
+    }
+
+
+@click.command("inspect", cls=_Inspect)
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--json", "json_file", type=FILE, help="Write the whole report.")
 @click.option("--plot", type=FILE, help="Draw it: a .png, .svg or .pdf.")
@@ -47,27 +54,31 @@ def command(
     holdout: tuple[str, ...],
     memory_budget: int | None,
     stream: bool | None,
-    merge_options: MergeOptions,
+    asked: AskedOptions,
     **files: Any,
 ) -> None:
     """Say how far the trajectory of RECIPE can be trusted.
 
     RECIPE is a recipe file, or the folder of a finished output: then no weights are read.
     """
+    from relex_merge.recipe.ahead import check_ahead
+
+    wanted = _Files(**files)
+    checks = [] if recipe.is_dir() else [partial(check_ahead, recipe, target_step=target_step)]
+    check_all(*checks, wanted.check)
+    sign_of_life(asked.quiet)
     from relex_merge.api import examine
     from relex_merge.report import render_table
 
-    wanted = _Files(**files)
-    wanted.check()
-    apply_globally(merge_options)
+    options = asked.made()
     found = examine(
         recipe,
         target_step=target_step,
         holdout=holdout,
-        options=merge_options,
+        options=options,
         memory_budget=memory_budget,
         stream=stream,
-        quiet=merge_options.quiet,
+        quiet=asked.quiet,
     )
     click.echo(render_table(found.report))
     wanted.save(found)

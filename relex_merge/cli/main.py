@@ -103,7 +103,8 @@ def _run(arguments: list[str]) -> int:
         _leave(TERMINATED if _was_terminated(error) else 1)
     except RelexError as error:
         _trace(arguments, error)
-        click.echo(f"error: {blank(str(error))}", err=True)
+        for message in getattr(error, "messages", [str(error)]):
+            click.echo(f"error: {blank(message)}", err=True)
         return TERMINATED if _was_terminated(error) else error.exit_code
     except Exception as error:
         _trace(arguments, error)

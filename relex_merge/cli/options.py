@@ -1,17 +1,14 @@
-"""Options that several commands share."""
+"""Options that several commands share, and how their help is laid out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import click
 
+from relex_merge.cli.merge_options import OPTIONS, READING, TITLE
 from relex_merge.formatting import read_size
-
-if TYPE_CHECKING:
-    from mergekit.options import MergeOptions
-
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,39 +31,36 @@ class Size(click.ParamType[int]):
 SIZE = Size()
 
 
-class _Checked(click.ParamType[Any]):
-    """Another type, whose ValueErrors name the option."""
+class Merging(click.Command):
+    """A command with mergekit's options, which its help shows in a section of their own.
 
-    def __init__(self, inner: click.ParamType[Any]) -> None:
-        self.name = inner.name
-        self._inner = inner
+    Those that mean nothing to a command that writes no model are accepted and not shown.
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Convert as the inner type does."""
-        try:
-            return self._inner.convert(value, param, ctx)
-        except ValueError:
-            self.fail(f"{value!r} is not a size; write for example 500M or 5B", param, ctx)
+    Attributes:
+        sections: title → names of the command's own options, in this order; what is in none of
+            them stands first, under "Options".
+        writes: whether the command writes models.
+        about: argument → what it is.
+    """
 
+    sections: ClassVar[Mapping[str, Sequence[str]]] = {}
+    writes: ClassVar[bool] = True
+    about: ClassVar[Mapping[str, str]] = {}
 
-def merging_options(command: F) -> F:
-    """Add mergekit's own options."""
-    from mergekit.options import add_merge_options
-
-    command = add_merge_options(command)
-    for option in command.__click_params__:  # type: ignore[attr-defined]  # made by click
-        if option.name == "out_shard_size":
-            option.type = _Checked(option.type)
-    return command
-
-
-def apply_globally(options: MergeOptions) -> None:
-    """Set threads, seed and verbosity for this process. Raises click.UsageError."""
-    if options.num_threads is not None and options.num_threads < 1:
-        raise click.UsageError(f"--num-threads {options.num_threads}: give at least 1")
-    if options.random_seed is not None and not 0 <= options.random_seed < 2**32:
-        raise click.UsageError(f"--random-seed {options.random_seed}: give 0 to {2**32 - 1}")
-    options.apply_global_options()
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the arguments and the sections."""
+        if self.about:
+            with formatter.section("Arguments"):
+                formatter.write_dl(list(self.about.items()))
+        options = {p.name: p for p in self.get_params(ctx) if isinstance(p, click.Option)}
+        merging = [name for name in OPTIONS if self.writes or name in READING]
+        placed = {name for names in self.sections.values() for name in names}
+        own = [name for name in options if name not in placed and name not in OPTIONS]
+        for title, names in {"Options": own, **self.sections, TITLE: merging}.items():
+            records = [options[name].get_help_record(ctx) for name in names if name in options]
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl([record for record in records if record])
 
 
 def publishing_options(command: F) -> F:

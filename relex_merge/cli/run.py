@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
-from mergekit.options import PrettyPrintHelp
 
+from relex_merge.cli.ahead import check_all, check_file, sign_of_life
 from relex_merge.cli.confirm import RefusedError, ask
-from relex_merge.cli.options import (
-    SIZE,
-    apply_globally,
-    merging_options,
-    publishing_options,
-)
+from relex_merge.cli.merge_options import AskedOptions, merging_options
+from relex_merge.cli.options import SIZE, Merging, publishing_options
 from relex_merge.formatting import size
 
 if TYPE_CHECKING:
-    from mergekit.options import MergeOptions
-
     from relex_merge.recipe.load import Recipe
 
 
-@click.command("run", cls=PrettyPrintHelp)
+class _Run(Merging):
+    about: ClassVar[Mapping[str, str]] = {
+        "RECIPE": "mergekit YAML; with merge_method: relex it goes through the out-of-core engine.",
+        "OUT": "A folder that does not exist yet, or is empty.",
+    }
+
+
+@click.command("run", cls=_Run)
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
@@ -88,7 +91,7 @@ def command(
     yes: bool,
     dry_run: bool,
     push_to: str | None,
-    merge_options: MergeOptions,
+    asked: AskedOptions,
     **options: Any,
 ) -> None:
     """Run RECIPE (mergekit YAML) and write the model to OUT.
@@ -96,11 +99,6 @@ def command(
     OUT appears complete or not at all. For merge_method: relex the model is the one that the run
     would have reached at target_step.
     """
-    from relex_merge.api import extrapolate, forecast
-    from relex_merge.publishing.push import check_target
-    from relex_merge.recipe.load import load_recipe
-    from relex_merge.recipe.schema import as_number
-
     target_steps, scales = options.pop("target_steps"), options.pop("scales")
     publishing = {name: options.pop(name) for name in ("revision", "private", "create_pr")}
     if push_to and (len(target_steps) > 1 or len(scales) > 1):
@@ -109,11 +107,17 @@ def command(
         raise click.UsageError("--revision, --private and --create-pr are for --push-to REPO")
     if publishing["revision"] and publishing["create_pr"]:
         raise click.UsageError("a pull request goes to main: give either --create-pr or --revision")
-    apply_globally(merge_options)
+    _check_ahead(recipe, out, target_steps, scales, options)
+    sign_of_life(asked.quiet)
+    from relex_merge.api import extrapolate, forecast
+    from relex_merge.publishing.push import check_target
+    from relex_merge.recipe.load import load_recipe
+    from relex_merge.recipe.schema import as_number
+
     options |= {
         "target_step": target_steps or None,
         "scale": scales or None,
-        "options": merge_options,
+        "options": asked.made(),
     }
     if dry_run:
         del options["figure"], options["evaluation"]  # no part of what is read
@@ -129,7 +133,7 @@ def command(
     result = extrapolate(
         source,
         out,
-        quiet=merge_options.quiet,
+        quiet=asked.quiet,
         notify=lambda message: click.echo(message, err=True),
         accept=ask(strict=strict, yes=yes),
         anyway=yes,
@@ -149,4 +153,24 @@ def command(
     if push_to:
         from relex_merge.cli.push import publish
 
-        publish(out, push_to, force=options["force"], quiet=merge_options.quiet, **publishing)
+        publish(out, push_to, force=options["force"], quiet=asked.quiet, **publishing)
+
+
+def _check_ahead(
+    recipe: Path,
+    out: Path,
+    targets: Sequence[float],
+    scales: Sequence[float],
+    options: Mapping[str, Any],
+) -> None:
+    """Tell all that is wrong with a call and takes neither weights nor mergekit to see."""
+    from relex_merge.pipeline.staging import check_free_ahead, resolved
+    from relex_merge.recipe.ahead import check_ahead
+
+    target = targets[0] if targets else None
+    check_all(
+        partial(check_ahead, recipe, target_step=target, scale=scales[0] if scales else None),
+        lambda: check_free_ahead(resolved(out), options["force"]),
+        partial(check_file, "--reuse", options["reuse"]),
+        partial(check_file, "--evaluation", options["evaluation"]),
+    )

@@ -45,6 +45,16 @@ def check_free(out: Path, force: bool) -> None:
             )
 
 
+def check_free_ahead(out: Path, force: bool) -> None:
+    """Check the same before a run; what an earlier run was stopped in is left for that to judge."""
+    if not _staging_folder(out).exists():
+        check_free(out, force)
+
+
+def _staging_folder(out: Path) -> Path:
+    return out.parent / f".{out.name}.relex-partial"
+
+
 def resolved(out: str | Path) -> Path:
     """Return the absolute path of OUT, links followed. Raises RelexError where they go in circles.
 
@@ -71,7 +81,7 @@ class Staging:
 
     def __init__(self, out: Path, lock: Lock, command: Any, notify: Notify) -> None:
         self.out = out
-        self.folder = out.parent / f".{out.name}.relex-partial"
+        self.folder = _staging_folder(out)
         self.content = self.folder / "content"
         self.replaced = out.parent / f".{out.name}.relex-replaced"
         self.begun = False

@@ -20,7 +20,6 @@ from relex_merge.errors import RelexError
 from relex_merge.recipe.braces import MOST, count_braces, expand_braces
 from relex_merge.recipe.names import METHOD
 from relex_merge.recipe.schema import check_recipe, scalars, unknown
-from relex_merge.recipe.series_block import expand_series
 from relex_merge.recipe.yaml_file import check_structure, read_yaml
 
 if TYPE_CHECKING:
@@ -76,14 +75,36 @@ def load_recipe(
     Raises:
         RelexError: the message names the faulty key or parameter.
     """
-    path: Path | None = None
+    name, path = _named(source)
+    settings = read_settings(source, target_step=target_step, scale=scale)
+    settings = _expanded(settings, name)
+    if settings["merge_method"] == METHOD:
+        _check_count(settings, name)
+    return Recipe(settings, _configuration(settings, name), name, path)
+
+
+# before mergekit is imported
+
+
+def read_settings(
+    source: RecipeSource, *, target_step: float | None = None, scale: float | None = None
+) -> dict[str, Any]:
+    """Read a recipe and check what needs neither mergekit nor the Hub; arguments as above.
+
+    Returns:
+        The YAML structure, brace ranges and a series as they stand there.
+
+    Raises:
+        RelexError: the message names the faulty key or parameter.
+    """
+    name, path = _named(source)
     if isinstance(source, Recipe):
-        settings, name, path = source.settings, source.name, source.path
+        settings = source.settings
     elif isinstance(source, Mapping):
-        settings, name = dict(source), "the recipe"
+        settings = dict(source)
     else:
-        path = Path(source)
-        settings, name = read_yaml(path), str(source)
+        assert path is not None
+        settings = read_yaml(path)
     check_structure(settings, name)
     settings = _plain(settings)
     _check_method(settings, name)
@@ -98,13 +119,16 @@ def load_recipe(
         _check_target(settings, name)
     else:
         _require_relex(settings, name, "series")
-    settings = _expanded(settings, name)
-    if settings["merge_method"] == METHOD:
-        _check_count(settings, name)
-    return Recipe(settings, _configuration(settings, name), name, path)
+    return settings
 
 
-# before mergekit is imported
+def _named(source: RecipeSource) -> tuple[str, Path | None]:
+    """Return what messages call a recipe, and its file."""
+    if isinstance(source, Recipe):
+        return source.name, source.path
+    if isinstance(source, Mapping):
+        return "the recipe", None
+    return str(source), Path(source)
 
 
 def _plain(node: Any) -> Any:
@@ -160,7 +184,11 @@ def _expanded(settings: dict[str, Any], name: str) -> dict[str, Any]:
     if count > MOST:
         raise RelexError(f"{name} names {count:,} checkpoints, and a recipe takes {MOST:,} at most")
     expanded: dict[str, Any] = _expand(settings)
-    return expand_series(expanded, name) if "series" in expanded else expanded
+    if "series" not in expanded:
+        return expanded
+    from relex_merge.recipe.series_block import expand_series
+
+    return expand_series(expanded, name)
 
 
 def _listed(node: Any) -> Iterator[str]:

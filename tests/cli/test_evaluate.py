@@ -188,12 +188,14 @@ def test_help_is_grouped_and_in_sentences(relex: Command) -> None:
     assert done.code == 0
     titles = [line for line in done.out.splitlines() if line.endswith(":") and line[:1] != " "]
     assert titles == [
+        "Arguments:",
+        "Options:",
         "Text:",
         "Tasks, through lm-eval:",
         "Models:",
         "Results:",
         "Machine:",
-        "Other:",
+        "mergekit's own options:",
     ]
     assert "--lora-merge-cache" not in done.out  # accepted, but it means nothing here
     assert "--help" in done.out

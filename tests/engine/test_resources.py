@@ -94,7 +94,7 @@ def test_a_number_of_threads_that_is_none(
     path = write_recipe(tmp_path / "r.yml", series.recipe())
     done = relex("run", path, tmp_path / "out", "--num-threads", str(number))
     assert done.code == 2
-    assert f"--num-threads {number}: give at least 1" in done.err
+    assert f"{number} is not in the range x>=1" in done.err
     assert not (tmp_path / "out").exists()
 
 

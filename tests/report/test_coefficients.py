@@ -12,6 +12,7 @@ import pytest
 from relex_merge.errors import RelexError
 from relex_merge.report import coefficients_csv, save_coefficients_plot
 from relex_merge.report.coefficients import project
+from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters
 from tests.support.report_cases import make, report_of
 
@@ -98,16 +99,16 @@ def test_the_models_prediction_is_where_the_written_weights_are(
     np.testing.assert_allclose(entry["predicted"], written @ v, rtol=1e-7)
 
 
-def _continued(M: np.ndarray, p: Parameters) -> np.ndarray:
+def _continued(M: Array, p: Parameters) -> Array:
     """θ̂ − θ₀ of deltas M (T, d) laid end to end, by SVD and least squares on explicit weights."""
     T, window = len(M), p.window or len(M)
     V = np.linalg.svd(M, full_matrices=False)[2][: p.rank]
     x, at = (STEPS, p.target_step) if p.predictor == "linear" else (STEPS**0.5, p.target_step**0.5)
 
-    def line(where: float) -> np.ndarray:
+    def line(where: float) -> Array:
         fit = np.polynomial.polynomial.polyfit(x[T - window :], (M @ V.T)[T - window :], 1)
-        return np.polynomial.polynomial.polyval(where, fit) @ V
+        return np.asarray(np.polynomial.polynomial.polyval(where, fit) @ V)
 
     ahead, now = (M[-1], M[-1]) if p.predictor == "stay" else (line(at), line(x[-1]))
     start = {"line": now, "last": M[-1], "average": M[T - window :].mean(axis=0)}[p.anchor]
-    return start + p.scale * (ahead - now)
+    return np.asarray(start + p.scale * (ahead - now))
