@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
-from relex_merge.errors import RelexError
+from relex_merge.errors import RefusedError, RelexError
 from relex_merge.evaluation.public import evaluate
 from relex_merge.hub.download import progress_bars as hub_bars
 from relex_merge.pipeline import dry_run, prepare
@@ -124,8 +124,9 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
         try:
             for report in reports:
                 accept(report)
-        except RelexError:
-            stage.forget()  # what was refused is not worth keeping
+        except RelexError as error:
+            if not isinstance(error, RefusedError) or error.final:
+                stage.forget()  # what was refused is not worth keeping
             raise
         stage.publish(force)
     return result

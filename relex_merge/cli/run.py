@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from relex_merge.cli.ahead import check_all, check_file, sign_of_life
-from relex_merge.cli.confirm import RefusedError, ask
+from relex_merge.cli.confirm import ask
 from relex_merge.cli.merge_options import AskedOptions, merging_options
 from relex_merge.cli.options import SIZE, Merging, publishing_options
+from relex_merge.errors import RefusedError
 from relex_merge.formatting import size
 
 if TYPE_CHECKING:
@@ -78,8 +79,14 @@ class _Run(Merging):
     default=None,
     help="Draw the report for the card  [default: when matplotlib is installed]",
 )
-@click.option("--strict", is_flag=True, help="Exit with 3 before writing when the verdict is bad.")
-@click.option("--yes", is_flag=True, help="Write also when the verdict is bad or auto says stop.")
+@click.option(
+    "--strict", is_flag=True, help="Exit with 3, without asking, when something speaks against it."
+)
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Write all the same; without a terminal to ask on, `run` exits with 3 otherwise.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be read and written, and stop.")
 @click.option("--push-to", metavar="REPO", help="Publish the finished output to this Hub repo.")
 @publishing_options

@@ -47,7 +47,9 @@ def check_free(out: Path, force: bool) -> None:
 
 def check_free_ahead(out: Path, force: bool) -> None:
     """Check the same before a run; what an earlier run was stopped in is left for that to judge."""
-    if not _staging_folder(out).exists():
+    with disk_errors(out):
+        begun = _staging_folder(out).exists()
+    if not begun:
         check_free(out, force)
 
 
@@ -297,7 +299,8 @@ def _leave(stage: Staging, error: BaseException, notify: Notify) -> None:
         return
     kept = f"what is finished is kept in {stage.folder}, and the same command goes on from there"
     if isinstance(error, RelexError):
-        raise RelexError(f"{error}; {kept}") from error
+        error.args = (f"{error}; {kept}",)
+        return
     notify(f"{kept}; to drop it instead: rm -r {stage.folder}")
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("no_figure")
 
 def test_v_shows_where_it_happened(relex: Command, series: Series, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yml", series.recipe(rank=9))
-    done = relex("run", recipe, tmp_path / "out", "-v")
+    done = relex("run", "--yes", recipe, tmp_path / "out", "-v")
     assert done.code == 1
     assert "Traceback" in done.err
     assert "parameters.py" in done.err
@@ -31,7 +31,7 @@ def test_an_unexpected_error_says_where_it_was(
 
     monkeypatch.setattr(run, "writer_for", lambda *_: 1 / 0)
     recipe = write_recipe(tmp_path / "r.yml", series.recipe())
-    done = relex("run", recipe, tmp_path / "out", "--quiet")
+    done = relex("run", "--yes", recipe, tmp_path / "out", "--quiet")
     assert done.code == 1
     assert "error: ZeroDivisionError: division by zero, at " in done.err
     assert "relex_merge/pipeline/run.py:" in done.err
@@ -47,7 +47,16 @@ def test_sigterm_cleans_up_says_what_is_kept_and_exits_with_143(
     recipe = write_recipe(tmp_path / "r.yml", series.recipe())
     work = tmp_path / "work"
     work.mkdir()
-    arguments = ["run", recipe, work / "out", "--out-shard-size", "100K", "--quiet", "--no-figure"]
+    arguments = [
+        "run",
+        "--yes",
+        recipe,
+        work / "out",
+        "--out-shard-size",
+        "100K",
+        "--quiet",
+        "--no-figure",
+    ]
     process = start(*arguments)
     partial = work / ".out.relex-partial"
     while process.poll() is None and not (partial / "shard-2.safetensors").exists():

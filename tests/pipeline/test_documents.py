@@ -25,7 +25,7 @@ def test_a_figure_that_cannot_be_drawn_is_left_out(
     recipe = write_recipe(tmp_path / "r.yml", series.recipe())
     monkeypatch.setenv("PATH", str(tmp_path))
     with matplotlib.rc_context({"text.usetex": True}):  # as in a matplotlibrc, without LaTeX
-        done = relex("run", recipe, tmp_path / "out", "--figure")
+        done = relex("run", "--yes", recipe, tmp_path / "out", "--figure")
     assert done.code == 0, done.err
     assert "warning: the figure (relex_report.png) is missing, the model is not" in done.err
     assert "latex" in done.err
@@ -51,7 +51,7 @@ def test_a_base_whose_card_has_an_impossible_date_has_no_license(
     relex: Command, mine: Series, tmp_path: Path
 ) -> None:
     (mine.base / "README.md").write_text("---\nlicense: mit\nreleased: 2024-13-45\n---\n")
-    done = relex("run", write_recipe(tmp_path / "r.yml", mine.recipe()), tmp_path / "out")
+    done = relex("run", "--yes", write_recipe(tmp_path / "r.yml", mine.recipe()), tmp_path / "out")
     assert done.code == 0, done.err
     assert "warning" not in done.err
     assert (tmp_path / "out/README.md").is_file()
