@@ -77,7 +77,8 @@ def _open(bench: Bench) -> Iterator[Trial]:
         work = bench.work(number)
         path = write_recipe(work / "r.yml", recipe)
         command = (
-            f"ulimit -n {FILES}; exec {COMMAND} run --yes {path} {work / 'out'} --no-figure --quiet "
+            f"ulimit -n {FILES}; exec {COMMAND} run {path} {work / 'out'} --yes --quiet "
+            "--no-figure "
             f"--out-shard-size {SHARD} {options}"
         )
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
