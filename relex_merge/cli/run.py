@@ -11,12 +11,14 @@ import click
 
 from relex_merge.cli.ahead import check_all, check_file, sign_of_life
 from relex_merge.cli.confirm import RefusedError, ask
+from relex_merge.cli.meant import check_order
 from relex_merge.cli.merge_options import AskedOptions, merging_options
-from relex_merge.cli.options import SIZE, Merging, publishing_options
+from relex_merge.cli.options import SIZE, TARGET_STEP, Merging, publishing_options
 from relex_merge.formatting import size
 
 if TYPE_CHECKING:
     from relex_merge.recipe.load import Recipe
+    from relex_merge.recipe.names import TargetStep
 
 
 class _Run(Merging):
@@ -32,7 +34,7 @@ class _Run(Merging):
 @click.option(
     "--target-step",
     "target_steps",
-    type=float,
+    type=TARGET_STEP,
     multiple=True,
     help="Replaces the recipe's; repeat it for several models in OUT/step-N, in one pass.",
 )
@@ -159,7 +161,7 @@ def command(
 def _check_ahead(
     recipe: Path,
     out: Path,
-    targets: Sequence[float],
+    targets: Sequence[TargetStep],
     scales: Sequence[float],
     options: Mapping[str, Any],
 ) -> None:
@@ -167,6 +169,7 @@ def _check_ahead(
     from relex_merge.pipeline.staging import check_free_ahead, resolved
     from relex_merge.recipe.ahead import check_ahead
 
+    check_order(recipe, out)
     target = targets[0] if targets else None
     check_all(
         partial(check_ahead, recipe, target_step=target, scale=scales[0] if scales else None),

@@ -90,7 +90,9 @@ class Run:
         variants = dict(zip(self.options.variants, folders, strict=True))
         outputs: dict[float, Path] = {}
         for step, folder, variant in zip(steps, folders, variants, strict=True):
-            asked = step if variant.target_step is None else variant.target_step
+            asked = variant.target_step
+            if asked is None or isinstance(asked, str):
+                asked = step
             if asked is not None:
                 outputs.setdefault(asked, folder)
         return Result(self.out, report, outputs, variants)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from relex_merge.checkpoints.locate import check_reference
 from relex_merge.recipe.braces import expand_braces
 from relex_merge.recipe.load import read_settings
-from relex_merge.recipe.names import METHOD
+from relex_merge.recipe.names import METHOD, TargetStep
 
 if TYPE_CHECKING:
     from relex_merge.recipe.load import RecipeSource
 
 
 def check_ahead(
-    source: RecipeSource, *, target_step: float | None = None, scale: float | None = None
+    source: RecipeSource, *, target_step: TargetStep | None = None, scale: float | None = None
 ) -> None:
     """Check a recipe, and that the local folders which it names are there.
 
