@@ -63,11 +63,13 @@ def command(
     RECIPE is a recipe file, or the folder of a finished output: then no weights are read.
     """
     from relex_merge.recipe.advice import check_output
-    from relex_merge.recipe.ahead import check_ahead
+    from relex_merge.recipe.ahead import check_ahead, check_hub
 
     wanted = _Files(**files)
     recipe_check = partial(check_ahead, recipe, target_step=target_step)
     check_all(partial(check_output, recipe) if recipe.is_dir() else recipe_check, wanted.check)
+    if not recipe.is_dir():
+        check_hub(recipe, target_step=target_step)
     sign_of_life(asked.quiet)
     from relex_merge.api import examine
     from relex_merge.report import render_table

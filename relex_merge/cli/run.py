@@ -167,7 +167,7 @@ def _check_ahead(
 ) -> None:
     """Tell all that is wrong with a call and takes neither weights nor mergekit to see."""
     from relex_merge.pipeline.staging import check_free_ahead, resolved
-    from relex_merge.recipe.ahead import check_ahead
+    from relex_merge.recipe.ahead import check_ahead, check_hub
 
     check_order(recipe, out)
     target = targets[0] if targets else None
@@ -177,3 +177,4 @@ def _check_ahead(
         partial(check_file, "--reuse", options["reuse"]),
         partial(check_file, "--evaluation", options["evaluation"]),
     )
+    check_hub(recipe, target_step=target)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from relex_merge.checkpoints.files import REPORT
 from relex_merge.engine.plan import NeedsMergekit
-from relex_merge.engine.resources import available
+from relex_merge.engine.resources import available, check_accelerator
 from relex_merge.errors import RelexError
 from relex_merge.pipeline import prepare, through_mergekit
 from relex_merge.pipeline.automatic import is_open, refuse_auto, refuse_to_stop, settle
@@ -65,6 +65,7 @@ class Run:
 
     def into(self, stage: Staging) -> tuple[Result, list[Report]]:
         """Write the whole output into the staging folder; return it with every target's report."""
+        check_accelerator(self.options.merge)
         if not self.recipe.is_relex:
             self._refuse_own_options()
             stage.begin(None)
