@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
@@ -23,6 +23,7 @@ from relex_merge.pipeline.run import Result, Run
 from relex_merge.pipeline.spare import spare_sources
 from relex_merge.pipeline.staging import check_free, resolved, staging
 from relex_merge.recipe.load import RecipeSource, load_recipe
+from relex_merge.recipe.names import TargetStep
 from relex_merge.recipe.variant import Variant
 from relex_merge.report.contents import Report
 
@@ -40,7 +41,7 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     recipe: RecipeSource,
     out: str | Path,
     *,
-    target_step: float | Sequence[float] | None = None,
+    target_step: TargetStep | Sequence[TargetStep] | None = None,
     scale: float | Sequence[float] | None = None,
     force: bool = False,
     options: MergeOptions | None = None,
@@ -62,8 +63,8 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
         recipe: path of a YAML file, or the YAML structure. Any mergekit recipe; for
             ``merge_method: relex`` through the out-of-core engine.
         out: a folder that does not exist yet, or an empty one.
-        target_step: replaces the recipe's; a sequence writes ``out/step-N`` for each, in one pass
-            over the checkpoints.
+        target_step: replaces the recipe's, a number or "auto"; a sequence writes ``out/step-N`` for
+            each, in one pass over the checkpoints.
         scale: λ, replaces the recipe's; a sequence writes ``out/step-N-scale-λ`` for each
             combination with the targets, in the same pass.
         force: replace a folder that is not empty.
@@ -139,17 +140,21 @@ def _default_options() -> MergeOptions:
 
 
 def _variants(
-    target_step: float | Sequence[float] | None, scale: float | Sequence[float] | None
+    target_step: TargetStep | Sequence[TargetStep] | None, scale: float | Sequence[float] | None
 ) -> tuple[Variant, ...]:
     """Return every combination of the targets and scales that were given."""
     targets = _several("target steps", target_step)
-    scales = _several("scales", scale)
+    scales = cast("tuple[float | None, ...]", _several("scales", scale))
     return tuple(Variant(step, factor) for step in targets for factor in scales)
 
 
-def _several(what: str, given: float | Sequence[float] | None) -> tuple[float | None, ...]:
-    if not isinstance(given, Sequence):
+def _several(
+    what: str, given: TargetStep | Sequence[TargetStep] | None
+) -> tuple[TargetStep | None, ...]:
+    if given is None or isinstance(given, (str, float, int)):
         return (given,)
+    if "auto" in given and len(given) > 1:
+        raise RelexError(f"{what}: auto chooses one, so give it alone")
     if len(set(given)) != len(given) or not given:
         raise RelexError(f"{what} {list(given)}: give each once, and at least one")
     return tuple(given)
@@ -159,7 +164,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
     recipe: RecipeSource,
     out: str | Path,
     *,
-    target_step: float | Sequence[float] | None = None,
+    target_step: TargetStep | Sequence[TargetStep] | None = None,
     scale: float | Sequence[float] | None = None,
     force: bool = False,
     options: MergeOptions | None = None,
@@ -217,7 +222,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
 def inspect(
     source: RecipeSource,
     *,
-    target_step: float | None = None,
+    target_step: TargetStep | None = None,
     holdout: Sequence[str] = (),
     options: MergeOptions | None = None,
     memory_budget: int | None = None,
@@ -254,7 +259,7 @@ def inspect(
 def examine(
     source: RecipeSource,
     *,
-    target_step: float | None = None,
+    target_step: TargetStep | None = None,
     holdout: Sequence[str] = (),
     options: MergeOptions | None = None,
     memory_budget: int | None = None,

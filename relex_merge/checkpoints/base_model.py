@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from relex_merge.checkpoints.configs import check_base, identity, read_config
+from relex_merge.checkpoints.configs import check_base, check_unquantized, identity, read_config
 from relex_merge.checkpoints.files import CONFIG
 from relex_merge.checkpoints.json_files import Json
 from relex_merge.checkpoints.locate import local_folder
@@ -88,6 +88,7 @@ def check(base: str, checkpoint: str, own: Json, cache_dir: str | None = None) -
         RelexError: it is not there, or (MisfitError) it is another model.
     """
     config = config_of(base, cache_dir)
+    check_unquantized(config, f"the base {base}")
     if identity(config, "model") is None:
         raise RelexError(f"the base {base} has a {CONFIG} that names no architecture")
     check_base(base, config, checkpoint, own)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from relex_merge.checkpoints.find_local import find_local
 from relex_merge.checkpoints.find_on_hub import find_on_hub
 from relex_merge.checkpoints.locate import local_folder
+from relex_merge.checkpoints.notes import packed_series
 from relex_merge.checkpoints.series import NothingFoundError, Series
 from relex_merge.hub.references import hub_reference, may_be_on_hub
 
@@ -28,8 +31,20 @@ def find(series: str, pattern: str | None = None, cache_dir: str | None = None) 
     if folder:
         return find_local(folder, pattern)
     path = series.partition("@")[0]
+    if Path(path).is_file():
+        raise NothingFoundError(_file(path))
     if "/" not in path:
         raise NothingFoundError(f"{series} is no folder here, and a Hub repo is owner/name")
     if not may_be_on_hub(path):
         raise NothingFoundError(f"{series} is not a folder")
     return find_on_hub(hub_reference(series), pattern, cache_dir)
+
+
+def _file(path: str) -> str:
+    """Say what a file is that was given in place of a series."""
+    packed = packed_series(str(Path(path).parent), [Path(path).name])
+    if packed:
+        return packed
+    if Path(path).suffix in {".yml", ".yaml"}:
+        return f"{path} is a file; if it is a recipe already, type: relex-merge run {path} OUT"
+    return f"{path} is a file; give the folder that holds the folders of the checkpoints"

@@ -14,8 +14,16 @@ from pathlib import Path
 
 from relex_merge.checkpoints.base_model import or_step_zero, propose
 from relex_merge.checkpoints.complete import check_weights
-from relex_merge.checkpoints.configs import check_same_model, config_name, identity, read_config
+from relex_merge.checkpoints.configs import (
+    check_same_model,
+    check_unquantized,
+    config_name,
+    identity,
+    read_config,
+)
 from relex_merge.checkpoints.files import (
+    SERIES_FOLDER,
+    SERIES_RECIPE,
     TRAINER_STATE,
     NotWholeError,
     Weights,
@@ -27,7 +35,13 @@ from relex_merge.checkpoints.files import (
 from relex_merge.checkpoints.grouping import Candidate, choose, grouped
 from relex_merge.checkpoints.json_files import Json, peek_json
 from relex_merge.checkpoints.locate import local_folder
-from relex_merge.checkpoints.notes import LeftOut, left_out, nothing_found, without_weights
+from relex_merge.checkpoints.notes import (
+    LeftOut,
+    left_out,
+    nothing_found,
+    packed_series,
+    without_weights,
+)
 from relex_merge.checkpoints.series import (
     Base,
     Checkpoint,
@@ -39,6 +53,7 @@ from relex_merge.checkpoints.steps import Named, compile_pattern, read_by, read_
 from relex_merge.errors import RelexError
 from relex_merge.formatting import some
 
+_OURS = (SERIES_RECIPE, f"{SERIES_FOLDER}/{SERIES_RECIPE}")  # what TrajectoryCallback wrote
 _DEEPEST = 6  # folders, as in checkpoints/project/run/global_step_1/actor/huggingface
 
 
@@ -173,6 +188,7 @@ def _look_into(root: Path, path: Path, sizes: Mapping[str, int]) -> ModelFolder:
         dtype = check_weights(path, weights)
         file = config_name(weights.kind)
         config = read_config(path / file, file)
+        check_unquantized(config, "it")
         changed = max((path / file).stat().st_mtime for file in weights.files)
     except (NotWholeError, RelexError) as error:
         return ModelFolder(path, name, sizes, weights, fault=str(error))
@@ -239,6 +255,8 @@ def _nothing(
         "adapter_model.safetensors) in them"
     )
     shards = [f for f in seen if has_fsdp_shards(f.sizes)]
+    if not numbered and (packed := packed_series(str(root), [n for f in seen for n in f.sizes])):
+        return packed
     if not shards and not numbered and [f.name for f in seen] == ["."]:
         return (
             f"{root} holds one model and no series below it; give the folder that its checkpoints "
@@ -261,11 +279,23 @@ def _base(
     kind = first.weights.kind if first.weights else "model"
     labelled = [
         (f"{first.name}/{config_name(kind)}", first.config),
+        *((name, _yaml(root / name)) for name in _OURS),
         ("README.md", _front_matter(root / "README.md")),
         (f"{first.name}/README.md", _front_matter(first.path / "README.md")),
     ]
     # transformers writes down where a model was loaded from, which may be the run itself
     return propose(labelled, own=[str(path.resolve()) for path in (root, *checkpoints)])
+
+
+def _yaml(path: Path) -> Json:
+    """Return the mapping in a YAML file, empty where there is none."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _front_matter(readme: Path) -> Json:

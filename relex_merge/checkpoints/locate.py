@@ -92,9 +92,14 @@ def locate(
     return in_parallel(lambda item: fetch(*item), list(zip(references, found, strict=True)))
 
 
-def check_reference(reference: str) -> None:
-    """Raise RelexError for a local folder that is not there, or that is given a revision."""
-    _place(reference)
+def check_reference(reference: str) -> str | None:
+    """Return the Hub repo that a reference is of, None for a local folder.
+
+    Raises:
+        RelexError: it is a local folder that is not there, or that is given a revision.
+    """
+    place = _place(reference)
+    return place.repo if isinstance(place, HubReference) else None
 
 
 def in_parallel(call: Callable[[A], B], arguments: Sequence[A]) -> list[B]:

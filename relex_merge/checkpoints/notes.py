@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from relex_merge.checkpoints.files import has_fsdp_shards
+from relex_merge.checkpoints.files import TRAINED, has_fsdp_shards, packed_among
 from relex_merge.formatting import some
 from relex_merge.hub.references import HubReference
 
@@ -37,6 +37,8 @@ class LeftOut:
 
 def without_weights(files: Collection[str]) -> str:
     """Say that a folder has no weights, and what it has."""
+    if packed := packed_among(files):
+        return f"it has only {packed}; {TRAINED}, as safetensors"
     return f"it has no weights (it holds {some(sorted(files))})"
 
 
@@ -84,6 +86,17 @@ def nothing_found(
         faults = some([f"{f.name}: {f.why}" for f in folders], _SHOWN, separator="; ")
         return f"{source}: no checkpoint with whole weights; {faults}"
     return f"no checkpoints in {source}: {looked_for}"
+
+
+def packed_series(source: str, files: Iterable[str]) -> str | None:
+    """Say that a place holds models packed for inference alone; None where there are none.
+
+    Args:
+        source: what was searched.
+        files: names of the files in it.
+    """
+    packed = packed_among(files)
+    return f"{source} holds {packed}; {TRAINED}, as safetensors" if packed else None
 
 
 def _conversion(shards: Sequence[LeftOut], place: HubReference | None) -> str:

@@ -12,10 +12,11 @@ import click
 
 from relex_merge.cli.ahead import check_all, sign_of_life
 from relex_merge.cli.merge_options import AskedOptions, merging_options
-from relex_merge.cli.options import SIZE, Merging
+from relex_merge.cli.options import SIZE, TARGET_STEP, Merging
 
 if TYPE_CHECKING:
     from relex_merge.pipeline.inspection import Inspection
+    from relex_merge.recipe.names import TargetStep
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -38,7 +39,7 @@ class _Inspect(Merging):
     "--tensor", "tensors", multiple=True, help="For --coefficients; default all in a .csv."
 )
 @click.option("--rank", type=click.IntRange(1), default=1, help="Directions in --coefficients.")
-@click.option("--target-step", type=float, help="Replaces the recipe's.")
+@click.option("--target-step", type=TARGET_STEP, help="Replaces the recipe's.")
 @click.option(
     "--holdout",
     metavar="REF",
@@ -50,7 +51,7 @@ class _Inspect(Merging):
 @merging_options
 def command(
     recipe: Path,
-    target_step: float | None,
+    target_step: TargetStep | None,
     holdout: tuple[str, ...],
     memory_budget: int | None,
     stream: bool | None,
@@ -61,11 +62,14 @@ def command(
 
     RECIPE is a recipe file, or the folder of a finished output: then no weights are read.
     """
-    from relex_merge.recipe.ahead import check_ahead
+    from relex_merge.recipe.advice import check_output
+    from relex_merge.recipe.ahead import check_ahead, check_hub
 
     wanted = _Files(**files)
-    checks = [] if recipe.is_dir() else [partial(check_ahead, recipe, target_step=target_step)]
-    check_all(*checks, wanted.check)
+    recipe_check = partial(check_ahead, recipe, target_step=target_step)
+    check_all(partial(check_output, recipe) if recipe.is_dir() else recipe_check, wanted.check)
+    if not recipe.is_dir():
+        check_hub(recipe, target_step=target_step)
     sign_of_life(asked.quiet)
     from relex_merge.api import examine
     from relex_merge.report import render_table
@@ -105,6 +109,11 @@ class _Files:
         """Raise now what would fail only after all weights were read."""
         from relex_merge.report.style import check_format
 
+        if self.rank > 1 and not self.coefficients:
+            raise click.UsageError(
+                "--rank counts the directions in --coefficients FILE; the rank of the prediction "
+                f"stands in the recipe. Write there:\n\n  parameters:\n    rank: {self.rank}"
+            )
         for file in (self.json_file, self.plot, self.gram, self.html, self.coefficients):
             if file and not file.parent.is_dir():
                 raise click.UsageError(f"{file}: there is no folder {file.parent}")

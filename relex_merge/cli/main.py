@@ -55,10 +55,10 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        # ``relex-merge RECIPE OUT`` is a likely slip; click's own message would not say so.
-        name = args[0]
-        if name not in _COMMANDS and name.endswith((".yml", ".yaml")):
-            ctx.fail(f"No such command {name!r}; did you mean: relex-merge run {name} OUT")
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from relex_merge.cli.meant import unknown_command
+
+            ctx.fail(unknown_command(args, _COMMANDS))
         return super().resolve_command(ctx, args)
 
 

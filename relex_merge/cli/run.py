@@ -11,13 +11,15 @@ import click
 
 from relex_merge.cli.ahead import check_all, check_file, sign_of_life
 from relex_merge.cli.confirm import ask
+from relex_merge.cli.meant import check_order
 from relex_merge.cli.merge_options import AskedOptions, merging_options
-from relex_merge.cli.options import SIZE, Merging, publishing_options
+from relex_merge.cli.options import SIZE, TARGET_STEP, Merging, publishing_options
 from relex_merge.errors import RefusedError
 from relex_merge.formatting import size
 
 if TYPE_CHECKING:
     from relex_merge.recipe.load import Recipe
+    from relex_merge.recipe.names import TargetStep
 
 
 class _Run(Merging):
@@ -33,7 +35,7 @@ class _Run(Merging):
 @click.option(
     "--target-step",
     "target_steps",
-    type=float,
+    type=TARGET_STEP,
     multiple=True,
     help="Replaces the recipe's; repeat it for several models in OUT/step-N, in one pass.",
 )
@@ -166,14 +168,15 @@ def command(
 def _check_ahead(
     recipe: Path,
     out: Path,
-    targets: Sequence[float],
+    targets: Sequence[TargetStep],
     scales: Sequence[float],
     options: Mapping[str, Any],
 ) -> None:
     """Tell all that is wrong with a call and takes neither weights nor mergekit to see."""
     from relex_merge.pipeline.staging import check_free_ahead, resolved
-    from relex_merge.recipe.ahead import check_ahead
+    from relex_merge.recipe.ahead import check_ahead, check_hub
 
+    check_order(recipe, out)
     target = targets[0] if targets else None
     check_all(
         partial(check_ahead, recipe, target_step=target, scale=scales[0] if scales else None),
@@ -181,3 +184,4 @@ def _check_ahead(
         partial(check_file, "--reuse", options["reuse"]),
         partial(check_file, "--evaluation", options["evaluation"]),
     )
+    check_hub(recipe, target_step=target)

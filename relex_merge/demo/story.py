@@ -40,7 +40,7 @@ from relex_merge.demo.table import DemoResult, Row, compare, render
 from relex_merge.demo.task_files import task_name, write_task
 from relex_merge.demo.tasks import load_task, split_prompts
 from relex_merge.demo.training import train
-from relex_merge.errors import disk_errors
+from relex_merge.errors import disk_errors, pip_line
 from relex_merge.report import render_table, save_html
 from relex_merge.report.contents import to_json
 
@@ -311,7 +311,7 @@ class Story:
         with disk_errors(file):
             file.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8")
         if not find_spec("matplotlib"):
-            self.echo("No plots: they need matplotlib, pip install relex-merge[plot].")
+            self.echo(f"No plots: they need matplotlib ({pip_line('plot')}).")
             return
         from relex_merge.demo.plot import save_accuracy_plot
 

@@ -14,9 +14,11 @@ from relex_merge.hub.download import Pin
 from relex_merge.hub.references import hub_reference
 from relex_merge.pipeline.asked import recall, with_parameters
 from relex_merge.pipeline.documents import make_report
+from relex_merge.recipe.advice import check_output
 from relex_merge.recipe.braces import expand_braces
 from relex_merge.recipe.load import Recipe, load_recipe
 from relex_merge.recipe.mark import method_mark
+from relex_merge.recipe.names import TargetStep
 from relex_merge.report.contents import Reference, Report, read_report
 from relex_merge.report.evaluated import with_evaluation
 from relex_merge.trajectory.backtests.automatic import resolve
@@ -43,10 +45,12 @@ class Inspection:
 
 def load_statistics(path: Path) -> SeriesStatistics:
     """Read the Gram matrices of a finished output, or a file of them. Raises RelexError."""
-    file = path / GRAM if path.is_dir() else path
-    if not file.is_file():
-        raise RelexError(f"{path} has no {GRAM}: it is no output of a relex recipe")
-    return SeriesStatistics.load(file)
+    if path.is_dir():
+        check_output(path)
+        return SeriesStatistics.load(path / GRAM)
+    if not path.is_file():
+        raise RelexError(f"{path} does not exist; it was taken for a file like {GRAM}")
+    return SeriesStatistics.load(path)
 
 
 def with_holdout(recipe: Recipe, references: Sequence[str]) -> Recipe:
@@ -90,7 +94,7 @@ def of_series(prepared: Prepared, found: SeriesStatistics) -> Inspection:
     return Inspection(report, observed, found)
 
 
-def of_output(folder: Path, target_step: float | None) -> Inspection:
+def of_output(folder: Path, target_step: TargetStep | None) -> Inspection:
     """Return the report of a finished output, computed again from its Gram matrices.
 
     Args:

@@ -15,7 +15,9 @@ import numpy.typing as npt
 import torch
 
 from relex_merge.checkpoints import locate
-from relex_merge.checkpoints.files import ADAPTER_WEIGHTS
+from relex_merge.checkpoints.configs import check_unquantized
+from relex_merge.checkpoints.files import ADAPTER_WEIGHTS, CONFIG
+from relex_merge.checkpoints.json_files import peek_json
 from relex_merge.engine import plan
 from relex_merge.engine.architecture import architecture_of, read_config
 from relex_merge.engine.factors import adapters_of
@@ -136,6 +138,8 @@ def prepare(
             f"base_model {base.reference} is an adapter; name the model that the adapters are on"
         )
     config = read_config(base.folder, base.reference, trust_remote_code=options.trust_remote_code)
+    for snapshot in snapshots:  # as far as their configurations are on this disk
+        check_unquantized(peek_json(snapshot.folder / CONFIG), snapshot.reference)
     connections = Connections()
     with connections.stopped_by_errors():
         sources = locate.in_parallel(lambda s: open_source(s, connections), snapshots)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from relex_merge.checkpoints.files import REPORT
 from relex_merge.engine.plan import NeedsMergekit
-from relex_merge.engine.resources import available
+from relex_merge.engine.resources import available, check_accelerator
 from relex_merge.errors import RelexError
 from relex_merge.pipeline import prepare, through_mergekit
 from relex_merge.pipeline.automatic import is_open, refuse_auto, refuse_to_stop, settle
@@ -65,6 +65,7 @@ class Run:
 
     def into(self, stage: Staging) -> tuple[Result, list[Report]]:
         """Write the whole output into the staging folder; return it with every target's report."""
+        check_accelerator(self.options.merge)
         if not self.recipe.is_relex:
             self._refuse_own_options()
             stage.begin(None)
@@ -90,7 +91,9 @@ class Run:
         variants = dict(zip(self.options.variants, folders, strict=True))
         outputs: dict[float, Path] = {}
         for step, folder, variant in zip(steps, folders, variants, strict=True):
-            asked = step if variant.target_step is None else variant.target_step
+            asked = variant.target_step
+            if asked is None or isinstance(asked, str):
+                asked = step
             if asked is not None:
                 outputs.setdefault(asked, folder)
         return Result(self.out, report, outputs, variants)

@@ -12,7 +12,7 @@ from relex_merge.checkpoints.files import CONFIG
 from relex_merge.checkpoints.hub_details import config_of, detail_of, look_into
 from relex_merge.checkpoints.json_files import Json
 from relex_merge.checkpoints.locate import local_folder
-from relex_merge.checkpoints.observe import select
+from relex_merge.checkpoints.observe import or_share, select
 from relex_merge.checkpoints.series import Base, Checkpoint, Series
 from relex_merge.errors import RelexError
 from relex_merge.recipe.braces import MOST
@@ -75,7 +75,7 @@ def draft(
     if len(chosen) < 2:
         raise RelexError(
             f"{series.source}: {len(chosen)} checkpoint{'s' * (len(chosen) != 1)} observed; a "
-            f"trajectory needs at least two besides the base{_remarks(series)}"
+            f"trajectory needs at least two besides the base{or_share(observe)}{_remarks(series)}"
         )
     series = series.noting(*_check_base(series, settled, chosen[0], cache_dir))
     target, why = _target(series, chosen, target_step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relex_merge.errors import RelexError
+from relex_merge.errors import RelexError, not_installed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,9 +30,7 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise RelexError(
-            "plots need matplotlib; install it with: pip install relex-merge[plot]"
-        ) from error
+        raise not_installed("plots need matplotlib", "plot") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -17,12 +17,13 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from relex_merge.checkpoints.files import SERIES_FOLDER
 from relex_merge.checkpoints.series import Checkpoint
 from relex_merge.publishing.publisher import RunFacts, SeriesPublisher, publish_all
 from relex_merge.publishing.revision_names import DEFAULT_FORMAT, RevisionFormat
 from relex_merge.training import settings
 from relex_merge.training.follow import Trajectory
-from relex_merge.training.series_folder import NAME, SeriesFolder
+from relex_merge.training.series_folder import SeriesFolder
 from relex_merge.training.settings import agree
 from relex_merge.training.stopping import Figures, StopRule
 
@@ -123,7 +124,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
             return
         settings.check_saves(args)
         base = settings.base_of(kwargs.get("model"), self._base)
-        folder = SeriesFolder(self._series or Path(args.output_dir) / NAME)
+        folder = SeriesFolder(self._series or Path(args.output_dir) / SERIES_FOLDER)
         folder.prepare(Path(args.output_dir), deletes=args.save_total_limit is not None)
         target = self._target if self._target is not None else float(state.max_steps)
         self._trajectory = Trajectory(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from mergekit.options import MergeOptions
 
-from relex_merge.checkpoints.files import GRAM
+from relex_merge.checkpoints.files import GRAM, SERIES_RECIPE
 from relex_merge.engine.factors import adapters_of
 from relex_merge.engine.growing import grow
 from relex_merge.engine.plan import NeedsMergekit
@@ -29,7 +29,6 @@ from relex_merge.training.stopping import Figures
 from relex_merge.trajectory.statistics import SeriesStatistics
 from relex_merge.weights.memory import Memory
 
-RECIPE = "relex_recipe.yml"
 HISTORY = "relex_history.json"
 FEWEST = 2  # checkpoints that make a trajectory
 ASSUMED = (
@@ -70,7 +69,7 @@ class Trajectory:
     @property
     def recipe(self) -> Path:
         """The recipe that finishes the job."""
-        return self.folder.root / RECIPE
+        return self.folder.root / SERIES_RECIPE
 
     @property
     def gram(self) -> Path:

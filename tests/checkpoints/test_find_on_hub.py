@@ -12,6 +12,7 @@ from relex_merge.checkpoints.find import find
 from relex_merge.checkpoints.hub_details import LOOKED_INTO, look_into
 from relex_merge.checkpoints.locate import locate
 from relex_merge.checkpoints.series import NothingFoundError
+from relex_merge.cli.series_table import render
 from relex_merge.errors import RelexError
 from relex_merge.recipe.draft import draft
 from tests.fake_hub import Hub
@@ -152,6 +153,24 @@ def test_steps_that_hold_the_same_weights_are_pointed_out(hub: Hub, series: Seri
     hub.branch(RUN, "step_4", at="step_3")
     notes = look_into(find(RUN), [1, 2, 3, 4]).notes
     assert "the weights of these steps are the same: 3 = 4" in notes
+
+
+@pytest.mark.parametrize("layout", ["branches", "folders"])
+def test_a_server_that_tells_neither_sizes_nor_ids(hub: Hub, series: Series, layout: str) -> None:
+    hub.commit_folder(BASE, series.base)
+    for step, folder in zip((1, 2, 3), series.checkpoints, strict=False):
+        if layout == "branches":
+            hub.commit_folder(RUN, folder, branch=f"step_{step}")
+        else:
+            hub.commit(RUN, below(folder, f"step_{step}"))
+    hub.tells_blobs = False
+    made = draft(find(RUN), base=BASE, target_step=9)
+    assert len(made.chosen) == 3
+    assert not [note for note in made.series.notes if "the same" in note]
+    assert {checkpoint.size for checkpoint in made.chosen} == {None}
+    table = render(made.series, made.chosen, made.base)
+    assert "0 B" not in table
+    assert table.count("–  F32") == 3
 
 
 def test_a_run_that_was_started_again_keeps_its_newest_commits(hub: Hub, series: Series) -> None:

@@ -254,6 +254,7 @@ def test_steps_that_are_not_there_and_series_that_are_too_short(
     assert "the nearest that it has: 1, 2, 4, 7" in done.err
     done = relex("recipe", RUN, "--observe", "4")
     assert "1 checkpoint observed; a trajectory needs at least two" in done.err
+    assert "for the first 4 % of the run write --observe 4%" in done.err
     done = relex("recipe", RUN, "--pattern", "step_.*")
     assert "has no group" in done.err
     done = relex("recipe", RUN, "--pattern", "step_(.*")

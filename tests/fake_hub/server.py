@@ -39,6 +39,7 @@ class Hub(Building):
         crashes: tracebacks of bugs in the test Hub or in a fault's action; must stay empty.
         page_size: entries per page of a tree; `commits_page_size` of a list of commits.
         url_lifetime: seconds for which a signed download URL is good.
+        tells_blobs: whether sizes and ids of files are told; some servers do not.
         multipart_size: larger uploads come in parts of this many bytes; None for never.
     """
 
@@ -65,6 +66,7 @@ class Hub(Building):
         self.commits_page_size = 50
         self.url_lifetime = 3600.0
         self.multipart_size: int | None = None
+        self.tells_blobs = True
         self.signer = Signer()
 
     def start(self) -> Hub:

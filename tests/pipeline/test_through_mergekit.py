@@ -168,3 +168,19 @@ def test_no_safe_serialization_writes_bin_files(
     bins = list((tmp_path / "out").glob("*.bin"))
     state = {n: w for file in bins for n, w in torch.load(file, weights_only=True).items()}
     assert worst_error(state, expected(series)) < FLOAT32
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="is about machines without a GPU")
+@pytest.mark.parametrize("option", ["--multi-gpu", "--gpu-rich"])
+@pytest.mark.parametrize("method", ["relex", "linear"])
+def test_many_gpus_where_there_is_none(
+    relex: Command, series: Series, tmp_path: Path, option: str, method: str
+) -> None:
+    recipe = series.recipe()
+    if method == "linear":
+        recipe |= {"merge_method": "linear", "parameters": {"weight": 1}}
+    done = relex("run", write_recipe(tmp_path / "r.yml", recipe), tmp_path / "out", option)
+    assert done.code == 1
+    assert done.err.count("\n") == 1
+    assert "error: --multi-gpu: there is no GPU here; leave the option out" in done.err
+    assert not (tmp_path / "out").exists()

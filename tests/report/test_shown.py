@@ -127,7 +127,7 @@ def test_without_matplotlib_the_remedy_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(RelexError, match=r"pip install relex-merge\[plot\]"):
+    with pytest.raises(RelexError, match=r"pip install 'matplotlib>=3.8'"):
         save_plot(report, statistics, tmp_path / "report.png")
 
 

@@ -24,7 +24,7 @@ from tests.fake_hub import Fault, Hub
 from tests.fake_hub.access import Token
 from tests.fake_hub.building import READ_TOKEN
 from tests.support.models import Series, expected, read_weights, worst_error
-from tests.support.terminal import python
+from tests.support.terminal import Command, python
 from tests.support.training_runs import gram_of, make_trainer, write_base
 
 REPO = "tester/live"
@@ -409,3 +409,16 @@ def test_importing_relex_merge_imports_no_trainer() -> None:
         "assert not {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)\n"
         "assert relex_merge.TrajectoryCallback.__mro__[1].__name__ == 'TrainerCallback'\n"
     )
+
+
+def test_its_output_folder_gives_recipe_the_base(
+    base: Path, tmp_path: Path, relex: Command
+) -> None:
+    out = tmp_path / "out"
+    train(base, out, TrajectoryCallback(60, base_model=base), max_steps=2)
+    for folder in (out, out / "relex_series"):
+        done = relex("recipe", folder, "--target-step", 60, "-o", tmp_path / "r.yml", "--force")
+        assert done.code == 0, done.err
+        assert f"base: {base} (proposed by base_model in relex_" in done.err
+        settings = yaml.safe_load((tmp_path / "r.yml").read_text())
+        assert settings["base_model"] == str(base)
