@@ -15,6 +15,7 @@ from operator import add
 import numpy as np
 
 from relex_merge.report.contents import ModelEntry, Skills, TensorEntry, WalkEntry
+from relex_merge.report.written import written_coefficient
 from relex_merge.trajectory.backtests.assessment import Assessment
 from relex_merge.trajectory.backtests.backtest import Backtests, backtests, plan
 from relex_merge.trajectory.backtests.compared import method as as_predictor
@@ -84,10 +85,8 @@ def model_entry(statistics: SeriesStatistics, tried: Assessment, gaps: Gaps) -> 
     def coefficients() -> tuple[Array, Array, float]:
         c = spectra(total.gram[np.newaxis]).coefficients()
         fit = fits(c, tried.steps, tried.target, degree=p.degree, window=p.window)
-        predicted = fit.predicted[0]
-        if p.mode == "extrapolate" and p.predictor != "linear":
-            predicted = p.weights(total.gram, tried.steps) @ c[0]
-        return c[0], fit.fitted[0], float(predicted)
+        predicted = written_coefficient(tried.grams, tried.steps, tried.parameters, c[0])
+        return c[0], fit.fitted[0], predicted
 
     undefined = np.full(T, np.nan), np.full(T, np.nan), np.nan
     c, fitted, predicted = gaps.attempt("model.coefficients", coefficients, undefined)
