@@ -55,7 +55,7 @@ def command(
     RECIPE is a recipe file, or the folder of a finished output: then no weights are read.
     """
     from relex_merge.api import examine
-    from relex_merge.report import render_table
+    from relex_merge.report import print_report
 
     wanted = _Files(**files)
     wanted.check()
@@ -69,7 +69,7 @@ def command(
         stream=stream,
         quiet=merge_options.quiet,
     )
-    click.echo(render_table(found.report))
+    print_report(found.report)
     wanted.save(found)
 
 

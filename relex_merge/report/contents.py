@@ -200,7 +200,7 @@ class Promised(Origin):
 
 
 class Report(Promised, total=False):
-    """The content of ``relex_report.json``."""
+    """The content of ``relex_report.json``. legend: what the figures of a tensor mean."""
 
     ratio: float | None
     steps: list[float]
@@ -213,6 +213,7 @@ class Report(Promised, total=False):
     layers: dict[str, TensorEntry]
     kinds: dict[str, TensorEntry]
     gaps: list[Gap]
+    legend: dict[str, str]
     choice: ChoiceEntry
     adapter: AdapterEntry
     parameters: list[ParametersEntry]

@@ -13,10 +13,11 @@ from html import escape
 from pathlib import Path
 
 from relex_merge.formatting import cell
+from relex_merge.report.columns import COLUMNS
 from relex_merge.report.contents import Report, TensorEntry, missing
 from relex_merge.report.evaluation_tables import render_function, render_tasks
 from relex_merge.report.plot import draw
-from relex_merge.report.table import COLUMNS, render_table
+from relex_merge.report.terminal import render_text
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 STYLE = """
@@ -90,7 +91,7 @@ def render_html(report: Report, statistics: SeriesStatistics) -> str:
 {_inline_svg(report, statistics)}
 </figure>
 <h2>Summary</h2>
-<pre>{escape(render_table(report))}</pre>
+<pre>{escape(render_text(report))}</pre>
 {_evaluation(report)}<h2>Tensors</h2>
 <p>Click a heading to sort.</p>
 <div class="table">
@@ -131,14 +132,14 @@ def _inline_svg(report: Report, statistics: SeriesStatistics) -> str:
 
 
 def _tensor_table(report: Report) -> str:
-    titles = ["tensor", *(title for title, _, _ in COLUMNS), "weights"]
+    titles = ["tensor", *(column.heading for column in COLUMNS), "weights"]
     head = "".join(f'<th scope="col"><button>{escape(title)}</button></th>' for title in titles)
     rows = "\n".join(_tensor_row(name, entry) for name, entry in report["tensors"].items())
     return f'<table id="tensors"><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>'
 
 
 def _tensor_row(name: str, entry: TensorEntry) -> str:
-    figures = [(entry[key], form) for _, key, form in COLUMNS]
+    figures = [(entry[column.key], column.form) for column in COLUMNS]
     cells = [f'<td data-value="{escape(name)}">{escape(name)}</td>']
     for value, form in [*figures, (entry["numel"], ",d")]:
         raw = "" if value is None else repr(value)

@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 
 from relex_merge.errors import RelexError
-from relex_merge.report import render_table, save_coefficients_plot, save_html, save_plot
+from relex_merge.report import render_text, save_coefficients_plot, save_html, save_plot
 from relex_merge.report.contents import Report
 from relex_merge.report.html import render_html
 from relex_merge.report.plot import draw, table_of
-from relex_merge.report.table import chosen
-from relex_merge.trajectory.backtests.entries import ChoiceEntry
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from tests.support.report_cases import make, report_of
@@ -42,23 +40,6 @@ def statistics() -> SeriesStatistics:
 def report(statistics: SeriesStatistics) -> Report:
     found: Report = report_of(statistics, 120.0)
     return found
-
-
-def test_table_shows_model_groups_backtests_and_verdict(report: Report) -> None:
-    text = render_table(report)
-    for part in ("whole model", "a random walk", "q_proj", "layer 2", *LABELS):
-        assert part in text
-    assert f"{report['model']['explained_variance']:.3f}" in text
-    assert f"verdict: {report['verdict']['verdict']}" in text
-    assert report["verdict"]["reasons"][0].split()[0] in text
-    assert max(map(len, text.splitlines())) <= 100
-
-
-def test_table_shows_held_out_truth() -> None:
-    run = make(np.append(STEPS, [60.0, 90.0]))
-    text = render_table(report_of(run.statistics(30), 120.0, holdout=run.statistics()))
-    assert "true skill at held-out checkpoints" in text
-    assert re.search(r"step +60 +90", text)
 
 
 def test_figure_holds_every_panel_and_series(report: Report, statistics: SeriesStatistics) -> None:
@@ -195,7 +176,7 @@ def test_the_smallest_reports_can_be_shown(T: int, moves: bool, tmp_path: Path) 
     at_rest = SeriesStatistics(steps, {"w": TensorStatistics(np.zeros((T, T)), 1.0, 0, 8)})
     statistics = make(steps, names=("w",)).statistics() if moves else at_rest
     report = report_of(statistics, 3.0 * T)
-    assert "verdict:" in render_table(report)
+    assert "verdict:" in render_text(report)
     save_html(report, statistics, tmp_path / "report.html")  # with the figure
     if T == 2:
         save_plot(report, statistics, tmp_path / "report.png")
@@ -203,21 +184,5 @@ def test_the_smallest_reports_can_be_shown(T: int, moves: bool, tmp_path: Path) 
 
 def test_a_reconstruction_can_be_shown(statistics: SeriesStatistics, tmp_path: Path) -> None:
     report = report_of(statistics, 10.0, Parameters(10.0, mode="reconstruct"))
-    assert "nothing is extrapolated" in re.sub(r"\s+", " ", render_table(report))
+    assert "nothing is extrapolated" in re.sub(r"\s+", " ", render_text(report))
     save_plot(report, statistics, tmp_path / "report.png")
-
-
-def test_where_some_tensors_stay_the_choice_is_named_by_those_that_go_on() -> None:
-    mixed: ChoiceEntry = {
-        "predictor": "local",
-        "scope": "tensor",
-        "target_step": 80.0,
-        "stops": False,
-        "reasons": [],
-        "groups": {
-            n: {"predictor": p, "candidates": {}}
-            for n, p in zip("abc", ("stay", "stay", "local"), strict=True)
-        },
-        "curve": [],
-    }
-    assert chosen(mixed) == "stay for 2, local for 1 tensors"
