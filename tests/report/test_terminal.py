@@ -37,7 +37,7 @@ def test_the_verdict_comes_first_then_reasons_tables_and_legend(report: Report) 
         *report["verdict"]["reasons"],
         "30 checkpoints, steps 1 to 30; target step 120, 4× the last",
         "whole model",
-        "a random walk",
+        "a random walk 0.8",
         "q_proj",
         "layer 2",
         "Backtests: skill of predicting the last checkpoint",
