@@ -106,11 +106,16 @@ class TensorEntry(ModelFigures):
 
 
 class ModelEntry(TensorEntry):
-    """The figures of the whole model, and its coefficient at every checkpoint."""
+    """The figures of the whole model, and its coefficient along its first direction.
+
+    At every checkpoint, of the polynomial fitted to them, of the model that is written, and of the
+    curve on which that model lies: (step, coefficient) pairs, empty where none is continued.
+    """
 
     coefficients: list[float | None]
     fitted: list[float | None]
     predicted: float | None
+    curve: NotRequired[list[list[float | None]]]
 
 
 class WalkEntry(WalkFigures):

@@ -6,6 +6,7 @@ import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,16 +15,20 @@ from relex_merge.errors import RelexError
 from relex_merge.report import render_text, save_coefficients_plot, save_html, save_plot
 from relex_merge.report.contents import Report
 from relex_merge.report.html import render_html
-from relex_merge.report.plot import draw, table_of
+from relex_merge.report.maps import table_of
+from relex_merge.report.plot import coefficients, draw, draw_coefficient
+from relex_merge.report.style import new_figure
+from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
+from tests.support.figures import clashes
 from tests.support.report_cases import make, report_of
 
 pytest.importorskip("matplotlib")
 
 STEPS = np.arange(1.0, 31)
 LABELS = (
-    "rank-1 linear",
+    "rank-1 linear (recipe)",
     "rank-3 linear",
     "rank-1 quadratic",
     "per-weight least squares",
@@ -59,19 +64,54 @@ def test_figure_holds_every_panel_and_series(report: Report, statistics: SeriesS
     )
     c = np.asarray(report["model"]["coefficients"], np.float64)
     np.testing.assert_allclose(np.asarray(coefficient["observed"].get_ydata()), c / c[-1])
-    assert np.asarray(coefficient["target"].get_xdata()).tolist() == [120.0]
+    assert np.asarray(coefficient["step 120, as written"].get_xdata()).tolist() == [120.0]
     assert set(LABELS) <= tests.keys()
     np.testing.assert_allclose(
-        np.asarray(tests["rank-1 linear"].get_xdata()),
+        np.asarray(tests["rank-1 linear (recipe)"].get_xdata()),
         [t["ratio"] for t in report["backtests"]["grid"]],
     )
-    assert np.asarray(tests["target"].get_xdata())[0] == 4.0
+    assert np.asarray(tests["your ratio, 4×"].get_xdata())[0] == 4.0
+    assert "recipe on all 30, expected" in tests
 
 
 def test_a_recipe_that_is_no_baseline_gets_a_line_of_its_own(statistics: SeriesStatistics) -> None:
     report = report_of(statistics, 120.0, Parameters(120.0, rank=2))
     tests = draw(report, statistics).subfigs[0].axes[2]
     assert "this recipe" in [line.get_label() for line in tests.lines]
+
+
+@pytest.mark.parametrize(
+    "asked", [{"predictor": "sqrt"}, {"anchor": "last", "scale": 0.5}], ids=["sqrt", "scaled"]
+)
+def test_the_star_lies_on_the_curve_of_the_predictor(asked: dict[str, Any]) -> None:
+    run = make(STEPS, law=0.5, walk=0.0, white=0.0, names=("w",)).statistics()
+    report = report_of(run, 120.0, Parameters(120.0, **asked))
+    figure = new_figure(4, 4)
+    axes = figure.subplots()
+    draw_coefficient(axes, report, coefficients(run))
+    lines = {str(line.get_label()): np.asarray(line.get_xydata()) for line in axes.lines}
+    (star,) = lines["step 120, as written"]
+    curve = lines["sqrt" if "predictor" in asked else "linear, λ = 0.5"]
+    np.testing.assert_allclose(curve[-1], star)
+    if "predictor" in asked:  # the run's own law
+        np.testing.assert_allclose(curve[:, 1], np.sqrt(curve[:, 0] / 30), rtol=1e-6)
+        np.testing.assert_allclose(star, [120.0, 2.0], rtol=1e-6)
+
+
+CASES: dict[str, tuple[Array, float, float]] = {
+    "four checkpoints": (np.asarray([5.0, 10, 15, 20]), 80.0, 1.0),
+    "75, none of the baselines": (np.arange(1.0, 76), 1000.0, 0.3),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_label_of_the_figure_touches_another(case: str) -> None:
+    steps, target, law = CASES[case]
+    kinds = ("self_attn.q_proj", "post_attention_layernorm", "mlp.experts.down_proj")
+    names = tuple(f"model.layers.{i}.{kind}.weight" for i in range(36) for kind in kinds)
+    run = make(steps, names=names, d=40, law=law, walk=1 - law).statistics()
+    report = report_of(run, target, Parameters(target, predictor="sqrt", scale=0.7))
+    assert clashes(draw(report, run)) == []
 
 
 def test_map_has_a_cell_for_every_tensor(report: Report) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from relex_merge.report.written import written_coefficient
+from relex_merge.report.written import written
 from relex_merge.trajectory.backtests.backtest import stacked
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters
@@ -58,11 +59,15 @@ def test_every_predictor_is_told_as_it_is_written(
     predictor: str, anchor: str, scale: float
 ) -> None:
     asked = Parameters(40.0, 2, window=6, predictor=predictor, anchor=anchor, scale=scale)
-    written = [M.T @ asked.weights(M @ M.T, STEPS) for M in RUN.deltas.values()]
+    explicit = [M.T @ asked.weights(M @ M.T, STEPS) for M in RUN.deltas.values()]
     M = RUN.whole()
     c = M @ np.linalg.svd(M, full_matrices=False)[2][0]
-    found = written_coefficient(stacked(RUN.statistics()), STEPS, [asked] * len(written), c)
-    assert found / c[-1] == pytest.approx(shown(np.concatenate(written), RUN), rel=1e-9)
+    found = written(stacked(RUN.statistics()), STEPS, [asked] * len(explicit), c, 40.0)
+    assert found.predicted / c[-1] == pytest.approx(shown(np.concatenate(explicit), RUN), rel=1e-9)
+    assert found.curve[-1].tolist() == pytest.approx([40.0, found.predicted], rel=1e-9)
+    plain = replace(asked, target_step=STEPS[0], anchor="line", scale=1.0)
+    fitted = [M.T @ plain.weights(M @ M.T, STEPS) for M in RUN.deltas.values()]
+    assert found.curve[0, 1] / c[-1] == pytest.approx(shown(np.concatenate(fitted), RUN), abs=1e-9)
 
 
 def test_tensors_follow_their_own_parameters() -> None:
