@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 OUTSIDE = "–"  # the column of tensors that belong to no layer
 MOST_LABELS = 18  # along an axis
+NOTHING = "cannot be tested"
 
 
 def table_of(
@@ -47,41 +49,64 @@ def table_of(
     return layers, kinds, np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def draw_variance_map(axes: Axes, report: Report) -> None:
-    """Draw explained variance, from the random walk's to 1."""
+@dataclass(frozen=True)
+class Map:
+    """A figure of every tensor, layers × kinds.
+
+    Attributes:
+        title: what it shows.
+        layers: names of the columns.
+        kinds: names of the rows.
+        values: (kinds, layers), NaN where a cell has no tensor or the figure is undefined.
+        limits: values of the first and the last colour.
+        colours: name of matplotlib's colour map.
+        form: format of a value.
+    """
+
+    title: str
+    layers: list[str]
+    kinds: list[str]
+    values: Array
+    limits: tuple[float, float]
+    colours: str
+    form: str
+
+
+def variance_map(report: Report) -> Map:
+    """Return explained variance, from the random walk's to 1."""
     walk = report["random_walk"]["explained_variance"]
-    layers, kinds, values = table_of(report, "explained_variance")
-    _draw_map(axes, layers, kinds, values, (min(walk or 0.0, 0.999), 1.0), "viridis")
-    axes.set_title(f"Explained variance (random walk {cell(walk, '.2f')})")
+    title = f"Explained variance (random walk {cell(walk, '.2f')})"
+    limits = (min(walk or 0.0, 0.999), 1.0)
+    return Map(title, *table_of(report, "explained_variance"), limits, "viridis", ".3f")
 
 
-def draw_skill_map(axes: Axes, report: Report) -> None:
-    """Draw the skill of the backtest at the ratio that was asked for, −1 to 1."""
-    layers, kinds, values = table_of(report, "backtest_skill")
-    _draw_map(axes, layers, kinds, values, (-1.0, 1.0), "RdBu")
+def skill_map(report: Report) -> Map:
+    """Return the skill of the backtest at the ratio that was asked for, −1 to 1."""
     ratio = report["ratio"]
-    axes.set_title(f"Backtest skill at {ratio:.3g}×" if ratio else "Backtest skill")
-    if np.isnan(values).all():
-        axes.text(0.5, 0.5, "cannot be tested", ha="center", transform=axes.transAxes)
+    title = f"Backtest skill at {ratio:.3g}×" if ratio else "Backtest skill"
+    return Map(title, *table_of(report, "backtest_skill"), (-1.0, 1.0), "RdBu", "+.2f")
 
 
-def _draw_map(
-    axes: Axes,
-    layers: list[str],
-    kinds: list[str],
-    values: Array,
-    limits: tuple[float, float],
-    colours: str,
-) -> None:
+def draw_map(axes: Axes, shown: Map) -> None:
+    """Draw a map with its scale."""
+    low, high = shown.limits
     image = axes.imshow(
-        values, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="none"
+        shown.values,
+        cmap=shown.colours,
+        vmin=low,
+        vmax=high,
+        aspect="auto",
+        interpolation="none",
     )
     # a dollar in a name is a dollar
-    across, down = _labelled(layers), _labelled(kinds)
-    axes.set_xticks(across, [layers[i] for i in across], fontsize=8, parse_math=False)
-    axes.set_yticks(down, [kinds[i] for i in down], fontsize=8, parse_math=False)
+    across, down = _labelled(shown.layers), _labelled(shown.kinds)
+    axes.set_xticks(across, [shown.layers[i] for i in across], fontsize=8, parse_math=False)
+    axes.set_yticks(down, [shown.kinds[i] for i in down], fontsize=8, parse_math=False)
     axes.set_xlabel("layer")
     axes.set_facecolor("0.93")
+    axes.set_title(shown.title)
+    if np.isnan(shown.values).all():
+        axes.text(0.5, 0.5, NOTHING, ha="center", transform=axes.transAxes)
     bar = axes.figure.colorbar(image, ax=axes, pad=0.01, extend="min")
     bar.ax.tick_params(labelsize=8)
 

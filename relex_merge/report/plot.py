@@ -13,7 +13,7 @@ import numpy as np
 
 from relex_merge.formatting import cell
 from relex_merge.report.contents import BacktestsEntry, ForecastEntry, Report
-from relex_merge.report.maps import draw_skill_map, draw_variance_map
+from relex_merge.report.maps import draw_map, skill_map, variance_map
 from relex_merge.report.style import COLOURS, GREY, MARKERS, RED, new_figure, save
 from relex_merge.report.table import distinct
 from relex_merge.trajectory.backtests.backtest import stacked
@@ -57,8 +57,8 @@ def draw(report: Report, statistics: SeriesStatistics) -> Figure:
     draw_coefficient(coefficient, report, coefficients(statistics))
     draw_backtests(tests, report)
     left, right = bottom.subplots(1, 2)
-    draw_variance_map(left, report)
-    draw_skill_map(right, report)
+    draw_map(left, variance_map(report))
+    draw_map(right, skill_map(report))
     right.set_yticklabels([])
     figure.suptitle(_title(report), fontsize=12)
     return figure

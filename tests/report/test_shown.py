@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 from relex_merge.errors import RelexError
 from relex_merge.report import render_text, save_coefficients_plot, save_html, save_plot
 from relex_merge.report.contents import Report
-from relex_merge.report.html import render_html
 from relex_merge.report.maps import table_of
 from relex_merge.report.plot import coefficients, draw, draw_coefficient
 from relex_merge.report.style import new_figure
@@ -150,55 +148,6 @@ def test_without_matplotlib_the_remedy_is_named(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(RelexError, match=r"pip install relex-merge\[plot\]"):
         save_plot(report, statistics, tmp_path / "report.png")
-
-
-class Page(HTMLParser):
-    """Collects what a page refers to and whether its elements are closed in order."""
-
-    VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.references: list[str] = []
-        self.rows = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in self.VOID:
-            self.open.append(tag)
-        self.rows += tag == "tr"
-        self.references += [
-            value or "" for key, value in attrs if key in ("src", "href", "xlink:href", "data")
-        ]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def test_page_is_well_formed_and_asks_for_nothing(
-    report: Report, statistics: SeriesStatistics, tmp_path: Path
-) -> None:
-    path = tmp_path / "report.html"
-    save_html(report, statistics, path)
-    text = path.read_text(encoding="utf-8")
-    page = Page()
-    page.feed(text)
-    page.close()
-    assert page.open == []
-    assert all(reference.startswith(("#", "data:")) for reference in page.references)
-    without_data = re.sub(r"data:image/png;base64,[\s\w+/=]*", "", text)
-    assert not re.search(r"(https?:)?//[a-z]|@import|url\((?!#)", without_data)
-    assert page.rows == 1 + len(report["tensors"])
-    for name in report["tensors"]:
-        assert name in text
-    assert report["verdict"]["verdict"] in text
-
-
-def test_names_are_escaped_in_the_page(statistics: SeriesStatistics) -> None:
-    odd = SeriesStatistics(STEPS, {"<script>": next(iter(statistics.tensors.values()))})
-    text = render_html(report_of(odd, 120.0), odd)
-    assert "&lt;script&gt;" in text
-    assert text.count("<script>") == 1
 
 
 def test_a_dollar_in_a_name_is_no_mathematics(tmp_path: Path) -> None:
