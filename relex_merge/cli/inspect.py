@@ -72,7 +72,7 @@ def command(
         check_hub(recipe, target_step=target_step)
     sign_of_life(asked.quiet)
     from relex_merge.api import examine
-    from relex_merge.report import render_table
+    from relex_merge.report import print_report
 
     options = asked.made()
     found = examine(
@@ -84,7 +84,7 @@ def command(
         stream=stream,
         quiet=asked.quiet,
     )
-    click.echo(render_table(found.report))
+    print_report(found.report)
     wanted.save(found)
 
 

@@ -101,7 +101,7 @@ def test_held_out_checkpoints_on_the_command_line_and_in_the_recipe(
     where = tmp_path / "report.json"
     holdout = f"{folder}/step_{{9..12}}"
     done = relex("inspect", path, "--holdout", holdout, "--json", where, "--quiet")
-    assert "true skill at held-out checkpoints" in done.out
+    assert "True skill at held-out checkpoints" in done.out
     ours = json.loads(where.read_text())
     assert [trial["step"] for trial in ours["holdout"]] == [9, 10, 11, 12]
     first["models"] += [{**entry, "parameters": {"role": "holdout"}} for entry in late]
