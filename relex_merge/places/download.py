@@ -1,0 +1,101 @@
+"""Files of a place on this disk: small ones for every run, whole models where ranges do not do.
+
+They lie in a cache beside the Hub client's own, in a folder for each state of a model, so that a
+file is brought here once. Nothing is believed of a file that is not as long as its store says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from relex_merge.errors import RelexError, disk_errors
+from relex_merge.formatting import size
+from relex_merge.places.pin import PlacePin
+
+_FILES = 8  # at a time
+_WORTH_A_WORD = 100 * 2**20  # bytes
+
+_LOG = logging.getLogger(__name__)
+
+
+def cache_root(cache_dir: str | None = None) -> Path:
+    """Return the folder of everything that this package keeps of places.
+
+    Args:
+        cache_dir: the cache that the user has named; None for the Hub client's home.
+    """
+    from huggingface_hub import constants
+
+    return Path(cache_dir or constants.HF_HOME) / "relex-merge-places"
+
+
+def folder_of(pinned: PlacePin, cache_dir: str | None = None) -> Path:
+    """Return where the cache keeps a model's files; it is made when one is brought there."""
+    mark = hashlib.sha256(json.dumps(pinned.mark).encode()).hexdigest()
+    return cache_root(cache_dir) / "read" / mark[:32]
+
+
+def is_here(pinned: PlacePin, names: Sequence[str], cache_dir: str | None = None) -> bool:
+    """Tell whether all of these files lie in the cache already."""
+    folder = folder_of(pinned, cache_dir)
+    return all(_is_whole(folder / name, pinned.states[name].size) for name in names)
+
+
+def bring(pinned: PlacePin, names: Sequence[str], cache_dir: str | None = None) -> Path:
+    """Bring files of a model to the cache, as far as they are missing, and return their folder.
+
+    Args:
+        pinned: the model.
+        names: of its files.
+        cache_dir: the cache that the user has named.
+
+    Raises:
+        RelexError: the place refuses, a file changed meanwhile, or the disk is full.
+    """
+    folder = folder_of(pinned, cache_dir)
+    missing = [n for n in names if not _is_whole(folder / n, pinned.states[n].size)]
+    nbytes = sum(pinned.states[name].size for name in missing)
+    if nbytes > _WORTH_A_WORD:
+        _LOG.warning("downloading %s of %s to %s", size(nbytes), pinned.place.address, folder)
+    copy_to(folder, pinned, missing)
+    return folder
+
+
+def copy_to(folder: Path, pinned: PlacePin, names: Sequence[str]) -> None:
+    """Copy files of a model into a folder on this disk; errors as for :func:`bring`."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not names:
+        return
+    with ThreadPoolExecutor(min(len(names), _FILES), "relex-place") as pool:
+        for done in [pool.submit(_copy, pinned, name, folder / name) for name in names]:
+            done.result()
+
+
+def _copy(pinned: PlacePin, name: str, path: Path) -> None:
+    """Copy one file, under another name until it is whole."""
+    place, wanted = pinned.place, pinned.states[name].size
+    part = path.with_name(f"{name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        place.ask(lambda: place.files.get_file(place.below(name), str(part)))
+        if not _is_whole(part, wanted):
+            raise RelexError(
+                f"{place.address}/{name} changed while it was read; run again when nothing else "
+                "writes to it"
+            )
+        with disk_errors(path):
+            part.replace(path)
+    except FileNotFoundError as error:
+        raise RelexError(f"{place.address}/{name} is gone; run again") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _is_whole(path: Path, nbytes: int) -> bool:
+    return path.is_file() and path.stat().st_size == nbytes
