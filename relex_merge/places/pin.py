@@ -126,13 +126,13 @@ def pin(address: str) -> PlacePin:
     try:
         states = files_in(place)
     except FileNotFoundError as error:
-        raise RelexError(f"{place.address} does not exist{_beside(place)}") from error
+        raise RelexError(f"{place.address} does not exist{beside(place)}") from error
     if not states:
         raise RelexError(f"{place.address} has no files in it{_below(place)}")
     return PlacePin(place, states)
 
 
-def _beside(place: Place) -> str:
+def beside(place: Place) -> str:
     """Say what there is where a folder was expected."""
     parent = place.address.rpartition("/")[0]
     if parent.endswith(("/", ":")):

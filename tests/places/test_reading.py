@@ -104,9 +104,11 @@ class Flaky:
         self._error = error
         kind = type(store.files)
         self._ranges = kind.cat_file
-        monkeypatch.setattr(
-            kind, "cat_file", lambda fs, path, start, end: self._cat(fs, path, start, end)
-        )
+
+        def cat_file(files: Any, path: str, start: int, end: int) -> Any:
+            return self._cat(files, path, start, end)
+
+        monkeypatch.setattr(kind, "cat_file", cat_file)
 
     def _cat(self, files: Any, path: str, start: int, end: int) -> Any:
         if (path, start) not in self._seen:
