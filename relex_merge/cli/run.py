@@ -10,6 +10,7 @@ from mergekit.options import PrettyPrintHelp
 
 from relex_merge.cli.confirm import RefusedError, ask
 from relex_merge.cli.options import (
+    PLACE_OR_PATH,
     SIZE,
     apply_globally,
     merging_options,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command("run", cls=PrettyPrintHelp)
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=PLACE_OR_PATH)
 @click.option(
     "--target-step",
     "target_steps",
@@ -83,7 +84,7 @@ if TYPE_CHECKING:
 @merging_options
 def command(
     recipe: Path,
-    out: Path,
+    out: Path | str,
     strict: bool,
     yes: bool,
     dry_run: bool,
@@ -93,8 +94,9 @@ def command(
 ) -> None:
     """Run RECIPE (mergekit YAML) and write the model to OUT.
 
-    OUT appears complete or not at all. For merge_method: relex the model is the one that the run
-    would have reached at target_step.
+    OUT is a folder, or a place in an object store (s3://bucket/out). It appears complete or not at
+    all. For merge_method: relex the model is the one that the run would have reached at
+    target_step.
     """
     from relex_merge.api import extrapolate, forecast
     from relex_merge.publishing.push import check_target
@@ -105,6 +107,8 @@ def command(
     publishing = {name: options.pop(name) for name in ("revision", "private", "create_pr")}
     if push_to and (len(target_steps) > 1 or len(scales) > 1):
         raise click.UsageError("--push-to takes one model; push OUT/step-N one by one instead")
+    if push_to and isinstance(out, str):
+        raise click.UsageError(f"--push-to publishes a folder, and {out} is none; give OUT here")
     if any(publishing.values()) and not push_to:
         raise click.UsageError("--revision, --private and --create-pr are for --push-to REPO")
     if publishing["revision"] and publishing["create_pr"]:
@@ -135,8 +139,8 @@ def command(
         anyway=yes,
         **options,
     )
-    for folder in result.variants.values() or [result.out]:
-        click.echo(f"wrote {folder}")
+    for written in result.written:
+        click.echo(f"wrote {written}")
     if strict and result.outputs and not result.report:
         raise RefusedError("the model is written, but there is no verdict, and --strict was given")
     adapter = result.report.get("adapter")
@@ -146,7 +150,7 @@ def command(
             f"{size(adapter['bytes'])}, with {1 - adapter['discarded']:.2%} of the update's "
             "energy"
         )
-    if push_to:
+    if push_to and isinstance(out, Path):
         from relex_merge.cli.push import publish
 
         publish(out, push_to, force=options["force"], quiet=merge_options.quiet, **publishing)

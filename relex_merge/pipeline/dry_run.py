@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from relex_merge.pipeline.prepare import Prepared
 
 
-def describe(prepared: Prepared, options: RunOptions, resources: Resources, out: Path) -> str:
+def describe(prepared: Prepared, options: RunOptions, resources: Resources, out: Path | str) -> str:
     """Return a table in plain text of what the run reads, holds and writes.
 
     Raises:

@@ -20,6 +20,7 @@ from relex_merge.places.pin import PlacePin
 
 _FILES = 8  # at a time
 _WORTH_A_WORD = 100 * 2**20  # bytes
+_LONG = 2**20  # bytes; a copy of more takes long enough for a file to change meanwhile
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,7 +65,18 @@ def bring(pinned: PlacePin, names: Sequence[str], cache_dir: str | None = None) 
     if nbytes > _WORTH_A_WORD:
         _LOG.warning("downloading %s of %s to %s", size(nbytes), pinned.place.address, folder)
     copy_to(folder, pinned, missing)
+    if nbytes > _LONG:
+        _require_unchanged(folder, pinned, missing)
     return folder
+
+
+def _require_unchanged(folder: Path, pinned: PlacePin, names: Sequence[str]) -> None:
+    """Raise RelexError when files changed while they were copied, and keep none of them."""
+    changed = pinned.changed(names)
+    if changed:
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        raise RelexError(f"{changed} while it was read; run again when nothing else writes to it")
 
 
 def copy_to(folder: Path, pinned: PlacePin, names: Sequence[str]) -> None:

@@ -80,7 +80,7 @@ class Place:
         if self.files in _answered:
             return patiently(call, self.address)
         try:
-            found = _within(FIRST_ANSWER, call)
+            found = within(FIRST_ANSWER, call)
         except Exception as error:
             if not is_transient(error):
                 _answered.add(self.files)
@@ -137,7 +137,7 @@ def _unknown(protocol: str, error: ValueError) -> str:
     return f"no place is called {protocol}://; {meant}Known are {_COMMON}, and what fsspec lists"
 
 
-def _within(seconds: float, call: Callable[[], T]) -> T:
+def within(seconds: float, call: Callable[[], T]) -> T:
     """Return the result of ``call``, or raise TimeoutError; it may go on behind the scenes."""
     results: list[T] = []
     faults: list[BaseException] = []

@@ -68,8 +68,8 @@ class PlacePin:
         """Return the files that fit any of the glob patterns."""
         return [name for name in self.states if any(fnmatch(name, p) for p in patterns)]
 
-    def check_unchanged(self, names: Sequence[str]) -> None:
-        """Raise RelexError when one of these files is in another state now, or gone."""
+    def changed(self, names: Sequence[str]) -> str | None:
+        """Return what has happened to the first of these files that is not as it was; else None."""
         try:
             now = files_in(self.place)
         except FileNotFoundError:
@@ -77,10 +77,8 @@ class PlacePin:
         for name in names:
             if now.get(name) != self.states[name]:
                 what = "changed" if name in now else "was deleted"
-                raise RelexError(
-                    f"{self.place.address}/{name} {what} during the run; nothing was written, run "
-                    "again when nothing else writes to it"
-                )
+                return f"{self.place.address}/{name} {what}"
+        return None
 
 
 def state_of(info: Mapping[str, Any]) -> FileState:

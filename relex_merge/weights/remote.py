@@ -18,7 +18,7 @@ from relex_merge.hub.download import Pin
 from relex_merge.hub.ranges import REQUESTS, Connections, RemoteFile, Span
 from relex_merge.places.pin import PlacePin
 from relex_merge.places.ranges import PlaceFile, Transfers
-from relex_merge.weights.files import Extent
+from relex_merge.weights.files import Extent, SourceChangedError
 from relex_merge.weights.header import (
     LENGTH_BYTES,
     Entry,
@@ -151,8 +151,13 @@ class PlaceSource(RemoteSource[PlaceFile]):
         return [*self._pin.mark]
 
     def check_unchanged(self) -> None:
-        """Raise RelexError when a weight file is in another state than when the run began."""
-        self._pin.check_unchanged(tuple(self._files))
+        """Raise SourceChangedError when a weight file is not as it was when the run began."""
+        changed = self._pin.changed(tuple(self._files))
+        if changed:
+            raise SourceChangedError(
+                f"{changed} during the run; nothing was written, run again when nothing else "
+                "writes to it"
+            )
 
 
 def coalesce(ranges: Iterable[tuple[int, memoryview]]) -> list[Span]:

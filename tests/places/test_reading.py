@@ -14,6 +14,7 @@ from relex_merge.places.ranges import Transfers
 from tests.support.adapters import make_adapters
 from tests.support.models import Series, make_series, write_recipe
 from tests.support.object_store import Store
+from tests.support.refusals import sliced
 from tests.support.terminal import Command
 
 pytestmark = pytest.mark.usefixtures("no_figure")
@@ -198,3 +199,21 @@ def test_pickles_are_brought_here_first(memory: Store, tmp_path: Path, places_ca
     memory.put_series(series)
     assert _run(memory.recipe(series), tmp_path / "far") == _run(series.recipe(), tmp_path / "near")
     assert len(list(places_cache.rglob("pytorch_model.bin"))) == len(series.steps)
+
+
+def test_mergekits_own_path_sees_folders(memory: Store, series: Series, tmp_path: Path) -> None:
+    memory.put_series(series)
+    assert _run(sliced(memory.recipe(series)), tmp_path / "far") == (
+        _run(sliced(series.recipe()), tmp_path / "near")
+    )
+
+
+def test_other_merge_methods_see_folders(memory: Store, series: Series, tmp_path: Path) -> None:
+    memory.put_series(series)
+    made = {}
+    for name, recipe in (("far", memory.recipe(series)), ("near", series.recipe())):
+        linear = {"merge_method": "linear", "models": recipe["models"], "dtype": "float32"}
+        linear["parameters"] = {"weight": 1.0}
+        made[name] = _run(linear, tmp_path / name)
+    assert made["far"] == made["near"]
+    assert memory.address in (tmp_path / "far/mergekit_config.yml").read_text()
