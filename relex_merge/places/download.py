@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -64,7 +65,7 @@ def bring(pinned: PlacePin, names: Sequence[str], cache_dir: str | None = None) 
     nbytes = sum(pinned.states[name].size for name in missing)
     if nbytes > _WORTH_A_WORD:
         _LOG.warning("downloading %s of %s to %s", size(nbytes), pinned.place.address, folder)
-    copy_to(folder, pinned, missing)
+    _copy_all(folder, pinned, missing)
     if nbytes > _LONG:
         _require_unchanged(folder, pinned, missing)
     return folder
@@ -79,7 +80,12 @@ def _require_unchanged(folder: Path, pinned: PlacePin, names: Sequence[str]) -> 
         raise RelexError(f"{changed} while it was read; run again when nothing else writes to it")
 
 
-def copy_to(folder: Path, pinned: PlacePin, names: Sequence[str]) -> None:
+def drop(pinned: PlacePin, cache_dir: str | None = None) -> None:
+    """Delete what the cache holds of a model."""
+    shutil.rmtree(folder_of(pinned, cache_dir), ignore_errors=True)
+
+
+def _copy_all(folder: Path, pinned: PlacePin, names: Sequence[str]) -> None:
     """Copy files of a model into a folder on this disk; errors as for :func:`bring`."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

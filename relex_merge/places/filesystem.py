@@ -133,8 +133,8 @@ def _unknown(protocol: str, error: ValueError) -> str:
     if protocol in known:
         return f"fsspec cannot read it ({error})"
     near = difflib.get_close_matches(protocol, known, n=1)
-    meant = f"did you mean {near[0]}://? " if near else ""
-    return f"no place is called {protocol}://; {meant}Known are {_COMMON}, and what fsspec lists"
+    meant = f" (did you mean {near[0]}://?)" if near else ""
+    return f"no place is called {protocol}://{meant}; known are {_COMMON}, and what fsspec lists"
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
