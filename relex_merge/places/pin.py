@@ -41,6 +41,28 @@ class FileState:
 
 
 @dataclass(frozen=True)
+class PlaceFile:
+    """One file of a place.
+
+    Attributes:
+        place: the folder.
+        file: its name.
+        size: bytes, as listed.
+        version: of its content, as listed.
+    """
+
+    place: Place
+    file: str
+    size: int
+    version: str = ""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        return f"{self.place.address}/{self.file}"
+
+
+@dataclass(frozen=True)
 class PlacePin:
     """A model in a place, in the state that it was found in.
 
@@ -63,6 +85,10 @@ class PlacePin:
         """Return what is the same for the same files, as JSON."""
         states = sorted(self.states.items())
         return [self.place.address, *([name, s.size, s.version] for name, s in states)]
+
+    def file(self, name: str) -> PlaceFile:
+        """Return one of the files, to read ranges of it."""
+        return PlaceFile(self.place, name, self.states[name].size, self.states[name].version)
 
     def matching(self, patterns: Sequence[str]) -> list[str]:
         """Return the files that fit any of the glob patterns."""

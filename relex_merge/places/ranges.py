@@ -3,7 +3,8 @@
 The file system's own ``cat_ranges`` asks for them: at the same time where it is an asynchronous one
 (s3fs, gcsfs), else one by one in threads of this module. A range that fails is asked for again as
 ``patiently`` does; the others are kept. A place whose file is shorter than it was says so by too
-few bytes, which is an error that names the file.
+few bytes, which is an error that names the file. For S3 there is a short cut
+(:mod:`relex_merge.places.signed`), and this is what remains where it does not lead.
 """
 
 from __future__ import annotations
@@ -13,45 +14,16 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from relex_merge.errors import RelexError
+from relex_merge.hub.body import Span
 from relex_merge.places.errors import first_line, is_transient, patiently, place_errors
-from relex_merge.places.filesystem import Place
+from relex_merge.places.pin import PlaceFile
+from relex_merge.places.signed import SignedUrls
 
 AT_A_TIME = 16  # ranges, of all files of a run together
 _NAP = 0.5  # seconds; so soon everything that waits notices that the run is over
-
-
-class Span(Protocol):
-    """Bytes [start, stop) of a file that are wanted; ``take`` puts what has come into buffers."""
-
-    start: int
-    stop: int
-
-    def take(self, chunk: bytes) -> None:
-        """Take the next bytes."""
-
-
-@dataclass(frozen=True)
-class PlaceFile:
-    """One file of a place.
-
-    Attributes:
-        place: the folder.
-        file: its name.
-        size: bytes, as listed.
-    """
-
-    place: Place
-    file: str
-    size: int
-
-    @property
-    def name(self) -> str:
-        """What to call it in messages."""
-        return f"{self.place.address}/{self.file}"
 
 
 class Transfers:
@@ -64,6 +36,7 @@ class Transfers:
         self._free = threading.Semaphore(AT_A_TIME)
         self._stopped = threading.Event()
         self._reason = RelexError("the run was stopped")
+        self._signed = SignedUrls()
 
     def stop(self, reason: RelexError | None = None) -> RelexError:
         """Let all requests end soon, with ``reason``; the first reason counts and is returned."""
@@ -92,10 +65,29 @@ class Transfers:
             RelexError: the place cannot or will not serve the file, which is named.
         """
         left = [span for span in spans if span.start < span.stop]
+        if self._signed.serves(file):
+            left = self._by_signed_urls(file, left)
         while left:
             with self._several(len(left)) as count:
                 self._fill(file, left[:count])
             left = left[count:]
+
+    def _by_signed_urls(self, file: PlaceFile, spans: Sequence[Span]) -> list[Span]:
+        """Fill spans by the short cut; return those that it did not fill."""
+
+        def fill(span: Span) -> bool:
+            with self._free:
+                return self._signed.fill(file, span, self._check)
+
+        try:
+            if len(spans) == 1:
+                return [] if fill(spans[0]) else [*spans]
+            with ThreadPoolExecutor(min(len(spans), AT_A_TIME), "relex-place") as pool:
+                running = [pool.submit(fill, span) for span in spans]
+            filled = [done.result() for done in running]
+        except RelexError as error:
+            raise self.stop(error) from error.__cause__
+        return [span for span, full in zip(spans, filled, strict=True) if not full]
 
     @contextmanager
     def _several(self, wanted: int) -> Iterator[int]:

@@ -16,8 +16,8 @@ from relex_merge.checkpoints.files import require_weights
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import Pin
 from relex_merge.hub.ranges import REQUESTS, Connections, RemoteFile, Span
-from relex_merge.places.pin import PlacePin
-from relex_merge.places.ranges import PlaceFile, Transfers
+from relex_merge.places.pin import PlaceFile, PlacePin
+from relex_merge.places.ranges import Transfers
 from relex_merge.weights.files import Extent, SourceChangedError
 from relex_merge.weights.header import (
     LENGTH_BYTES,
@@ -143,7 +143,7 @@ class PlaceSource(RemoteSource[PlaceFile]):
 
     def __init__(self, pin: PlacePin, folder: Path, label: str, transfers: Transfers) -> None:
         self._pin = pin
-        files = {name: PlaceFile(pin.place, name, s.size) for name, s in pin.states.items()}
+        files = {name: pin.file(name) for name in pin.files}
         super().__init__(files, folder, label, transfers)
 
     def fingerprint(self) -> list[Any]:
