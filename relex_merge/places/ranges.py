@@ -3,8 +3,8 @@
 The file system's own ``cat_ranges`` asks for them: at the same time where it is an asynchronous one
 (s3fs, gcsfs), else one by one in threads of this module. A range that fails is asked for again as
 ``patiently`` does; the others are kept. A place whose file is shorter than it was says so by too
-few bytes, which is an error that names the file. For S3 there is a short cut
-(:mod:`relex_merge.places.signed`), and this is what remains where it does not lead.
+few bytes, which is an error that names the file. For S3 and for buckets on the Hub there is a short
+cut (:mod:`relex_merge.places.urls`), and this is what remains where it does not lead.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import Any
 
 from relex_merge.errors import RelexError
 from relex_merge.hub.body import Span
+from relex_merge.places.address import protocol_of
 from relex_merge.places.errors import first_line, is_transient, patiently, place_errors
 from relex_merge.places.pin import PlaceFile
-from relex_merge.places.signed import SignedUrls
+from relex_merge.places.urls import Urls
 
 AT_A_TIME = 16  # ranges, of all files of a run together
 _NAP = 0.5  # seconds; so soon everything that waits notices that the run is over
@@ -36,7 +37,7 @@ class Transfers:
         self._free = threading.Semaphore(AT_A_TIME)
         self._stopped = threading.Event()
         self._reason = RelexError("the run was stopped")
-        self._signed = SignedUrls()
+        self._urls = Urls()
 
     def stop(self, reason: RelexError | None = None) -> RelexError:
         """Let all requests end soon, with ``reason``; the first reason counts and is returned."""
@@ -65,19 +66,19 @@ class Transfers:
             RelexError: the place cannot or will not serve the file, which is named.
         """
         left = [span for span in spans if span.start < span.stop]
-        if self._signed.serves(file):
-            left = self._by_signed_urls(file, left)
+        if self._urls.serves(file):
+            left = self._by_url(file, left)
         while left:
             with self._several(len(left)) as count:
                 self._fill(file, left[:count])
             left = left[count:]
 
-    def _by_signed_urls(self, file: PlaceFile, spans: Sequence[Span]) -> list[Span]:
+    def _by_url(self, file: PlaceFile, spans: Sequence[Span]) -> list[Span]:
         """Fill spans by the short cut; return those that it did not fill."""
 
         def fill(span: Span) -> bool:
             with self._free:
-                return self._signed.fill(file, span, self._check)
+                return self._urls.fill(file, span, self._check)
 
         try:
             if len(spans) == 1:
@@ -148,9 +149,11 @@ def _ranges(file: PlaceFile, spans: Sequence[Span]) -> list[Any]:
         )
         return found
 
+    exact = {"cache_type": "none"} if protocol_of(file.place.address) == "hf" else {}
+
     def one(span: Span) -> Any:
         try:
-            return files.cat_file(path, start=span.start, end=span.stop)
+            return files.cat_file(path, start=span.start, end=span.stop, **exact)
         except Exception as error:
             return error
 

@@ -1,4 +1,4 @@
-"""The short cut to S3 objects: the same bytes by it, without it, and where it breaks off."""
+"""The short cut to files of a store: the same bytes by it, without it, and where it breaks off."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relex_merge.errors import RelexError
 from relex_merge.hub.body import Span
 from relex_merge.places.pin import PlacePin, pin
 from relex_merge.places.ranges import Transfers
-from relex_merge.places.signed import SignedUrls
+from relex_merge.places.urls import Urls
 from tests.support.object_store import Store
 
 DATA = random.Random(0).randbytes(3 * 2**20)
@@ -73,13 +73,13 @@ def test_a_url_that_is_not_served_is_no_fault(
 def test_a_body_that_breaks_off_is_ended_by_s3fs(
     pinned: PlacePin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from relex_merge.places import signed
+    from relex_merge.places import urls
 
     def some(response: Any, span: Span, check: Any) -> None:
         span.take(response.read()[:3])
         raise ConnectionError("cut")
 
-    monkeypatch.setattr(signed, "receive_body", some)
+    monkeypatch.setattr(urls, "receive_body", some)
     assert _read(pinned) == DATA
 
 
@@ -103,8 +103,8 @@ def test_a_url_is_signed_once_a_file(pinned: PlacePin, monkeypatch: pytest.Monke
         return sign(*given, **how)
 
     monkeypatch.setattr(S3FileSystem, "sign", counted)
-    urls = SignedUrls()
+    made = Urls()
     for start in range(3):
         span = Span(start, start + 1, deque([memoryview(bytearray(1))]))
-        assert urls.fill(pinned.file("x.bin"), span, lambda: None)
+        assert made.fill(pinned.file("x.bin"), span, lambda: None)
     assert len(asked) == 1
