@@ -17,7 +17,13 @@ from relex_merge.pipeline import dry_run, prepare
 from relex_merge.pipeline.automatic import is_open, refuse_auto
 from relex_merge.pipeline.given_evaluation import find_evaluation
 from relex_merge.pipeline.grams import form_grams
-from relex_merge.pipeline.inspection import Inspection, of_output, of_series, with_holdout
+from relex_merge.pipeline.inspection import (
+    Inspection,
+    of_output,
+    of_output_in_place,
+    of_series,
+    with_holdout,
+)
 from relex_merge.pipeline.options import Notify, RunOptions, keep_silent
 from relex_merge.pipeline.progress import progress_bar
 from relex_merge.pipeline.run import Result, Run
@@ -256,8 +262,8 @@ def inspect(
     """Return the trust report of a recipe or of a finished output, without writing a model.
 
     Args:
-        source: a recipe as for :func:`extrapolate`, or the folder of a finished output, whose Gram
-            matrices are read instead of weights.
+        source: a recipe as for :func:`extrapolate`, or the folder (or address) of a finished
+            output, whose Gram matrices are read instead of weights.
         target_step: replaces the recipe's.
         holdout: references (brace ranges too) of checkpoints beyond the observed ones; the true
             error there is reported.
@@ -295,10 +301,15 @@ def examine(
     Raises:
         RelexError: whatever is wrong, with the remedy.
     """
-    if isinstance(source, (str, Path)) and Path(source).is_dir():
-        if holdout:
+    if isinstance(source, (str, Path)):
+        given = place_or_path(source)
+        finished = isinstance(given, str) or given.is_dir()
+        if finished and holdout:
             raise RelexError("--holdout needs the recipe: a finished output has no weights of them")
-        return of_output(Path(source), target_step)
+        if isinstance(given, str):
+            return of_output_in_place(given, target_step)
+        if finished:
+            return of_output(given, target_step)
     recipe = load_recipe(source, target_step=target_step)
     if not recipe.is_relex:
         raise RelexError(f"inspect is for merge_method: relex; {recipe.name} uses another one")

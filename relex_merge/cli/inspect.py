@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from mergekit.options import PrettyPrintHelp
 
-from relex_merge.cli.options import SIZE, apply_globally, merging_options
+from relex_merge.cli.options import PLACE_OR_PATH, SIZE, apply_globally, merging_options
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -21,7 +21,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("inspect", cls=PrettyPrintHelp)
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=PLACE_OR_PATH)
 @click.option("--json", "json_file", type=FILE, help="Write the whole report.")
 @click.option("--plot", type=FILE, help="Draw it: a .png, .svg or .pdf.")
 @click.option("--gram", type=FILE, help="Write the Gram matrices, for run --reuse FILE.")
@@ -42,7 +42,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--stream/--no-stream", default=None, help="As for run.")
 @merging_options
 def command(
-    recipe: Path,
+    recipe: Path | str,
     target_step: float | None,
     holdout: tuple[str, ...],
     memory_budget: int | None,
@@ -52,7 +52,8 @@ def command(
 ) -> None:
     """Say how far the trajectory of RECIPE can be trusted.
 
-    RECIPE is a recipe file, or the folder of a finished output: then no weights are read.
+    RECIPE is a recipe file, or the folder of a finished output (or its address in an object store):
+    then no weights are read.
     """
     from relex_merge.api import examine
     from relex_merge.report import render_table

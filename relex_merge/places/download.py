@@ -6,8 +6,6 @@ file is brought here once. Nothing is believed of a file that is not as long as 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import shutil
 import uuid
@@ -39,8 +37,7 @@ def cache_root(cache_dir: str | None = None) -> Path:
 
 def folder_of(pinned: PlacePin, cache_dir: str | None = None) -> Path:
     """Return where the cache keeps a model's files; it is made when one is brought there."""
-    mark = hashlib.sha256(json.dumps(pinned.mark).encode()).hexdigest()
-    return cache_root(cache_dir) / "read" / mark[:32]
+    return cache_root(cache_dir) / "read" / pinned.digest[:32]
 
 
 def is_here(pinned: PlacePin, names: Sequence[str], cache_dir: str | None = None) -> bool:

@@ -7,6 +7,8 @@ state at the end of a run is an error, since its bytes may be of two checkpoints
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -85,6 +87,11 @@ class PlacePin:
         """Return what is the same for the same files, as JSON."""
         states = sorted(self.states.items())
         return [self.place.address, *([name, s.size, s.version] for name, s in states)]
+
+    @property
+    def digest(self) -> str:
+        """Return a hash of the mark, 64 hex digits."""
+        return hashlib.sha256(json.dumps(self.mark).encode()).hexdigest()
 
     def file(self, name: str) -> PlaceFile:
         """Return one of the files, to read ranges of it."""

@@ -11,7 +11,7 @@ import fsspec
 import pytest
 
 import relex_merge
-from relex_merge.checkpoints.files import GRAM
+from relex_merge.checkpoints.files import GRAM, REPORT
 from relex_merge.errors import RelexError
 from relex_merge.places.upload import MARKER
 from tests.support.models import Series, write_recipe
@@ -50,6 +50,13 @@ def test_a_model_is_written_to_a_store(
     assert _shards(store, "out") == near
     assert set(store.names("out")) == {path.name for path in (tmp_path / "near").iterdir()}
     assert not list(places_cache.rglob("model*.safetensors"))
+    report = json.loads(store.get("out", REPORT))
+    assert len({entry["state"] for entry in [report["base"], *report["checkpoints"]]}) == 6
+    done = relex("inspect", f"{store.address}/out", "--json", tmp_path / "report.json")
+    assert done.code == 0, done.err
+    again = json.loads((tmp_path / "report.json").read_text())
+    for key in ("base", "checkpoints", "summary", "verdict"):
+        assert again[key] == report[key]
 
 
 def test_several_targets_go_below_out(memory: Store, series: Series, tmp_path: Path) -> None:
