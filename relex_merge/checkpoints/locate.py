@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from relex_merge.hub.references import HubReference, hub_reference, may_be_on_hu
 from relex_merge.places import download as places
 from relex_merge.places.address import is_place, normal, without_scheme
 from relex_merge.places.pin import PlacePin, pin
+from relex_merge.places.together import together
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -101,11 +101,7 @@ def in_parallel(call: Callable[[A], B], arguments: Sequence[A]) -> list[B]:
 
     An error or Ctrl-C is passed on at once: downloads that are under way are not waited for.
     """
-    pool = ThreadPoolExecutor(download.at_once()[0])
-    try:
-        return list(pool.map(call, arguments))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    return together(call, arguments, download.at_once()[0])
 
 
 def _find(references: Sequence[str], cache_dir: str | None) -> list[Path | download.Pin | PlacePin]:

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 @click.option(
     "--stream/--no-stream",
     default=None,
-    help="Read Hub weights in ranges, or through the cache  [default: ranges when not cached]",
+    help="Read weights on the Hub or in a store in ranges, or through the cache  [default: ranges "
+    "when not cached]",
 )
 @click.option(
     "--reuse",

@@ -10,12 +10,12 @@ import logging
 import shutil
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from relex_merge.errors import RelexError, disk_errors
 from relex_merge.formatting import size
 from relex_merge.places.pin import PlacePin
+from relex_merge.places.together import together
 
 _FILES = 8  # at a time
 _WORTH_A_WORD = 100 * 2**20  # bytes
@@ -86,19 +86,24 @@ def _copy_all(folder: Path, pinned: PlacePin, names: Sequence[str]) -> None:
     """Copy files of a model into a folder on this disk; errors as for :func:`bring`."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    if not names:
-        return
-    with ThreadPoolExecutor(min(len(names), _FILES), "relex-place") as pool:
-        for done in [pool.submit(_copy, pinned, name, folder / name) for name in names]:
-            done.result()
+    if names:
+        together(lambda name: _copy(pinned, name, folder / name), names, _FILES)
 
 
 def _copy(pinned: PlacePin, name: str, path: Path) -> None:
     """Copy one file, under another name until it is whole."""
     place, wanted = pinned.place, pinned.states[name].size
     part = path.with_name(f"{name}.{uuid.uuid4().hex[:8]}.part")
+
+    def get() -> None:
+        try:
+            place.files.get_file(place.below(name), str(part))
+        except FileNotFoundError as error:
+            raise RelexError(f"{place.address}/{name} is gone; run again") from error
+
     try:
-        place.ask(lambda: place.files.get_file(place.below(name), str(part)))
+        with disk_errors(path):
+            place.ask(get)
         if not _is_whole(part, wanted):
             raise RelexError(
                 f"{place.address}/{name} changed while it was read; run again when nothing else "
@@ -106,8 +111,6 @@ def _copy(pinned: PlacePin, name: str, path: Path) -> None:
             )
         with disk_errors(path):
             part.replace(path)
-    except FileNotFoundError as error:
-        raise RelexError(f"{place.address}/{name} is gone; run again") from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from relex_merge.errors import RelexError
+from relex_merge.errors import FULL, RelexError
 from relex_merge.places.address import protocol_of
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def patiently(
 
 def is_transient(error: BaseException) -> bool:
     """Tell whether an error is of a request, or of a place, that may go better soon."""
-    if isinstance(error, (RelexError, *_FINAL)) or refuses(error):
+    if isinstance(error, (RelexError, *_FINAL)) or refuses(error) or _is_full(error):
         return False
     status = _status(error)
     if status is not None:
@@ -83,6 +83,11 @@ def is_transient(error: BaseException) -> bool:
     # of botocore, aiohttp, httpx, none of which need be installed
     modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     return not modules.isdisjoint({"botocore", "aiobotocore", "aiohttp", "httpx", "gcsfs"})
+
+
+def _is_full(error: BaseException) -> bool:
+    """Tell whether it is this disk that has no room."""
+    return isinstance(error, OSError) and error.errno in FULL
 
 
 def refuses(error: BaseException) -> bool:
@@ -129,13 +134,19 @@ def place_errors(address: str, doing: str = "read") -> Iterator[None]:
     Args:
         address: what was asked for.
         doing: "read" or "written".
+
+    Raises:
+        RelexError: in the place of the library's exception.
+        OSError: this disk is full.
     """
     try:
         yield
     except RelexError:
         raise
     except Exception as error:
-        if not (is_transient(error) or refuses(error) or isinstance(error, OSError)):
+        if _is_full(error) or not (
+            is_transient(error) or refuses(error) or isinstance(error, OSError)
+        ):
             raise
         raise RelexError(f"{address} cannot be {doing}: {_explain(error, address)}") from error
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from relex_merge.errors import RelexError
 from relex_merge.places.address import join, protocol_of
 from relex_merge.places.filesystem import FIRST_ANSWER, Place, within
 from relex_merge.places.pin import FileState, state_of
+from relex_merge.places.together import together
 
 MARKER = ".relex-partial.json"
 _AT_A_TIME = 4  # files; the libraries send parts of a large one at the same time by themselves
@@ -134,15 +134,7 @@ class Destination:
             self._ask(put)
             advance(sizes[name])
 
-        if names:
-            with ThreadPoolExecutor(min(len(names), _AT_A_TIME), "relex-upload") as pool:
-                running = [pool.submit(send, name) for name in names]
-                try:
-                    for done in running:
-                        done.result()
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
+        together(send, sorted(names), _AT_A_TIME)
 
     def _there(self) -> dict[str, FileState]:
         """Return every file below the folder, by its path in it; "" is the folder as a file."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 import relex_merge
 from relex_merge.checkpoints.files import GRAM
+from relex_merge.errors import RelexError
 from relex_merge.places import errors, ranges
 from relex_merge.places.ranges import Transfers
 from tests.support.adapters import make_adapters
@@ -217,3 +220,18 @@ def test_other_merge_methods_see_folders(memory: Store, series: Series, tmp_path
         made[name] = _run(linear, tmp_path / name)
     assert made["far"] == made["near"]
     assert memory.address in (tmp_path / "far/mergekit_config.yml").read_text()
+
+
+def test_a_full_disk_is_told_and_leaves_no_part_of_a_file(
+    memory: Store, series: Series, places_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.put_series(series)
+
+    def full(files: Any, there: str, here: str, **_: Any) -> None:
+        Path(here).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(type(memory.files), "get_file", full)
+    with pytest.raises(RelexError, match=r"cannot write .*\.json: No space left.*free some room"):
+        relex_merge.inspect(memory.recipe(series), quiet=True)
+    assert not [path for path in places_cache.rglob("*") if path.is_file()]
