@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from relex_merge.errors import FULL, RelexError
+from relex_merge.hub.errors import http_error
 from relex_merge.places.address import protocol_of
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ _FINAL = (
     *(FileNotFoundError, FileExistsError, PermissionError),
     *(NotADirectoryError, IsADirectoryError),
 )
+_LIBRARIES = {"botocore", "aiobotocore", "aiohttp", "gcsfs"}  # none of which need be installed
 _FINAL_STATUS = range(400, 500)
 _BUSY = (408, 429)
 
@@ -78,11 +80,10 @@ def is_transient(error: BaseException) -> bool:
     status = _status(error)
     if status is not None:
         return status not in _FINAL_STATUS or status in _BUSY
-    if isinstance(error, (OSError, TimeoutError, EOFError)):
+    if isinstance(error, (OSError, TimeoutError, EOFError, http_error())):
         return True
-    # of botocore, aiohttp, httpx, none of which need be installed
     modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
-    return not modules.isdisjoint({"botocore", "aiobotocore", "aiohttp", "httpx", "gcsfs"})
+    return not modules.isdisjoint(_LIBRARIES)
 
 
 def _is_full(error: BaseException) -> bool:

@@ -112,11 +112,12 @@ class Urls:
         return known
 
     def _session(self) -> Any:
-        import httpx
+        from huggingface_hub import get_session
 
         with self._lock:
             if self._client is None:
-                self._client = httpx.Client(timeout=_TIMEOUT, follow_redirects=True)
+                # one of its own: the Hub's is closed, for all, when a request to it is refused
+                self._client = type(get_session())(timeout=_TIMEOUT, follow_redirects=True)
             return self._client
 
 

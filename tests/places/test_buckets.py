@@ -19,6 +19,7 @@ from relex_merge.places.ranges import Transfers
 from relex_merge.places.urls import Urls
 from tests.fake_hub import Hub
 from tests.support.models import Series
+from tests.support.terminal import Command
 
 BUCKET = "org/bucket"
 ADDRESS = f"hf://buckets/{BUCKET}"
@@ -107,3 +108,16 @@ def test_a_bucket_that_does_not_exist(hub: Hub) -> None:
         find("hf://buckets/org/none/run")
     with pytest.raises(RelexError, match=r"hf://buckets/org/none/run does not exist"):
         pin("hf://buckets/org/none/run")
+
+
+def test_a_hub_that_is_away_is_told_in_one_line(
+    hub: Hub, relex: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    HfFileSystem.clear_instance_cache()
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    done = relex("recipe", "hf://buckets/org/other/run")
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 1, done.err
+    assert "hf://buckets/org/other/run cannot be read: no good answer came" in done.err
