@@ -40,10 +40,14 @@ class Method(TypedDict):
 
 
 class Reference(TypedDict):
-    """A model that was read, and the commit where it came from the Hub."""
+    """A model that was read: the commit where it came from the Hub, the state of a place's files.
+
+    The state is a hash of their names, sizes and versions (ETag, generation, Xet hash).
+    """
 
     reference: str
     sha: str | None
+    state: NotRequired[str]
 
 
 class CheckpointReference(Reference):
