@@ -53,7 +53,7 @@ def test_an_interruption_that_comes_as_another_error_is_told_as_one(
     monkeypatch.setattr(run, "writer_for", interrupted)
     recipe = write_recipe(tmp_path / "r.yml", series.recipe())
     with interruptible():
-        done = relex("run", recipe, tmp_path / "out", "--quiet")
+        done = relex("run", "--yes", recipe, tmp_path / "out", "--quiet")
     assert done.code == 1
     assert done.err == "interrupted; nothing half done is left at OUT\n"
 

@@ -179,7 +179,7 @@ def test_many_gpus_where_there_is_none(
     recipe = series.recipe()
     if method == "linear":
         recipe |= {"merge_method": "linear", "parameters": {"weight": 1}}
-    done = relex("run", write_recipe(tmp_path / "r.yml", recipe), tmp_path / "out", option)
+    done = relex("run", "--yes", write_recipe(tmp_path / "r.yml", recipe), tmp_path / "out", option)
     assert done.code == 1
     assert done.err.count("\n") == 1
     assert "error: --multi-gpu: there is no GPU here; leave the option out" in done.err

@@ -37,7 +37,9 @@ def afresh() -> Iterator[None]:
 
 
 def _refused(relex: Command, recipe: dict[str, Any], folder: Path) -> str:
-    done = relex("run", write_recipe(folder / "recipe.yml", recipe), folder / "out", "--quiet")
+    done = relex(
+        "run", "--yes", write_recipe(folder / "recipe.yml", recipe), folder / "out", "--quiet"
+    )
     assert done.code == 1, done.err
     assert done.out == ""
     assert len(done.err.splitlines()) == 1, done.err

@@ -43,7 +43,7 @@ def test_a_model_is_written_to_a_store(
 ) -> None:
     store.put_series(series)
     recipe = write_recipe(tmp_path / "recipe.yml", store.recipe(series))
-    done = relex("run", recipe, f"{store.address}/out", "--quiet")
+    done = relex("run", "--yes", recipe, f"{store.address}/out", "--quiet")
     assert done.code == 0, done.err
     assert done.out == f"wrote {store.address}/out\n"
     near = _near(series, tmp_path / "near")
@@ -80,11 +80,11 @@ def test_what_is_there_is_replaced_only_by_force(
     store.files.pipe_file(store.path("out2", "precious.bin"), b"a neighbour")
     recipe = write_recipe(tmp_path / "recipe.yml", series.recipe())
     for asked in (["--dry-run"], []):
-        done = relex("run", recipe, f"{store.address}/out", *asked)
+        done = relex("run", "--yes", recipe, f"{store.address}/out", *asked)
         assert done.code == 1
         assert f"{store.address}/out is not empty (it holds precious.bin)" in done.err
         assert store.names("out") == {"precious.bin": 4}
-    done = relex("run", recipe, f"{store.address}/out", "--force", "--quiet")
+    done = relex("run", "--yes", recipe, f"{store.address}/out", "--force", "--quiet")
     assert done.code == 0, done.err
     assert "model.safetensors" in store.names("out")
     assert "precious.bin" not in store.names("out")
@@ -98,7 +98,7 @@ def test_out_may_not_replace_what_is_read(
     recipe = write_recipe(tmp_path / "recipe.yml", memory.recipe(series))
     before = memory.names()
     for out in ("run", "run/checkpoint-4", "base/"):
-        done = relex("run", recipe, f"{memory.address}/{out}", "--force")
+        done = relex("run", "--yes", recipe, f"{memory.address}/{out}", "--force")
         assert done.code == 1
         assert "would replace" in done.err
     assert memory.names() == before
@@ -182,7 +182,7 @@ def test_a_bucket_that_does_not_exist_is_told_before_the_run(
     s3: Store, series: Series, relex: Command, tmp_path: Path
 ) -> None:
     recipe = write_recipe(tmp_path / "recipe.yml", series.recipe())
-    done = relex("run", recipe, "s3://no-such-bucket-here/out")
+    done = relex("run", "--yes", recipe, "s3://no-such-bucket-here/out")
     assert done.code == 1
     assert len(done.err.splitlines()) == 1, done.err
     assert "s3://no-such-bucket-here/out cannot be written: there is no such bucket" in done.err
@@ -196,7 +196,7 @@ def test_a_file_is_no_out(memory: Store, series: Series) -> None:
 
 def test_file_addresses_are_folders(series: Series, relex: Command, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.yml", series.recipe())
-    done = relex("run", recipe, (tmp_path / "my out").as_uri(), "--quiet")
+    done = relex("run", "--yes", recipe, (tmp_path / "my out").as_uri(), "--quiet")
     assert done.code == 0, done.err
     config = json.loads((tmp_path / "my out/config.json").read_text())
     assert config["model_type"] == "qwen2"
@@ -204,6 +204,6 @@ def test_file_addresses_are_folders(series: Series, relex: Command, tmp_path: Pa
 
 def test_push_to_needs_a_folder(series: Series, relex: Command, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.yml", series.recipe())
-    done = relex("run", recipe, "memory://x/out", "--push-to", "org/name")
+    done = relex("run", "--yes", recipe, "memory://x/out", "--push-to", "org/name")
     assert done.code == 2
     assert "--push-to publishes a folder" in done.err

@@ -93,7 +93,7 @@ def test_a_dry_run_says_where_the_bytes_come_from(
 ) -> None:
     memory.put_series(series)
     recipe = write_recipe(tmp_path / "recipe.yml", memory.recipe(series))
-    done = relex("run", recipe, tmp_path / "out", "--dry-run")
+    done = relex("run", "--yes", recipe, tmp_path / "out", "--dry-run")
     assert f"from {memory.address}" in done.out
     assert not (tmp_path / "out").exists()
     assert not list(places_cache.rglob("*.safetensors"))
@@ -148,7 +148,7 @@ def test_a_store_that_stays_away_ends_the_run(
         raise ConnectionResetError("reset by peer")
 
     monkeypatch.setattr(type(memory.files), "cat_file", away)
-    done = relex("run", recipe, tmp_path / "out", "--quiet")
+    done = relex("run", "--yes", recipe, tmp_path / "out", "--quiet")
     assert done.code == 1
     assert len(done.err.splitlines()) == 1, done.err
     assert "model.safetensors cannot be read" in done.err
@@ -174,7 +174,7 @@ def test_a_file_that_changes_during_a_run_is_named(
             store.files.pipe_file(changed, data[:-1] + bytes([data[-1] ^ 1]))
 
     monkeypatch.setattr(ranges.Transfers, "read", rewritten)
-    done = relex("run", recipe, tmp_path / "out", "--quiet")
+    done = relex("run", "--yes", recipe, tmp_path / "out", "--quiet")
     assert done.code == 1
     assert f"{store.address}/run/checkpoint-4/model.safetensors changed during the run" in done.err
     assert not (tmp_path / "out").exists()
@@ -187,7 +187,7 @@ def test_a_truncated_object_is_named(
     path = s3.path("run", "checkpoint-7", "model.safetensors")
     s3.files.pipe_file(path, s3.files.cat_file(path)[:-100])
     recipe = write_recipe(tmp_path / "recipe.yml", s3.recipe(series))
-    done = relex("run", recipe, tmp_path / "out", "--quiet")
+    done = relex("run", "--yes", recipe, tmp_path / "out", "--quiet")
     assert done.code == 1
     assert f"{s3.address}/run/checkpoint-7/model.safetensors is truncated" in done.err
 
