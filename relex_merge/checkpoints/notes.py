@@ -11,6 +11,23 @@ from relex_merge.formatting import some
 from relex_merge.hub.references import HubReference
 
 _SHOWN = 4  # faults and conversions in one message
+_NARROW = {"BF16": "bfloat16", "bfloat16": "bfloat16", "F16": "float16", "float16": "float16"}
+
+
+def rounding(dtype: str | None) -> list[str]:
+    """Say what numbers of 16 bits do to a trajectory; nothing of others.
+
+    Args:
+        dtype: of most numbers, as safetensors or transformers spells it.
+    """
+    name = _NARROW.get(dtype or "")
+    if name is None:
+        return []
+    return [
+        f"the checkpoints hold {name} numbers, which round RLVR's small steps away: backtests of "
+        "weights may be poor for that alone, and `relex-merge evaluate` sees what the models do; "
+        "save float32 where you can"
+    ]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from relex_merge.checkpoints.files import CONFIG
 from relex_merge.checkpoints.hub_details import config_of, detail_of, look_into
 from relex_merge.checkpoints.json_files import Json
 from relex_merge.checkpoints.locate import local_folder
+from relex_merge.checkpoints.notes import rounding
 from relex_merge.checkpoints.observe import or_share, select
 from relex_merge.checkpoints.series import Base, Checkpoint, Series
 from relex_merge.errors import RelexError
@@ -79,7 +80,8 @@ def draft(
             f"{series.source}: {len(chosen)} checkpoint{'s' * (len(chosen) != 1)} observed; a "
             f"trajectory needs at least two besides the base{or_share(observe)}{_remarks(series)}"
         )
-    series = series.noting(*_check_base(series, settled, chosen[0], cache_dir))
+    narrow = rounding(chosen[-1].dtype) if chosen[-1].kind == "model" else []
+    series = series.noting(*_check_base(series, settled, chosen[0], cache_dir), *narrow)
     target, why = _target(series, chosen, target_step)
     return Draft(series, chosen, settled, target, recipe_text(series, chosen, settled, target, why))
 

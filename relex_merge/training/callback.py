@@ -191,6 +191,8 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         figures = trajectory.update(step)
         if figures is None:
             return False
+        for remark in trajectory.remarks if len(trajectory.history) == 1 else ():
+            _LOG.warning("%s", remark)
         self._log(state, figures.logs())
         if self._stop_when is None or self.stopped or not self._stop_when(trajectory.history):
             return False

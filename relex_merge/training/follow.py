@@ -11,6 +11,7 @@ import numpy as np
 from mergekit.options import MergeOptions
 
 from relex_merge.checkpoints.files import GRAM, SERIES_RECIPE
+from relex_merge.checkpoints.notes import rounding
 from relex_merge.engine.factors import adapters_of
 from relex_merge.engine.growing import grow
 from relex_merge.engine.plan import NeedsMergekit
@@ -46,6 +47,9 @@ class Trajectory:
         target: step to extrapolate to.
         memory: bytes for earlier checkpoints.
         assumed: whether the target is only where the run ends, since none was asked for.
+
+    Attributes:
+        remarks: what is to be said of the checkpoints, besides figures.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Trajectory:
         self._memory = Memory(memory)
         self._known: SeriesStatistics | None = None
         self._options = MergeOptions()
+        self.remarks: list[str] = []
 
     @property
     def recipe(self) -> Path:
@@ -102,7 +107,9 @@ class Trajectory:
             return None
         prepared = self._prepare()
         resources = available(self._options, None)
-        if adapters_of(prepared.plan):
+        adapters = adapters_of(prepared.plan)
+        self.remarks = [] if adapters else rounding(prepared.stored_dtype)
+        if adapters:
             found = form_grams(prepared, resources, lambda _: lambda _: None)
         else:
             tensors = grow(prepared.plan, self._known, self._memory, resources.workers)
@@ -121,8 +128,9 @@ class Trajectory:
             return f"{kept}; a trajectory needs {FEWEST}, so save more often"
         beyond = "" if self._target > self._known.steps[-1] else " --target-step N"
         said = self.history[-1].verdict if self.history else "unknown"
+        remarks = "".join(f"\nNote: {remark}." for remark in self.remarks)
         return (
-            f"{kept}. Weights say of step {self._target:g}: {said}. Go on with\n"
+            f"{kept}. Weights say of step {self._target:g}: {said}.{remarks}\nGo on with\n"
             f"  relex-merge inspect {self.recipe}\n"
             f"  relex-merge run {self.recipe} OUT --reuse {self.gram}{beyond}"
         )

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import relex_merge
@@ -19,6 +20,7 @@ from tests.support.models import (
     Series,
     expected,
     make_config,
+    make_series,
     make_state,
     read_weights,
     worst_error,
@@ -300,3 +302,12 @@ def test_help_is_fast_and_discovery_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_16_bit_files_are_pointed_at(dtype: torch.dtype, relex: Command, tmp_path: Path) -> None:
+    series = make_series(tmp_path / "run", steps=(1, 2, 3), dtype=dtype)
+    done = relex("recipe", tmp_path / "run", "--base", series.base, "--target-step", 9)
+    assert done.code == 0, done.err
+    said = " ".join(done.err.split())
+    assert ("hold bfloat16 numbers, which round" in said) == (dtype == torch.bfloat16)

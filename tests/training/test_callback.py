@@ -186,6 +186,20 @@ def test_the_end_says_what_was_kept_and_the_next_command(
     assert f"relex-merge inspect {tmp_path / 'relex_series' / 'relex_recipe.yml'}\n" in said
 
 
+def test_16_bit_checkpoints_are_pointed_at_once(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    trainer = make_trainer(base, tmp_path, model, max_steps=3)
+    TrajectoryCallback(60).attach(trainer)
+    trainer.train()
+    said = "the checkpoints hold bfloat16 numbers"
+    assert [said in record.getMessage() for record in caplog.records].count(True) == 1
+    assert said in capsys.readouterr().out
+
+
 def test_without_a_target_the_recipe_says_so(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
