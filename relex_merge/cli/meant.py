@@ -53,6 +53,13 @@ def check_order(recipe: Path, out: Path) -> None:
         raise click.UsageError(f"{out} is no OUT: RECIPE comes first; did you mean: {meant}")
 
 
+def check_folder_first(command: str, folder: Path, repo: str) -> None:
+    """Raise UsageError where the Hub repo stands before the folder that is published."""
+    if Path(repo).is_dir() and not folder.is_dir():
+        meant = _line(command, repo, folder)
+        raise click.UsageError(f"the folder comes first, then REPO; did you mean: {meant}")
+
+
 def explain_option(error: click.NoSuchOption, arguments: Sequence[str]) -> None:
     """Raise UsageError for an option that is something else: of a recipe, or of its command.
 

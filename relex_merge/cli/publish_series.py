@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from relex_merge.cli.meant import check_folder_first
+
 
 @click.command("publish-series")
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -39,6 +41,7 @@ def command(folder: Path, repo: str, quiet: bool, verbose: bool, **how: Any) -> 
     Weights, configuration and tokenizer only. Repeat it after an interruption: what is complete is
     skipped.
     """
+    check_folder_first("publish-series", folder, repo)
     from relex_merge.publishing.publish_series import publish_series
 
     def remark(message: str) -> None:

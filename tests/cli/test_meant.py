@@ -49,6 +49,14 @@ def test_swapped_arguments(relex: Command, recipe: str) -> None:
     assert not Path("my out").exists()
 
 
+@pytest.mark.parametrize("command", ["push", "publish-series"])
+def test_the_repo_before_the_folder(relex: Command, series: Series, command: str) -> None:
+    folder = series.base.parent
+    done = relex(command, "me/model", folder)
+    assert done.code == 2
+    assert f"did you mean: relex-merge {command} {folder} me/model" in done.err
+
+
 @pytest.mark.parametrize("name", ["recipe.yaml", "recpie.yml", "Recipe.yml"])
 def test_a_recipe_of_nearly_that_name(relex: Command, recipe: str, name: str) -> None:
     done = relex("run", name, "out")
