@@ -150,3 +150,17 @@ def test_auto_is_a_target_step(relex: Command, recipe: str) -> None:
     done = relex("run", recipe, "more", "--target-step", "auto", "--target-step", 40)
     assert done.code == 1
     assert "auto chooses one, so give it alone" in done.err
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "~nobody/at/all", "x" * 300 + ".yml"])
+def test_names_that_no_disk_takes(relex: Command, tmp_path: Path, name: str) -> None:
+    for arguments in (
+        (name,),
+        ("run", name, tmp_path / "out"),
+        ("recipe", name),
+        ("push", name, name),
+    ):
+        done = relex(*arguments)
+        assert done.code in (1, 2)
+        assert name in done.err
+        assert "Errno" not in done.err
