@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
-from relex_merge.errors import RelexError
+from relex_merge.errors import RefusedError, RelexError
 from relex_merge.evaluation.public import evaluate
 from relex_merge.hub.download import progress_bars as hub_bars
 from relex_merge.pipeline import dry_run, prepare
 from relex_merge.pipeline.automatic import is_open, refuse_auto
 from relex_merge.pipeline.given_evaluation import find_evaluation
 from relex_merge.pipeline.grams import form_grams
-from relex_merge.pipeline.inspection import Inspection, of_output, of_series, with_holdout
+from relex_merge.pipeline.inspection import (
+    Inspection,
+    of_output,
+    of_output_in_place,
+    of_series,
+    with_holdout,
+)
 from relex_merge.pipeline.options import Notify, RunOptions, keep_silent
 from relex_merge.pipeline.progress import progress_bar
 from relex_merge.pipeline.run import Result, Run
-from relex_merge.pipeline.spare import spare_sources
-from relex_merge.pipeline.staging import check_free, resolved, staging
+from relex_merge.pipeline.spare import spare_sources, spare_sources_in_place
+from relex_merge.pipeline.staging import Staging, check_free, resolved, staging
+from relex_merge.pipeline.staging_in_place import local_out, staging_in_place
+from relex_merge.places.address import normal, place_or_path
+from relex_merge.places.filesystem import open_place
+from relex_merge.places.upload import Destination
 from relex_merge.recipe.load import RecipeSource, load_recipe
 from relex_merge.recipe.names import TargetStep
 from relex_merge.recipe.variant import Variant
@@ -62,7 +73,8 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     Args:
         recipe: path of a YAML file, or the YAML structure. Any mergekit recipe; for
             ``merge_method: relex`` through the out-of-core engine.
-        out: a folder that does not exist yet, or an empty one.
+        out: a folder that does not exist yet, or an empty one; or an address of such a one, as
+            ``s3://bucket/out``.
         target_step: replaces the recipe's, a number or "auto"; a sequence writes ``out/step-N`` for
             each, in one pass over the checkpoints.
         scale: λ, replaces the recipe's; a sequence writes ``out/step-N-scale-λ`` for each
@@ -97,11 +109,13 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     first = variants[0]
     loaded = load_recipe(recipe, target_step=first.target_step, scale=first.scale)
     named = None if evaluation is None else Path(evaluation)
+    merge = options or _default_options()
+    place = _address(out)
     run = Run(
         loaded,
-        resolved(out),
+        local_out(place, merge.transformers_cache) if place else resolved(out),
         RunOptions(
-            merge=options or _default_options(),
+            merge=merge,
             variants=variants if len(variants) > 1 else (Variant(),),
             memory_budget=memory_budget,
             stream=stream,
@@ -114,10 +128,12 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
             anyway=anyway,
             notify=notify,
         ),
+        place,
     )
+    if place:
+        spare_sources_in_place(run.recipe, place)
     spare_sources(run.recipe, run.out)
-    command = [run.command(), force]
-    with staging(run.out, force, command=command, notify=notify) as stage, hub_bars(not quiet):
+    with _staging(run, force) as stage, hub_bars(not quiet):
         if stage.ended:
             notify(f"{run.out} was finished by an earlier run of this command, stopped at its end")
             return run.ended()
@@ -125,11 +141,28 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
         try:
             for report in reports:
                 accept(report)
-        except RelexError:
-            stage.forget()  # what was refused is not worth keeping
+        except RelexError as error:
+            if not isinstance(error, RefusedError) or error.final:
+                stage.forget()  # what was refused is not worth keeping
             raise
         stage.publish(force)
     return result
+
+
+def _address(out: str | Path) -> str | None:
+    """Return the address of an output in a place, None for a folder."""
+    given = place_or_path(out)
+    return normal(given) if isinstance(given, str) else None
+
+
+def _staging(run: Run, force: bool) -> AbstractContextManager[Staging]:
+    """Return the staging folder of a run, for an OUT on this disk or in a place."""
+    command, notify = [run.command(), force], run.options.notify
+    if run.place is None:
+        return staging(run.out, force, command=command, notify=notify)
+    return staging_in_place(
+        run.place, run.out, force, command=command, notify=notify, quiet=run.options.quiet
+    )
 
 
 def _default_options() -> MergeOptions:
@@ -191,7 +224,11 @@ def forecast(  # noqa: PLR0913  # as extrapolate
     Raises:
         RelexError: as :func:`extrapolate` would before it reads weights.
     """
-    check_free(resolved(out), force)
+    place = _address(out)
+    if place:
+        Destination(open_place(place)).check_free(force)
+    else:
+        check_free(resolved(out), force)
     variants = _variants(target_step, scale)
     first = variants[0]
     loaded = load_recipe(recipe, target_step=first.target_step, scale=first.scale)
@@ -212,7 +249,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
     except NeedsMergekit as reason:
         refuse_auto(loaded, reason)
         return f"through mergekit's own path (the recipe uses {reason}): every revision whole"
-    text = dry_run.describe(prepared, asked, available(asked.merge, memory_budget), Path(out))
+    text = dry_run.describe(prepared, asked, available(asked.merge, memory_budget), out)
     if is_open(prepared.plan) and reuse is None:
         text += "\nbefore that, everything is read once more to choose what `auto` leaves open"
     return text
@@ -231,8 +268,8 @@ def inspect(
     """Return the trust report of a recipe or of a finished output, without writing a model.
 
     Args:
-        source: a recipe as for :func:`extrapolate`, or the folder of a finished output, whose Gram
-            matrices are read instead of weights.
+        source: a recipe as for :func:`extrapolate`, or the folder (or address) of a finished
+            output, whose Gram matrices are read instead of weights.
         target_step: replaces the recipe's.
         holdout: references (brace ranges too) of checkpoints beyond the observed ones; the true
             error there is reported.
@@ -270,10 +307,15 @@ def examine(
     Raises:
         RelexError: whatever is wrong, with the remedy.
     """
-    if isinstance(source, (str, Path)) and Path(source).is_dir():
-        if holdout:
+    if isinstance(source, (str, Path)):
+        given = place_or_path(source)
+        finished = isinstance(given, str) or given.is_dir()
+        if finished and holdout:
             raise RelexError("--holdout needs the recipe: a finished output has no weights of them")
-        return of_output(Path(source), target_step)
+        if isinstance(given, str):
+            return of_output_in_place(given, target_step)
+        if finished:
+            return of_output(given, target_step)
     recipe = load_recipe(source, target_step=target_step)
     if not recipe.is_relex:
         raise RelexError(f"inspect is for merge_method: relex; {recipe.name} uses another one")

@@ -54,6 +54,20 @@ class RelexError(Exception):
         super().__init__(printable(blank_secrets(str(message))))
 
 
+class RefusedError(RelexError):
+    """A model that was not wanted, as its verdict is.
+
+    Attributes:
+        final: whether what was computed is not worth keeping either.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: object, *, final: bool = True) -> None:
+        super().__init__(message)
+        self.final = final
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn a failed write to ``path`` into a RelexError that says what to do."""

@@ -218,7 +218,7 @@ def _candidate(folder: ModelFolder, named: Named) -> Candidate:
     checkpoint = Checkpoint(
         named.step,
         str(folder.path),
-        _layout(named),
+        layout_of(named),
         size=sum(folder.sizes[file] for file in files),
         dtype=folder.dtype,
         date=datetime.fromtimestamp(int(folder.changed), timezone.utc).isoformat(),
@@ -227,7 +227,7 @@ def _candidate(folder: ModelFolder, named: Named) -> Candidate:
     return Candidate(checkpoint, named.shape, named.family, named.guessed)
 
 
-def _layout(named: Named) -> str:
+def layout_of(named: Named) -> str:
     """Return which trainer names its folders so."""
     plain = read_name(named.name)
     shape = plain.shape if plain else named.shape
@@ -280,8 +280,8 @@ def _base(
     labelled = [
         (f"{first.name}/{config_name(kind)}", first.config),
         *((name, _yaml(root / name)) for name in _OURS),
-        ("README.md", _front_matter(root / "README.md")),
-        (f"{first.name}/README.md", _front_matter(first.path / "README.md")),
+        ("README.md", front_matter(root / "README.md")),
+        (f"{first.name}/README.md", front_matter(first.path / "README.md")),
     ]
     # transformers writes down where a model was loaded from, which may be the run itself
     return propose(labelled, own=[str(path.resolve()) for path in (root, *checkpoints)])
@@ -298,7 +298,7 @@ def _yaml(path: Path) -> Json:
     return found if isinstance(found, dict) else {}
 
 
-def _front_matter(readme: Path) -> Json:
+def front_matter(readme: Path) -> Json:
     """Return the mapping at the head of a model card, empty where there is none."""
     import yaml
     from huggingface_hub import metadata_load

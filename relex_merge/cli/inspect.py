@@ -12,7 +12,7 @@ import click
 
 from relex_merge.cli.ahead import check_all, sign_of_life
 from relex_merge.cli.merge_options import AskedOptions, merging_options
-from relex_merge.cli.options import SIZE, TARGET_STEP, Merging
+from relex_merge.cli.options import PLACE_OR_PATH, SIZE, TARGET_STEP, Merging
 
 if TYPE_CHECKING:
     from relex_merge.pipeline.inspection import Inspection
@@ -24,12 +24,13 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 class _Inspect(Merging):
     writes = False
     about: ClassVar[Mapping[str, str]] = {
-        "RECIPE": "mergekit YAML with merge_method: relex, or the folder of a finished output."
+        "RECIPE": "mergekit YAML with merge_method: relex, or the folder of a finished output (or "
+        "its address in an object store)."
     }
 
 
 @click.command("inspect", cls=_Inspect)
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=PLACE_OR_PATH)
 @click.option("--json", "json_file", type=FILE, help="Write the whole report.")
 @click.option("--plot", type=FILE, help="Draw it: a .png, .svg or .pdf.")
 @click.option("--gram", type=FILE, help="Write the Gram matrices, for run --reuse FILE.")
@@ -50,7 +51,7 @@ class _Inspect(Merging):
 @click.option("--stream/--no-stream", default=None, help="As for run.")
 @merging_options
 def command(
-    recipe: Path,
+    recipe: Path | str,
     target_step: TargetStep | None,
     holdout: tuple[str, ...],
     memory_budget: int | None,
@@ -60,19 +61,23 @@ def command(
 ) -> None:
     """Say how far the trajectory of RECIPE can be trusted.
 
-    RECIPE is a recipe file, or the folder of a finished output: then no weights are read.
+    RECIPE is a recipe file, or the folder of a finished output (or its address in an object store):
+    then no weights are read.
     """
     from relex_merge.recipe.advice import check_output
     from relex_merge.recipe.ahead import check_ahead, check_hub
 
     wanted = _Files(**files)
-    recipe_check = partial(check_ahead, recipe, target_step=target_step)
-    check_all(partial(check_output, recipe) if recipe.is_dir() else recipe_check, wanted.check)
-    if not recipe.is_dir():
+    if isinstance(recipe, str):  # an output in a place
+        check_all(wanted.check)
+    elif recipe.is_dir():
+        check_all(partial(check_output, recipe), wanted.check)
+    else:
+        check_all(partial(check_ahead, recipe, target_step=target_step), wanted.check)
         check_hub(recipe, target_step=target_step)
     sign_of_life(asked.quiet)
     from relex_merge.api import examine
-    from relex_merge.report import render_table
+    from relex_merge.report import print_report
 
     options = asked.made()
     found = examine(
@@ -84,7 +89,7 @@ def command(
         stream=stream,
         quiet=asked.quiet,
     )
-    click.echo(render_table(found.report))
+    print_report(found.report)
     wanted.save(found)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from relex_merge.checkpoints.locate import is_local_file, local_folder
+from relex_merge.places.address import is_place
 from relex_merge.recipe.advice import SUFFIXES, write_one
 
 _ELSEWHERE = ("base", "observe", "pattern")  # options of ``relex-merge recipe``
@@ -55,9 +56,9 @@ def check_order(recipe: Path, out: Path) -> None:
         raise click.UsageError(f"{out} is no OUT: RECIPE comes first; did you mean: {meant}")
 
 
-def check_folder_first(command: str, folder: Path, repo: str) -> None:
+def check_folder_first(command: str, folder: Path | str, repo: str) -> None:
     """Raise UsageError where the Hub repo stands before the folder that is published."""
-    if local_folder(repo) and not local_folder(str(folder)):
+    if local_folder(repo) and not (is_place(str(folder)) or local_folder(str(folder))):
         meant = _line(command, repo, folder)
         raise click.UsageError(f"the folder comes first, then REPO; did you mean: {meant}")
 

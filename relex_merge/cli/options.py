@@ -31,6 +31,21 @@ class Size(click.ParamType[int]):
 SIZE = Size()
 
 
+class PlaceOrPath(click.ParamType[Any]):
+    """A path on this disk, or the address of a place (``s3://bucket/folder``) as it was written."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a path, or the address."""
+        from relex_merge.places.address import place_or_path
+
+        return place_or_path(value)
+
+
+PLACE_OR_PATH = PlaceOrPath()
+
+
 class TargetStep(click.ParamType[Any]):
     """A step, or ``auto``."""
 

@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from relex_merge.cli.meant import check_folder_first
+from relex_merge.cli.options import PLACE_OR_PATH
 
 
 @click.command("publish-series")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PLACE_OR_PATH)
 @click.argument("repo")
 @click.option(
     "--revision-format",
@@ -35,10 +36,11 @@ from relex_merge.cli.meant import check_folder_first
 )
 @click.option("--quiet", is_flag=True, help="No progress bars and no remarks.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
-def command(folder: Path, repo: str, quiet: bool, verbose: bool, **how: Any) -> None:
+def command(folder: Path | str, repo: str, quiet: bool, verbose: bool, **how: Any) -> None:
     """Publish every checkpoint below FOLDER to the Hub repo REPO, each as a revision of its own.
 
-    Weights, configuration and tokenizer only. Repeat it after an interruption: what is complete is
+    FOLDER may be a place in an object store (s3://bucket/run). Weights, configuration and
+    tokenizer only. Repeat it after an interruption: what is complete is
     skipped.
     """
     check_folder_first("publish-series", folder, repo)

@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from relex_merge.cli.ahead import check_all, check_file, sign_of_life
-from relex_merge.cli.confirm import RefusedError, ask
+from relex_merge.cli.confirm import ask
 from relex_merge.cli.meant import check_order
 from relex_merge.cli.merge_options import AskedOptions, merging_options
-from relex_merge.cli.options import SIZE, TARGET_STEP, Merging, publishing_options
+from relex_merge.cli.options import (
+    PLACE_OR_PATH,
+    SIZE,
+    TARGET_STEP,
+    Merging,
+    publishing_options,
+)
+from relex_merge.errors import RefusedError
 from relex_merge.formatting import size
 
 if TYPE_CHECKING:
@@ -23,13 +30,13 @@ if TYPE_CHECKING:
 class _Run(Merging):
     about: ClassVar[Mapping[str, str]] = {
         "RECIPE": "mergekit YAML; with merge_method: relex it goes through the out-of-core engine.",
-        "OUT": "A folder that does not exist yet, or is empty.",
+        "OUT": "A folder that does not exist yet, or is empty; or its address in an object store.",
     }
 
 
 @click.command("run", cls=_Run)
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=PLACE_OR_PATH)
 @click.option(
     "--target-step",
     "target_steps",
@@ -49,7 +56,8 @@ class _Run(Merging):
 @click.option(
     "--stream/--no-stream",
     default=None,
-    help="Read Hub weights in ranges, or through the cache  [default: ranges when not cached]",
+    help="Read weights on the Hub or in a store in ranges, or through the cache  [default: ranges "
+    "when not cached]",
 )
 @click.option(
     "--reuse",
@@ -79,15 +87,21 @@ class _Run(Merging):
     default=None,
     help="Draw the report for the card  [default: when matplotlib is installed]",
 )
-@click.option("--strict", is_flag=True, help="Exit with 3 before writing when the verdict is bad.")
-@click.option("--yes", is_flag=True, help="Write also when the verdict is bad or auto says stop.")
+@click.option(
+    "--strict", is_flag=True, help="Exit with 3, without asking, when something speaks against it."
+)
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Write all the same; without a terminal to ask on, `run` exits with 3 otherwise.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be read and written, and stop.")
 @click.option("--push-to", metavar="REPO", help="Publish the finished output to this Hub repo.")
 @publishing_options
 @merging_options
 def command(
     recipe: Path,
-    out: Path,
+    out: Path | str,
     strict: bool,
     yes: bool,
     dry_run: bool,
@@ -97,13 +111,16 @@ def command(
 ) -> None:
     """Run RECIPE (mergekit YAML) and write the model to OUT.
 
-    OUT appears complete or not at all. For merge_method: relex the model is the one that the run
-    would have reached at target_step.
+    OUT is a folder, or a place in an object store (s3://bucket/out). It appears complete or not at
+    all. For merge_method: relex the model is the one that the run would have reached at
+    target_step.
     """
     target_steps, scales = options.pop("target_steps"), options.pop("scales")
     publishing = {name: options.pop(name) for name in ("revision", "private", "create_pr")}
     if push_to and (len(target_steps) > 1 or len(scales) > 1):
         raise click.UsageError("--push-to takes one model; push OUT/step-N one by one instead")
+    if push_to and isinstance(out, str):
+        raise click.UsageError(f"--push-to publishes a folder, and {out} is none; give OUT here")
     if any(publishing.values()) and not push_to:
         raise click.UsageError("--revision, --private and --create-pr are for --push-to REPO")
     if publishing["revision"] and publishing["create_pr"]:
@@ -134,8 +151,8 @@ def command(
         anyway=yes,
         **options,
     )
-    for folder in result.variants.values() or [result.out]:
-        click.echo(f"wrote {folder}")
+    for written in result.written:
+        click.echo(f"wrote {written}")
     if strict and result.outputs and not result.report:
         raise RefusedError("the model is written, but there is no verdict, and --strict was given")
     adapter = result.report.get("adapter")
@@ -145,7 +162,7 @@ def command(
             f"{size(adapter['bytes'])}, with {1 - adapter['discarded']:.2%} of the update's "
             "energy"
         )
-    if push_to:
+    if push_to and isinstance(out, Path):
         from relex_merge.cli.push import publish
 
         publish(out, push_to, force=options["force"], quiet=asked.quiet, **publishing)
@@ -153,19 +170,19 @@ def command(
 
 def _check_ahead(
     recipe: Path,
-    out: Path,
+    out: Path | str,
     target: TargetStep | None,
     scales: Sequence[float],
     options: Mapping[str, Any],
 ) -> None:
     """Tell all that is wrong with a call and takes neither weights nor mergekit to see."""
-    from relex_merge.pipeline.staging import check_free_ahead, resolved
     from relex_merge.recipe.ahead import check_ahead
 
-    check_order(recipe, out)
+    if isinstance(out, Path):
+        check_order(recipe, out)
     check_all(
         partial(check_ahead, recipe, target_step=target, scale=scales[0] if scales else None),
-        lambda: check_free_ahead(resolved(out), options["force"]),
+        partial(_check_out, out, options["force"]),
         partial(check_file, "--reuse", options["reuse"]),
         partial(check_file, "--evaluation", options["evaluation"]),
     )
@@ -192,3 +209,11 @@ def _check_hub(recipe: Path, target: TargetStep | None) -> None:
     from relex_merge.recipe.ahead import check_hub
 
     check_hub(recipe, target_step=target)
+
+
+def _check_out(out: Path | str, force: bool) -> None:
+    """Check OUT on this disk; a place is asked when the run begins."""
+    from relex_merge.pipeline.staging import check_free_ahead, resolved
+
+    if isinstance(out, Path):
+        check_free_ahead(resolved(out), force)

@@ -41,7 +41,7 @@ from relex_merge.demo.task_files import task_name, write_task
 from relex_merge.demo.tasks import load_task, split_prompts
 from relex_merge.demo.training import train
 from relex_merge.errors import disk_errors, pip_line
-from relex_merge.report import render_table, save_html
+from relex_merge.report import render_text, save_html
 from relex_merge.report.contents import to_json
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Story:
         """Show what ``relex-merge inspect`` says, before anything is extrapolated."""
         found = examine(recipe, quiet=True)
         folder = self.out / "trust-report"
-        text = render_table(found.report)
+        text = render_text(found.report)
         with disk_errors(folder):
             folder.mkdir(exist_ok=True)
             (folder / "report.txt").write_text(text + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,14 +12,16 @@ from relex_merge.engine.spill import scratch_bytes
 from relex_merge.formatting import size, table
 from relex_merge.pipeline import adapters_to_adapter, models_to_adapter, models_to_model
 from relex_merge.pipeline.output_form import writer_for
+from relex_merge.places.pin import PlacePin
 
 if TYPE_CHECKING:
+    from relex_merge.checkpoints.locate import Snapshot
     from relex_merge.engine.resources import Resources
     from relex_merge.pipeline.options import RunOptions
     from relex_merge.pipeline.prepare import Prepared
 
 
-def describe(prepared: Prepared, options: RunOptions, resources: Resources, out: Path) -> str:
+def describe(prepared: Prepared, options: RunOptions, resources: Resources, out: Path | str) -> str:
     """Return a table in plain text of what the run reads, holds and writes.
 
     Raises:
@@ -59,9 +62,8 @@ def _one_series_of_models(
     )
     scratch = 0 if cached else scratch_bytes(plan, pieces)
     once = sum(plan.stored_bytes(i) for i in everything)
-    remote = any(source.remote for source in plan.sources)
-    place = "the Hub" if remote else "the disk"
-    if remote and cached:
+    place = where_read(prepared.snapshots)
+    if cached and any(source.remote for source in plan.sources):
         place += ", all of it downloaded to the cache first"
     return {
         "tensors": f"{len(plan.tensors)}",
@@ -86,10 +88,17 @@ def _factors(prepared: Prepared, resources: Resources, *, adapter: bool) -> dict
     )
     if not adapter:
         read += sum(info.nbytes for info in plan.sources[0].tensors.values()) * (plan.targets + 1)
-    place = "the Hub" if any(s.streamed for s in prepared.snapshots) else "the disk"
     return {
         "weights": f"{len(factored) + len(through_engine)}",
-        "to read": f"{size(read)} from {place}",
+        "to read": f"{size(read)} from {where_read(prepared.snapshots)}",
         "peak memory": f"{size(held)} of factors and buffers",
         "scratch disk": size(0),
     }
+
+
+def where_read(snapshots: Sequence[Snapshot]) -> str:
+    """Return where the weights come from: the disk unless some are streamed."""
+    streamed = [snapshot.pin for snapshot in snapshots if snapshot.streamed]
+    places = {pin.place.store for pin in streamed if isinstance(pin, PlacePin)}
+    hub = ["the Hub"] if any(not isinstance(pin, PlacePin) for pin in streamed) else []
+    return " and ".join([*hub, *sorted(places)]) or "the disk"

@@ -14,6 +14,8 @@ from relex_merge.hub.download import Pin
 from relex_merge.hub.references import hub_reference
 from relex_merge.pipeline.asked import recall, with_parameters
 from relex_merge.pipeline.documents import make_report
+from relex_merge.places.download import bring
+from relex_merge.places.pin import pin
 from relex_merge.recipe.advice import check_output
 from relex_merge.recipe.braces import expand_braces
 from relex_merge.recipe.load import Recipe, load_recipe
@@ -112,6 +114,7 @@ def of_output(folder: Path, target_step: TargetStep | None) -> Inspection:
     asked = recall(earlier, recipe, statistics.steps, statistics.tensors, target_step)
     resolved = resolve(asked, statistics)
     report = make_report(statistics, resolved.parameters, snapshots, dtype, choice=resolved.choice)
+    report["base"], report["checkpoints"] = earlier["base"], earlier["checkpoints"]
     report = with_parameters(report, recipe, statistics.steps, asked)
     if "evaluation" in earlier:
         report = with_evaluation(report, earlier["evaluation"], method_mark(recipe))
@@ -120,8 +123,18 @@ def of_output(folder: Path, target_step: TargetStep | None) -> Inspection:
     return Inspection(report, statistics, statistics)
 
 
+def of_output_in_place(address: str, target_step: TargetStep | None) -> Inspection:
+    """Do as :func:`of_output` for an output in a place, of which small files are brought here."""
+    pinned = pin(address)
+    names = [name for name in (REPORT, GRAM, RECIPE) if name in pinned.files]
+    missing = {REPORT, GRAM, RECIPE} - set(names)
+    if missing:
+        raise RelexError(f"{address} is no output of relex-merge: it has no {min(missing)}")
+    return of_output(bring(pinned, names), target_step)
+
+
 def _snapshot(item: Reference) -> Snapshot:
     reference, sha = item["reference"], item["sha"]
     place = hub_reference(reference)
-    pin = Pin(place.repo, sha, (), place.folder) if sha else None
-    return Snapshot(reference, pin, Path(reference))
+    commit = Pin(place.repo, sha, (), place.folder) if sha else None
+    return Snapshot(reference, commit, Path(reference))

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ from relex_merge.engine.architecture import architecture_of, read_config
 from relex_merge.engine.factors import adapters_of
 from relex_merge.errors import RelexError
 from relex_merge.hub.ranges import Connections
+from relex_merge.places.pin import PlacePin
+from relex_merge.places.ranges import Transfers
 from relex_merge.recipe.listed import listed_checkpoints
 from relex_merge.recipe.load import Recipe
 from relex_merge.recipe.variant import Variant
@@ -31,7 +33,7 @@ from relex_merge.weights.adapter import open_adapter
 from relex_merge.weights.adapter_config import read_adapter_config
 from relex_merge.weights.folder import open_folder
 from relex_merge.weights.merged import MergedSource
-from relex_merge.weights.remote import HubSource
+from relex_merge.weights.remote import HubSource, PlaceSource
 from relex_merge.weights.source import Source, TensorInfo
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class Prepared:
     def fingerprint(self) -> str:
         """Return a hash that is the same for the same weights.
 
-        It is made from commits on the Hub, and from sizes and times of local files.
+        It is made from commits on the Hub, states in places, and sizes and times of local files.
         """
         marks = [
             snapshot.pin.mark if snapshot.pin else source.fingerprint()
@@ -118,7 +120,8 @@ def prepare(
         recipe: of this package's method.
         variants: what is made, one output each.
         options: mergekit's.
-        stream: whether Hub weights are read in ranges; None reads so what is not in the cache.
+        stream: whether weights on the Hub and in places are read in ranges; None reads so what is
+            not in the cache.
         holdout: whether the checkpoints of that role are read too.
 
     Raises:
@@ -140,9 +143,9 @@ def prepare(
     config = read_config(base.folder, base.reference, trust_remote_code=options.trust_remote_code)
     for snapshot in snapshots:  # as far as their configurations are on this disk
         check_unquantized(peek_json(snapshot.folder / CONFIG), snapshot.reference)
-    connections = Connections()
-    with connections.stopped_by_errors():
-        sources = locate.in_parallel(lambda s: open_source(s, connections), snapshots)
+    ranges = Ranges()
+    with ranges.hub.stopped_by_errors(), ranges.places.stopped_by_errors():
+        sources = locate.in_parallel(lambda s: open_source(s, ranges), snapshots)
     sources = adapted(snapshots, sources)
     architecture = architecture_of(config, base.folder, sources[0].tensors, options, base.reference)
     steps = np.array([c.step for c in listed], dtype=np.float64)
@@ -157,10 +160,21 @@ def prepare(
     )
 
 
-def open_source(snapshot: locate.Snapshot, connections: Connections) -> Source:
-    """Open the weights of a snapshot, on the disk or in ranges on the Hub. Raises RelexError."""
-    if snapshot.streamed and snapshot.pin is not None:
-        return HubSource(snapshot.pin, snapshot.folder, snapshot.reference, connections)
+@dataclass(frozen=True)
+class Ranges:
+    """What all streamed sources of a run share: requests to the Hub, and to places."""
+
+    hub: Connections = field(default_factory=Connections)
+    places: Transfers = field(default_factory=Transfers)
+
+
+def open_source(snapshot: locate.Snapshot, ranges: Ranges) -> Source:
+    """Open the weights of a snapshot, on the disk or in ranges where it lies. Raises RelexError."""
+    pin = snapshot.pin if snapshot.streamed else None
+    if isinstance(pin, PlacePin):
+        return PlaceSource(pin, snapshot.folder, snapshot.reference, ranges.places)
+    if pin is not None:
+        return HubSource(pin, snapshot.folder, snapshot.reference, ranges.hub)
     files = [f for f in ADAPTER_WEIGHTS if snapshot.is_adapter and f in snapshot.files][:1]
     if snapshot.is_adapter and not files:
         raise RelexError(f"{snapshot.reference} is an adapter without {ADAPTER_WEIGHTS[0]}")

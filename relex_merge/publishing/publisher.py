@@ -105,6 +105,24 @@ class SeriesPublisher:
         with self._asking() as api:
             return standing(api, self.repo)
 
+    def is_missing(self, step: int, there: Standing) -> bool:
+        """Tell whether the revision of a step is still to be made.
+
+        Args:
+            step: of a checkpoint.
+            there: what the repo holds.
+
+        Raises:
+            RelexError: the revision is a tag.
+        """
+        revision = self.format.name(step)
+        if revision in there.tags:
+            raise RelexError(
+                f"{self.repo} has a tag {revision}, and a tag is never moved; choose another "
+                "--revision-format, or delete the tag"
+            )
+        return not there.committed(revision)
+
     def state(self, checkpoint: Checkpoint, base: str | None, there: Standing) -> State:
         """Tell whether the revision of a checkpoint is there, with this content or another one.
 
@@ -116,15 +134,9 @@ class SeriesPublisher:
         Raises:
             RelexError: the revision is a tag.
         """
-        revision = self.format.name(checkpoint.step)
-        if revision in there.tags:
-            raise RelexError(
-                f"{self.repo} has a tag {revision}, and a tag is never moved; choose another "
-                "--revision-format, or delete the tag"
-            )
-        if not there.committed(revision):
+        if self.is_missing(checkpoint.step, there):
             return "missing"
-        sha = there.branches[revision]
+        sha = there.branches[self.format.name(checkpoint.step)]
         with self._asking() as api:
             same = holds(api, self.repo, sha, self._additions(checkpoint, base))
         return "complete" if same else "other"

@@ -13,8 +13,8 @@ from relex_merge.checkpoints.steps import step_of
 from relex_merge.errors import INSTALL
 from relex_merge.hub.references import HUB, hub_id
 from relex_merge.publishing.revision_names import RevisionFormat
+from relex_merge.report.card_method import PAPER
 from relex_merge.report.front_matter import License, front_matter
-from relex_merge.report.model_card import PAPER
 from relex_merge.report.snippet import loading_snippet
 
 # By this a later run knows the card for its own and may write it anew.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from relex_merge.checkpoints.base_model import check
+from relex_merge.checkpoints.base_model import config_of as config_of_model
 from relex_merge.checkpoints.configs import MisfitError, read_config
 from relex_merge.checkpoints.files import CONFIG
 from relex_merge.checkpoints.hub_details import config_of, detail_of, look_into
@@ -15,6 +16,7 @@ from relex_merge.checkpoints.locate import local_folder
 from relex_merge.checkpoints.observe import or_share, select
 from relex_merge.checkpoints.series import Base, Checkpoint, Series
 from relex_merge.errors import RelexError
+from relex_merge.places.address import is_place, normal
 from relex_merge.recipe.braces import MOST
 from relex_merge.recipe.write import recipe_text
 
@@ -84,6 +86,8 @@ def draft(
 
 def _base(series: Series, given: str | None) -> Base:
     if given is not None:
+        if is_place(given):
+            return Base(normal(given))
         folder = local_folder(given)
         return Base(str(folder.resolve()) if folder else given)
     if series.base is None:
@@ -106,6 +110,8 @@ def _check_base(
     own: Json = {}
     if first.kind == "model" and first.sha:
         own = config_of(detail_of(first), cache_dir)
+    elif first.kind == "model" and is_place(first.reference):
+        own = config_of_model(first.reference, cache_dir)
     elif first.kind == "model":
         own = read_config(Path(first.reference) / CONFIG)
     try:

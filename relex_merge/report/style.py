@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,4 +53,16 @@ def save(figure: Figure, path: Path) -> None:
         RelexError: matplotlib cannot write that format.
     """
     check_format(path)
-    figure.savefig(path, dpi=150)
+    with svg_settings("relex"):
+        figure.savefig(path, dpi=150)
+
+
+def svg_settings(name: str) -> AbstractContextManager[None]:
+    """Return a context in which text in an SVG is text, and its ids are the same on every run.
+
+    Args:
+        name: what the ids are made from; figures of one page need names of their own.
+    """
+    from matplotlib import rc_context
+
+    return rc_context({"svg.fonttype": "none", "svg.hashsalt": name})

@@ -65,7 +65,7 @@ def test_a_repo_becomes_a_recipe_that_runs(
     where = f"base_model in the model card of {RUN}"
     assert f"base_model: {BASE}  # {where}; check it\n" in path.read_text()
     assert f"base: {BASE} (proposed by {where})" in done.err
-    ran = relex("run", path, tmp_path / "out", "--yes", "--quiet")
+    ran = relex("run", "--yes", path, tmp_path / "out", "--yes", "--quiet")
     assert ran.code == 0, ran.err
     assert worst_error(read_weights(tmp_path / "out"), expected(series)) < FLOAT32
 

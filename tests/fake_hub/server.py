@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tests.fake_hub import api, content, listing, upload  # noqa: F401  (they register endpoints)
+from tests.fake_hub import (  # noqa: F401  (they register endpoints)
+    api,
+    buckets,
+    content,
+    listing,
+    upload,
+)
 from tests.fake_hub.access import Token
 from tests.fake_hub.building import Building
 from tests.fake_hub.content import Signer
