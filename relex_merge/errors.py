@@ -96,7 +96,9 @@ INSTALL = "pip install .  # in a checkout of relex-merge"
 
 EXTRAS = {
     "eval": ("lm-eval[math]>=0.4.12",),
+    "gs": ("gcsfs>=2024.6",),
     "plot": ("matplotlib>=3.8",),
+    "s3": ("s3fs>=2024.6",),
     "trl": ("datasets>=3", "trl>=1.0"),
     "vllm": ("lm-eval[math,vllm]>=0.4.12",),
 }

@@ -34,6 +34,7 @@ from relex_merge.checkpoints.files import (
     require_weights,
 )
 from relex_merge.checkpoints.json_files import parse_object, peek_json
+from relex_merge.checkpoints.locate import local_folder
 from relex_merge.errors import RelexError
 
 TEMPORARY = re.compile(
@@ -174,7 +175,7 @@ def check_finished(folder: Path) -> Finished:
     Raises:
         RelexError: it is not; the message names the file.
     """
-    if not folder.is_dir():
+    if not local_folder(str(folder)):
         raise RelexError(f"{folder} is not a folder; run the recipe first, then push its output")
     files = _visible(folder)
     report = _output_json(folder / REPORT) if REPORT in files else None

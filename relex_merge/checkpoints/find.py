@@ -7,7 +7,7 @@ from pathlib import Path
 from relex_merge.checkpoints.find_in_place import find_in_place
 from relex_merge.checkpoints.find_local import find_local
 from relex_merge.checkpoints.find_on_hub import find_on_hub
-from relex_merge.checkpoints.locate import local_folder
+from relex_merge.checkpoints.locate import is_local_file, local_folder
 from relex_merge.checkpoints.notes import packed_series
 from relex_merge.checkpoints.series import NothingFoundError, Series
 from relex_merge.hub.references import hub_reference, may_be_on_hub
@@ -36,7 +36,7 @@ def find(series: str, pattern: str | None = None, cache_dir: str | None = None) 
     if folder:
         return find_local(folder, pattern)
     path = series.partition("@")[0]
-    if Path(path).is_file():
+    if is_local_file(path):
         raise NothingFoundError(_file(path))
     if "/" not in path:
         raise NothingFoundError(f"{series} is no folder here, and a Hub repo is owner/name")

@@ -69,8 +69,16 @@ def local_folder(text: str) -> Path | None:
     try:
         folder = None if is_place(text) else without_scheme(text).expanduser()
         return folder if folder and folder.is_dir() else None
-    except (OSError, RuntimeError):  # the name is too long, or of the home of no user
+    except (OSError, RuntimeError, ValueError):  # the name is too long, or of the home of no user
         return None
+
+
+def is_local_file(text: str) -> bool:
+    """Tell whether there is a file of that name on this disk."""
+    try:
+        return Path(text).expanduser().is_file()
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def locate(

@@ -100,7 +100,11 @@ def nothing_found(
             f"{_conversion(shards, place)}"
         )
     if folders:
-        faults = some([f"{f.name}: {f.why}" for f in folders], _SHOWN, separator="; ")
+        named: dict[str, list[str]] = {}
+        for folder in folders:
+            named.setdefault(folder.why, []).append(folder.name)
+        told = [f"{some(names, _SHOWN)}: {why}" for why, names in named.items()]
+        faults = some(told, _SHOWN, separator="; ")
         return f"{source}: no checkpoint with whole weights; {faults}"
     return f"no checkpoints in {source}: {looked_for}"
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from relex_merge.checkpoints.locate import is_local_file, local_folder
+from relex_merge.places.address import is_place
 from relex_merge.recipe.advice import SUFFIXES, write_one
 
 _ELSEWHERE = ("base", "observe", "pattern")  # options of ``relex-merge recipe``
@@ -38,7 +40,7 @@ def unknown_command(arguments: Sequence[str], known: Collection[str]) -> str:
     said = f"there is no command {name!r}"
     if name.endswith(SUFFIXES):
         return f"{said}; did you mean: {_line('run', name, *rest or ['OUT'])}"
-    if Path(name).is_dir():
+    if local_folder(name):
         return f"{said}, but a folder; if it holds the checkpoints of a run: {write_one(name)}"
     near = difflib.get_close_matches(name, known, n=1)
     if near:
@@ -48,9 +50,17 @@ def unknown_command(arguments: Sequence[str], known: Collection[str]) -> str:
 
 def check_order(recipe: Path, out: Path) -> None:
     """Raise UsageError where OUT stands before RECIPE."""
-    if out.suffix in SUFFIXES and out.is_file() and not recipe.is_file():
+    swapped = out.suffix in SUFFIXES and is_local_file(str(out))
+    if swapped and not is_local_file(str(recipe)):
         meant = _line("run", out, recipe)
         raise click.UsageError(f"{out} is no OUT: RECIPE comes first; did you mean: {meant}")
+
+
+def check_folder_first(command: str, folder: Path | str, repo: str) -> None:
+    """Raise UsageError where the Hub repo stands before the folder that is published."""
+    if local_folder(repo) and not (is_place(str(folder)) or local_folder(str(folder))):
+        meant = _line(command, repo, folder)
+        raise click.UsageError(f"the folder comes first, then REPO; did you mean: {meant}")
 
 
 def explain_option(error: click.NoSuchOption, arguments: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from relex_merge.cli.meant import check_folder_first
 from relex_merge.cli.options import PLACE_OR_PATH
 
 
@@ -42,6 +43,7 @@ def command(folder: Path | str, repo: str, quiet: bool, verbose: bool, **how: An
     tokenizer only. Repeat it after an interruption: what is complete is
     skipped.
     """
+    check_folder_first("publish-series", folder, repo)
     from relex_merge.publishing.publish_series import publish_series
 
     def remark(message: str) -> None:

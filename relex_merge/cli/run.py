@@ -24,7 +24,6 @@ from relex_merge.errors import RefusedError
 from relex_merge.formatting import size
 
 if TYPE_CHECKING:
-    from relex_merge.recipe.load import Recipe
     from relex_merge.recipe.names import TargetStep
 
 
@@ -126,12 +125,13 @@ def command(
         raise click.UsageError("--revision, --private and --create-pr are for --push-to REPO")
     if publishing["revision"] and publishing["create_pr"]:
         raise click.UsageError("a pull request goes to main: give either --create-pr or --revision")
-    _check_ahead(recipe, out, target_steps, scales, options)
+    target = target_steps[0] if target_steps else None
+    _check_ahead(recipe, out, target, scales, options)
+    if push_to and not dry_run:  # better now than after the run
+        _check_push(recipe, push_to, target, force=options["force"], **publishing)
+    _check_hub(recipe, target)
     sign_of_life(asked.quiet)
     from relex_merge.api import extrapolate, forecast
-    from relex_merge.publishing.push import check_target
-    from relex_merge.recipe.load import load_recipe
-    from relex_merge.recipe.schema import as_number
 
     options |= {
         "target_step": target_steps or None,
@@ -142,15 +142,8 @@ def command(
         del options["figure"], options["evaluation"]  # no part of what is read
         click.echo(forecast(recipe, out, **options))
         return
-    source: Path | Recipe = recipe
-    if push_to:  # better now than after the run
-        source = load_recipe(recipe, target_step=target_steps[0] if target_steps else None)
-        if not (source.is_relex or publishing["revision"] or publishing["create_pr"]):
-            raise click.UsageError("--push-to needs --revision for other merge methods than relex")
-        step = as_number((source.settings.get("parameters") or {}).get("target_step"))
-        check_target(push_to, target_step=step, force=options["force"], **publishing)
     result = extrapolate(
-        source,
+        recipe,
         out,
         quiet=asked.quiet,
         notify=lambda message: click.echo(message, err=True),
@@ -178,22 +171,43 @@ def command(
 def _check_ahead(
     recipe: Path,
     out: Path | str,
-    targets: Sequence[TargetStep],
+    target: TargetStep | None,
     scales: Sequence[float],
     options: Mapping[str, Any],
 ) -> None:
     """Tell all that is wrong with a call and takes neither weights nor mergekit to see."""
-    from relex_merge.recipe.ahead import check_ahead, check_hub
+    from relex_merge.recipe.ahead import check_ahead
 
     if isinstance(out, Path):
         check_order(recipe, out)
-    target = targets[0] if targets else None
     check_all(
         partial(check_ahead, recipe, target_step=target, scale=scales[0] if scales else None),
         partial(_check_out, out, options["force"]),
         partial(check_file, "--reuse", options["reuse"]),
         partial(check_file, "--evaluation", options["evaluation"]),
     )
+
+
+def _check_push(
+    recipe: Path, repo: str, target: TargetStep | None, *, revision: str | None, **how: Any
+) -> None:
+    """Raise what would refuse the push: of the call itself, or of the Hub, which is asked."""
+    from relex_merge.publishing.push import check_target
+    from relex_merge.recipe.load import read_settings
+    from relex_merge.recipe.names import METHOD
+    from relex_merge.recipe.schema import as_number
+
+    settings = read_settings(recipe, target_step=target)
+    if settings["merge_method"] != METHOD and not (revision or how["create_pr"]):
+        raise click.UsageError("--push-to needs --revision for other merge methods than relex")
+    step = as_number((settings.get("parameters") or {}).get("target_step"))
+    check_target(repo, target_step=step, revision=revision, **how)
+
+
+def _check_hub(recipe: Path, target: TargetStep | None) -> None:
+    """Raise RelexError where the Hub is needed and does not answer."""
+    from relex_merge.recipe.ahead import check_hub
+
     check_hub(recipe, target_step=target)
 
 

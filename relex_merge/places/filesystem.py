@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from relex_merge.errors import RelexError
+from relex_merge.errors import RelexError, pip_line
 from relex_merge.places.address import normal, protocol_of
 from relex_merge.places.errors import is_transient, patiently, place_errors
 
@@ -122,7 +122,7 @@ def open_place(address: str) -> Place:
 def _missing(protocol: str, error: ImportError) -> str:
     extra = _EXTRAS.get(protocol)
     if extra:
-        return f"to read it, pip install 'relex-merge[{extra}]'"
+        return f"to read it: {pip_line(extra)}"
     return f"its library is not installed ({error}); install it with pip"
 
 

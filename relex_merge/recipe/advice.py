@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from relex_merge.checkpoints.files import GRAM, RECIPE
+from relex_merge.checkpoints.locate import local_folder
 from relex_merge.errors import RelexError
 from relex_merge.hub.references import hub_reference, may_be_on_hub
 
@@ -20,7 +21,7 @@ def write_one(series: object = "SERIES") -> str:
 
 def no_recipe(path: Path, error: OSError) -> str:
     """Say why there is no recipe at a path, and what was probably meant."""
-    if path.is_dir():
+    if local_folder(str(path)):
         if (path / RECIPE).is_file():
             return f"{path} is the folder of a model, not a recipe; its recipe is {path / RECIPE}"
         return (
@@ -53,7 +54,7 @@ def _near(path: Path) -> Path | None:
     """Return the recipe in the same folder whose name is the most like this one."""
     try:
         there = sorted(p.name for p in path.parent.iterdir() if p.suffix in SUFFIXES)
-    except OSError:
+    except (OSError, ValueError):
         return None
     found = difflib.get_close_matches(path.name, there, n=1, cutoff=0.75)
     return path.with_name(found[0]) if found else None

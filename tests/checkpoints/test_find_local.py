@@ -299,7 +299,8 @@ def test_a_checkpoint_without_whole_weights_is_left_out_and_named(put: Put, tmp_
     for step in (1, 4):
         (tmp_path / f"run/step_{step}/model.safetensors").unlink()
     with pytest.raises(
-        NothingFoundError, match="no checkpoint with whole weights; step_1: it has no weig"
+        NothingFoundError,
+        match="no checkpoint with whole weights; step_1, step_2, step_4: it has",
     ):
         find_local(tmp_path / "run")
 

@@ -49,6 +49,14 @@ def test_swapped_arguments(relex: Command, recipe: str) -> None:
     assert not Path("my out").exists()
 
 
+@pytest.mark.parametrize("command", ["push", "publish-series"])
+def test_the_repo_before_the_folder(relex: Command, series: Series, command: str) -> None:
+    folder = series.base.parent
+    done = relex(command, "me/model", folder)
+    assert done.code == 2
+    assert f"did you mean: relex-merge {command} {folder} me/model" in done.err
+
+
 @pytest.mark.parametrize("name", ["recipe.yaml", "recpie.yml", "Recipe.yml"])
 def test_a_recipe_of_nearly_that_name(relex: Command, recipe: str, name: str) -> None:
     done = relex("run", name, "out")
@@ -142,3 +150,17 @@ def test_auto_is_a_target_step(relex: Command, recipe: str) -> None:
     done = relex("run", recipe, "more", "--target-step", "auto", "--target-step", 40)
     assert done.code == 1
     assert "auto chooses one, so give it alone" in done.err
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "~nobody/at/all", "x" * 300 + ".yml"])
+def test_names_that_no_disk_takes(relex: Command, tmp_path: Path, name: str) -> None:
+    for arguments in (
+        (name,),
+        ("run", name, tmp_path / "out"),
+        ("recipe", name),
+        ("push", name, name),
+    ):
+        done = relex(*arguments)
+        assert done.code in (1, 2)
+        assert name in done.err
+        assert "Errno" not in done.err

@@ -85,7 +85,7 @@ def test_the_extra_that_is_missing_is_named(
     monkeypatch.setattr(builtins, "__import__", without)
     recipe = {**series.recipe(), "base_model": "gs://bucket/base"}
     said = _refused(relex, recipe, tmp_path)
-    assert "gs://bucket/base: to read it, pip install 'relex-merge[gs]'" in said
+    assert "gs://bucket/base: to read it: pip install 'gcsfs>=2024.6'" in said
 
 
 @pytest.mark.parametrize(
