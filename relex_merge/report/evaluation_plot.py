@@ -57,12 +57,14 @@ def draw_evaluation(evaluation: Evaluation) -> Figure:
         axes.set_axis_off()
     _draw_legend(figure, panels, styles)
     verdict = evaluation["verdict"]
-    title = (
-        f"Verdict: {verdict['verdict']} ({verdict['evidence']}).  "
-        f"Chosen: {evaluation['chosen']['model']}"
-    )
+    said = f"Verdict: {verdict['verdict']} ({verdict['evidence']})."
+    chosen = f"Chosen: {evaluation['chosen']['model']}"
     room = int(figure.get_figwidth() * LETTERS)
-    figure.suptitle(textwrap.fill(title, room), fontsize=12, parse_math=False)
+    if len(said) + len(chosen) + 2 <= room:
+        title = f"{said}  {chosen}"
+    else:
+        title = "\n".join(textwrap.fill(line, room) for line in (said, chosen))
+    figure.suptitle(title, fontsize=12, parse_math=False)
     return figure
 
 

@@ -39,7 +39,8 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
     At each save: weights, configuration and tokenizer are linked into the series folder, which
     keeps them when ``save_total_limit`` takes the checkpoint away; with ``repo`` they are published
     as a revision, in the background; the Gram matrices grow by the new checkpoint's row; explained
-    variance, R², straightness and the same-ratio backtest skill are logged under ``relex/``; and
+    variance, R², straightness, the same-ratio backtest skill and that of the widest backtest are
+    logged under ``relex/`` (trackers show them as ``train/relex/…``); and
     ``relex_recipe.yml`` in the series folder is what ``relex-merge run`` finishes the job with.
 
     Use it with :meth:`attach`, so that the figures reach the trainer's own logger (W&B,
@@ -50,7 +51,8 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
     they are stored; the rest is read from the disk again.
 
     Args:
-        target_step: where to extrapolate to; by default the run's own ``max_steps``.
+        target_step: where to extrapolate to; by default the run's own ``max_steps``, and once that
+            is reached the recipe names no target.
         base_model: the model that the run starts from, a folder or a Hub id; by default what the
             model says that it was loaded from.
         repo: Hub repo to publish to; None: link only.

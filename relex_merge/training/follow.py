@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import yaml
 from mergekit.options import MergeOptions
 
 from relex_merge.checkpoints.files import GRAM, SERIES_RECIPE
@@ -35,6 +36,10 @@ FEWEST = 2  # checkpoints that make a trajectory
 ASSUMED = (
     "# TrajectoryCallback was given no target_step: the one below is where the run itself ends.\n"
     "# To go elsewhere change it, or give --target-step N.\n"
+)
+NO_TARGET = (
+    "# TrajectoryCallback was given no target_step, and the run has reached its own end: say how\n"
+    "# far to go with --target-step N, or with parameters: {target_step: N} here.\n"
 )
 
 
@@ -126,13 +131,17 @@ class Trajectory:
         kept = f"{count} checkpoint{'s' * (count != 1)} kept in {self.folder.root}"
         if self._known is None:
             return f"{kept}; a trajectory needs {FEWEST}, so save more often"
-        beyond = "" if self._target > self._known.steps[-1] else " --target-step N"
         said = self.history[-1].verdict if self.history else "unknown"
         remarks = "".join(f"\nNote: {remark}." for remark in self.remarks)
+        verdict = f"Weights say of step {self._target:g}: {said}"
+        further = ""
+        if self._reached():
+            verdict = "The run is at its target, so say how far to go"
+            further = " --target-step N"
         return (
-            f"{kept}. Weights say of step {self._target:g}: {said}.{remarks}\nGo on with\n"
-            f"  relex-merge inspect {self.recipe}\n"
-            f"  relex-merge run {self.recipe} OUT --reuse {self.gram}{beyond}"
+            f"{kept}. {verdict}.{remarks}\nGo on with\n"
+            f"  relex-merge inspect {self.recipe}{further}\n"
+            f"  relex-merge run {self.recipe} OUT --reuse {self.gram}{further}"
         )
 
     def _prepare(self) -> prepare.Prepared:
@@ -164,9 +173,24 @@ class Trajectory:
     def _save(self, recipe: str) -> None:
         assert self._known is not None  # it has just been formed
         self._known.save(self.gram)
-        self.recipe.write_text(ASSUMED * self._assumed + recipe, encoding="utf-8")
+        self.recipe.write_text(self._as_asked(recipe), encoding="utf-8")
         history = [asdict(figures) for figures in self.history]
         (self.folder.root / HISTORY).write_text(json.dumps(history, indent=1), encoding="utf-8")
+
+    def _as_asked(self, recipe: str) -> str:
+        """Return the recipe with what a reader must know of a target that no one asked for."""
+        if not self._assumed:
+            return recipe
+        if not self._reached():
+            return ASSUMED + recipe
+        settings = yaml.safe_load(recipe)
+        del settings["parameters"]
+        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100)
+        return NO_TARGET + text
+
+    def _reached(self) -> bool:
+        """Tell whether the target lies no further than the last checkpoint."""
+        return self._known is not None and self._target <= self._known.steps[-1]
 
     def _read_history(self) -> Sequence[Figures]:
         try:

@@ -72,6 +72,15 @@ def report(statistics: SeriesStatistics) -> Any:
     found["base"] = {"reference": f"{FOLDER}/base", "sha": None}
     found["verdict"]["reasons"].append(f"The weights of {FOLDER}/step_3 are odd.")
     found["evaluation"] = make_evaluation(tasks=sums())
+    found["verdict"]["evidence"] = "labels"
+    found["verdict"]["statements"] = [
+        {
+            "evidence": "labels",
+            "verdict": None,
+            "says": [found["verdict"]["reasons"][0]],
+            "cannot_see": "Other tasks.",
+        }
+    ]
     return found
 
 
@@ -97,6 +106,9 @@ def test_it_is_well_formed_and_asks_for_nothing(path: Path, report: Any) -> None
     assert f'class="verdict good">\n<h2>Verdict: <strong>{report["verdict"]["verdict"]}' in text
     assert "prefers-color-scheme: dark" in text
     assert "exact_match" in text  # of the evaluation
+    reason = report["verdict"]["reasons"][0]
+    assert f"<h3>labels: cannot tell</h3>\n<ul><li>{reason}</li><li>Other tasks.</li></ul>" in text
+    assert text.count(f"<li>{reason}</li>") == 1
 
 
 def test_it_names_no_folder_of_this_machine(path: Path) -> None:
