@@ -83,8 +83,8 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
         options: mergekit's options; default ``MergeOptions()``.
         memory_budget: bytes that the engine may allocate; default a quarter of the free memory, at
             most 4 GiB.
-        stream: read weights from the Hub in ranges (True), through its cache (False), or in ranges
-            when they are not in the cache (None).
+        stream: read weights from the Hub and from places in ranges (True), through the cache
+            (False), or in ranges when they are not in the cache (None).
         reuse: an earlier output of the same series, or its relex_gram.safetensors: its Gram
             matrices are used instead of being formed again.
         evaluation: the file of an evaluation of the same series (``evaluate``'s ``json``), whose

@@ -268,6 +268,7 @@ def staging(
     command: Any = None,
     notify: Notify = keep_silent,
     make: Callable[[Path, Lock, Any, Notify], Staging] = Staging,
+    shown: str | None = None,
 ) -> Iterator[Staging]:
     """Give the staging folder of OUT to one run at a time; :meth:`Staging.begin` makes it.
 
@@ -280,11 +281,13 @@ def staging(
         command: says what was asked for (JSON), so that the same command knows its own result.
         notify: called with remarks for the user.
         make: makes the staging folder's object, of a kind of its own where OUT is no folder.
+        shown: what to call OUT where another run writes it; by default its path.
 
     Raises:
         RelexError: OUT is in the way, cannot be made, or is being written by another run.
     """
-    with _parent(out), locked(out.parent / f".{out.name}.relex-lock", out, notify) as lock:
+    file = out.parent / f".{out.name}.relex-lock"
+    with _parent(out), locked(file, shown or out, notify) as lock:
         stage = make(out, lock, command, notify)
         stage.recover()
         if not stage.ended:

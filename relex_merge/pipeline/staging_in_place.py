@@ -98,11 +98,11 @@ def staging_in_place(
     """
     destination = Destination(open_place(address))
     destination.check_free(force)
-    destination.claim()
-    try:
-        make = partial(PlaceStaging, destination, quiet)
-        with staging(out, True, command=command, notify=notify, make=make) as stage:
+    make, shown = partial(PlaceStaging, destination, quiet), destination.place.address
+    with staging(out, True, command=command, notify=notify, make=make, shown=shown) as stage:
+        destination.claim()
+        try:
             yield stage
-    except BaseException:
-        destination.release()
-        raise
+        except BaseException:
+            destination.release()
+            raise

@@ -107,6 +107,8 @@ def open_place(address: str) -> Place:
             f"{address}: hf:// is for buckets, hf://buckets/owner/name/folder; a model on the Hub "
             "is written owner/name[/folder][@revision]"
         )
+    if protocol == "hf":
+        _require_buckets(address)
     from fsspec.core import url_to_fs
 
     try:
@@ -117,6 +119,15 @@ def open_place(address: str) -> Place:
     except ValueError as error:
         raise RelexError(f"{address}: {_unknown(protocol, error)}") from error
     return Place(address, files, path)
+
+
+def _require_buckets(address: str) -> None:
+    from huggingface_hub import HfApi
+
+    if not hasattr(HfApi, "bucket_info"):
+        raise RelexError(
+            f"{address}: this huggingface_hub knows no buckets; pip install -U huggingface_hub"
+        )
 
 
 def _missing(protocol: str, error: ImportError) -> str:

@@ -34,13 +34,11 @@ class _Address:
         url: of the file.
         headers: what a request needs beside its range.
         made: seconds of the clock at which it was made.
-        led_to: whether it is where another URL led to, which may end before its time.
     """
 
     url: str
     headers: Mapping[str, str]
     made: float
-    led_to: bool = False
 
 
 class Urls:
@@ -68,17 +66,19 @@ class Urls:
         Raises:
             RelexError: the object is another one than when it was listed, or ``check`` says so.
         """
-        for _ in range(2):
-            address = None
+        began = time.monotonic()
+        made = -float("inf")
+        while made < began:  # of a URL that was known before the time may be over
             try:
                 address = self._address(file)
+                made = address.made
                 self._request(file, address, span, check)
             except RelexError:
                 raise
             except Exception:
-                if address is None or not address.led_to:
+                self._known.pop(file.name, None)
+                if made == -float("inf"):
                     break
-                self._known.pop(file.name, None)  # and once more from the start
             else:
                 self._served = True
                 return True
@@ -96,7 +96,7 @@ class Urls:
                 raise ConnectionError(f"status {response.status_code}")
             if response.history:
                 url = str(response.url)
-                self._known[file.name] = _Address(url, {}, address.made, led_to=True)
+                self._known[file.name] = _Address(url, {}, address.made)
             etag = response.headers.get("etag")
             if etag and file.version.startswith('"') and etag != file.version:
                 raise RelexError(

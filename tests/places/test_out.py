@@ -13,6 +13,7 @@ import pytest
 import relex_merge
 from relex_merge.checkpoints.files import GRAM, REPORT
 from relex_merge.errors import RelexError
+from relex_merge.pipeline.staging_in_place import local_out, staging_in_place
 from relex_merge.places.upload import MARKER
 from tests.support.models import Series, write_recipe
 from tests.support.object_store import Store
@@ -192,6 +193,18 @@ def test_a_file_is_no_out(memory: Store, series: Series) -> None:
     memory.files.pipe_file(memory.path("file"), b"x")
     with pytest.raises(RelexError, match="is a file"):
         relex_merge.extrapolate(series.recipe(), f"{memory.address}/file", quiet=True)
+
+
+def test_a_second_run_on_this_machine_has_to_wait(memory: Store, series: Series) -> None:
+    out = f"{memory.address}/out"
+
+    def begin() -> Any:
+        return staging_in_place(out, local_out(out), False)
+
+    with begin():
+        with pytest.raises(RelexError, match=f"another run is writing {out}"), begin():
+            pass
+        assert MARKER in memory.names("out"), "the first run goes on"
 
 
 def test_file_addresses_are_folders(series: Series, relex: Command, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,3 +109,15 @@ def test_a_url_is_signed_once_a_file(pinned: PlacePin, monkeypatch: pytest.Monke
         span = Span(start, start + 1, deque([memoryview(bytearray(1))]))
         assert made.fill(pinned.file("x.bin"), span, lambda: None)
     assert len(asked) == 1
+
+
+def test_a_signature_whose_time_is_over_is_made_anew(
+    pinned: PlacePin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transfers = Transfers()
+    assert _read(pinned, transfers) == DATA
+    known = transfers._urls._known
+    for name, address in known.items():
+        known[name] = replace(address, url="http://127.0.0.1:9/expired")
+    monkeypatch.setattr(S3FileSystem, "cat_ranges", _refuse)
+    assert _read(pinned, transfers) == DATA
