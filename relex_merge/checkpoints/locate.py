@@ -17,6 +17,7 @@ from relex_merge.checkpoints.files import (
     is_adapter,
     require_weights,
 )
+from relex_merge.checkpoints.sharded import Sharded, require_sharded
 from relex_merge.errors import RelexError
 from relex_merge.hub import download
 from relex_merge.hub.references import HubReference, hub_reference, may_be_on_hub, no_such
@@ -35,12 +36,15 @@ class Snapshot:
         folder: the folder on this disk; for a streamed model without its weights, and for one
             between the base and the last checkpoint without anything but an index of shards.
         streamed: whether the weights are read from the Hub in ranges instead of from ``folder``.
+        sharded: the shards that the weights are in, None where ``folder`` has them as a whole; then
+            ``folder`` is the one with configuration and tokenizer.
     """
 
     reference: str
     pin: download.Pin | None
     folder: Path
     streamed: bool = False
+    sharded: Sharded | None = None
 
     @property
     def sha(self) -> str | None:
@@ -57,6 +61,8 @@ class Snapshot:
     @property
     def is_adapter(self) -> bool:
         """Whether it is a PEFT adapter, and not a model that has one beside its own weights."""
+        if self.sharded is not None:
+            return self.sharded.kind == "adapter"
         return is_adapter(self.files)
 
 
@@ -148,6 +154,9 @@ def _fetch(
 ) -> Snapshot:
     """Bring to the disk what is read from there."""
     if isinstance(found, Path):
+        sharded = require_sharded(found, reference)
+        if sharded is not None:
+            return Snapshot(str(found), None, sharded.companions, sharded=sharded)
         return Snapshot(str(found), None, found)
     small = partial(download.download, found, SMALL_FILES, cache_dir)
     if not found.files:  # offline: the cache decides

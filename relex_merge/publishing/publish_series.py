@@ -11,6 +11,7 @@ from pathlib import Path
 from relex_merge.checkpoints.base_model import config_of
 from relex_merge.checkpoints.configs import check_base, config_name, read_config
 from relex_merge.checkpoints.series import Checkpoint, Series
+from relex_merge.checkpoints.sharded import companions_of
 from relex_merge.errors import RelexError
 from relex_merge.publishing.publisher import RunFacts, SeriesPublisher, check_whole, publish_all
 from relex_merge.publishing.revision_names import DEFAULT_FORMAT, RevisionFormat
@@ -172,5 +173,5 @@ class Learner:
 def _check_fits(base: str, checkpoint: Checkpoint) -> None:
     """Raise RelexError when a base that was named is not there, or is another model."""
     if checkpoint.kind == "model":
-        own = read_config(Path(checkpoint.reference) / config_name("model"))
+        own = read_config(companions_of(Path(checkpoint.reference)) / config_name("model"))
         check_base(base, config_of(base), checkpoint.reference, own)

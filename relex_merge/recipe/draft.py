@@ -14,6 +14,7 @@ from relex_merge.checkpoints.json_files import Json
 from relex_merge.checkpoints.locate import local_folder
 from relex_merge.checkpoints.observe import select
 from relex_merge.checkpoints.series import Base, Checkpoint, Series
+from relex_merge.checkpoints.sharded import companions_of
 from relex_merge.errors import RelexError
 from relex_merge.recipe.braces import MOST
 from relex_merge.recipe.write import recipe_text
@@ -107,7 +108,7 @@ def _check_base(
     if first.kind == "model" and first.sha:
         own = config_of(detail_of(first), cache_dir)
     elif first.kind == "model":
-        own = read_config(Path(first.reference) / CONFIG)
+        own = read_config(companions_of(Path(first.reference)) / CONFIG)
     try:
         check(base.reference, first.reference, own, cache_dir)
     except MisfitError:
