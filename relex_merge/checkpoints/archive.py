@@ -146,7 +146,7 @@ def _records(read: Reader, size: int, most: int = _TAIL) -> tuple[list[Record], 
     _, _, _, _, count, length, first, _ = _END.unpack_from(tail, at)
     if at >= _LOCATOR.size and tail[at - _LOCATOR.size : at].startswith(b"PK\x06\x07"):
         _, _, where, _ = _LOCATOR.unpack_from(tail, at - _LOCATOR.size)
-        text = read(where, _END64.size)
+        text = read(where, _END64.size) if where < size else b""
         if len(text) < _END64.size or not text.startswith(b"PK\x06\x06"):
             raise ArchiveError("is corrupt: the end of its zip archive points nowhere")
         count, length, first = _END64.unpack(text)[-3:]

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
+from relex_merge.checkpoints.opcodes import check_opcodes
+
 # torch's name of a dtype → that of the safetensors format.
 _DTYPES = {
     "float64": "F64",
@@ -374,6 +376,7 @@ def unpickle(text: bytes) -> Any:
         RefusedNameError: it names something that is no part of a shard.
         InertError: it is broken.
     """
+    check_opcodes(text, InertError)
     try:
         return _Unpickler(io.BytesIO(text)).load()
     except (RefusedNameError, InertError):

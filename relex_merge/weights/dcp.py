@@ -12,7 +12,6 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from relex_merge.checkpoints.archive import Archive, ArchiveError, Record, read_archive
 from relex_merge.checkpoints.dcp_metadata import read_metadata
@@ -61,7 +60,7 @@ class DcpSource(_BoxedSource):
 
     def __init__(self, sharded: Sharded, label: str) -> None:
         super().__init__(sharded.folder, label)
-        self._begins: dict[Any, int] = {}
+        self._begins: dict[Piece, int] = {}
         try:
             metadata = read_metadata(sharded.folder / METADATA)
             metadata.check(sharded.folder)
@@ -75,7 +74,7 @@ class DcpSource(_BoxedSource):
                     "extrapolation needs the unquantized checkpoints"
                 )
             pieces = [
-                Piece(Box(c.offsets, c.sizes), c.file, None, (c.file, c.begin, c.length))
+                Piece(Box(c.offsets, c.sizes), c.file, None, (c.begin, c.length, entry.dtype))
                 for c in entry.chunks
             ]
             found[name] = TensorInfo(DTYPES[entry.dtype], entry.shape), pieces
@@ -93,32 +92,34 @@ class DcpSource(_BoxedSource):
                 ) from error
 
     def _start(self, piece: Piece) -> int:
-        if piece.key not in self._begins:
-            self._begins[piece.key] = self._look(piece)
-        return self._begins[piece.key]
+        if piece not in self._begins:
+            self._begins[piece] = self._look(piece)
+        return self._begins[piece]
 
     def _look(self, piece: Piece) -> int:
         """Return where the numbers of an archive in a file begin."""
         begin: int
-        file, begin, length = piece.key
+        begin, length, dtype = piece.key
         try:
-            with self._opened(file) as stream:
+            with self._opened(piece.file) as stream:
                 read = reader(stream, begin)
                 archive = read_archive(read, length, _END_OF_ARCHIVE)
-                return begin + archive.start(_only_storage(archive, piece.box), read)
+                return begin + archive.start(_only_storage(archive, piece.box, dtype), read)
         except (ArchiveError, InertError, RefusedNameError) as error:
             raise RelexError(
-                f"{self.label}: {file} is not what {METADATA} says it is at {begin:,}: {error}; "
-                "copy it again"
+                f"{self.label}: {piece.file} is not what {METADATA} says it is at {begin:,} "
+                f"({error}); copy it again"
             ) from error
 
 
-def _only_storage(archive: Archive, box: Box) -> Record:
+def _only_storage(archive: Archive, box: Box, dtype: str) -> Record:
     """Return where an archive has the numbers of a box. Raises InertError when it does not."""
     stored = unpickle(archive.pickle)
     record = archive.storages.get(stored.storage) if type(stored) is Stored else None
-    if record is None or stored.shape != box.sizes or stored.offset != 0:
+    if record is None or (stored.shape, stored.offset, stored.dtype) != (box.sizes, 0, dtype):
         raise InertError("it holds another tensor")
+    if record.size != box.numel * DTYPES[dtype].itemsize:
+        raise InertError("it does not hold all of its tensor")
     return record
 
 
