@@ -55,7 +55,11 @@ class ShardedRuns:
 
     def checkpoint(self, layout: str, step: int = LAST) -> Path:
         """The folder with the shards of a step."""
-        (folder,) = (p for p in (self.root / layout).iterdir() if p.name.endswith(f"{step}"))
+        (folder,) = (
+            p
+            for p in (self.root / layout).iterdir()
+            if p.name.rpartition("_")[2].rpartition("-")[2] == str(step)
+        )
         return folder / "actor" if (folder / "actor").is_dir() else folder
 
     def sharded(self, layout: str, step: int = LAST) -> Sharded:
