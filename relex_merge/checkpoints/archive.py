@@ -14,7 +14,7 @@ import sys
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 _TAIL = 2**16  # bytes read from the end at first; a list of 600 records fits in
 _HEAD = 2**12  # bytes read behind the pickle, where the byte order stands
@@ -35,8 +35,7 @@ class ArchiveError(Exception):
     """A file is not what torch writes; the message says what is wrong with it, and not which."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One file in an archive.
 
     Attributes:

@@ -239,7 +239,6 @@ _CLASSES: dict[tuple[str, str], Any] = {
     ("torch", "Tensor"): _Tensor,
     ("torch.nn.parameter", "Parameter"): _Tensor,
     ("torch.nn.parameter", "Buffer"): _Tensor,
-    ("torch", "device"): _Kept,
     ("torch.distributed.device_mesh", "DeviceMesh"): _Mesh,
     ("torch.distributed._mesh_layout", "_MeshLayout"): _Layout,
     ("torch.distributed._mesh_layout", "_FlatLayout"): _Layout,
@@ -300,6 +299,7 @@ _FUNCTIONS = {
     ("torch._utils", "_rebuild_wrapper_subclass"): "_wrapper",
     ("torch._tensor", "_rebuild_from_type_v2"): "_from_type",
     ("torch.serialization", "_get_layout"): "_nothing",
+    ("torch", "device"): "_nothing",
     ("__builtin__", "getattr"): "_member",
     ("builtins", "getattr"): "_member",
 }
@@ -350,7 +350,7 @@ class _Unpickler(pickle.Unpickler):
         """Make nothing of a class of tensors without a storage; the state says what it is."""
 
     def _nothing(self, *_: object) -> None:
-        """Return None for what no tensor needs."""
+        """Stand for a layout or a device, of which nothing is needed."""
 
     def _member(self, *_: object) -> type[_Kept]:
         """Stand for a class inside of another one, such as the state of a process group."""
@@ -385,21 +385,20 @@ def unpickle(text: bytes) -> Any:
         raise InertError(f"{type(error).__name__}: {error}") from error
 
 
+_READ = object()  # key of what was read of a mesh
+
+
 def _distributed(state: Any) -> Distributed:
     # Attributes in __dict__, then those in __slots__.
     fields = {k: v for part in state if part for k, v in part.items()}
     local, spec = fields["_local_tensor"], fields["_spec"].__dict__
     shape, _, dtype = spec["tensor_meta"].arguments
     mesh = spec["mesh"].__dict__
-    coordinate = mesh.get("_coordinate_on_dim")
-    return Distributed(
-        dtype,
-        tuple(shape),
-        local,
-        tuple([_placement(p) for p in spec["placements"]]),
-        _mesh_shape(mesh),
-        None if coordinate is None else tuple(coordinate),
-    )
+    if _READ not in mesh:  # all tensors of a file share one
+        coordinate = mesh.get("_coordinate_on_dim")
+        mesh[_READ] = _mesh_shape(mesh), None if coordinate is None else tuple(coordinate)
+    placements = tuple([_placement(p) for p in spec["placements"]])
+    return Distributed(dtype, tuple(shape), local, placements, *mesh[_READ])
 
 
 def _placement(record: Any) -> Placement:

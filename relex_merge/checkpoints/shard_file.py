@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -37,6 +40,37 @@ class ShardFile:
     parts: Mapping[str, Part]
 
 
+class _Collector:
+    """Python's collector of cycles, which walks through all objects again and again meanwhile.
+
+    A file describes hundreds of tensors in thousands of objects, none of them in a cycle.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._resting = 0
+        self._was_on = True
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Let it rest until the last of the threads that want that is done."""
+        with self._lock:
+            if not self._resting:
+                self._was_on = gc.isenabled()
+                gc.disable()
+            self._resting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._resting -= 1
+                if not self._resting and self._was_on:
+                    gc.enable()
+
+
+COLLECTOR = _Collector()
+
+
 class _Stream(Protocol):
     """A file that is open for reading."""
 
@@ -69,7 +103,9 @@ def read_shard_file(read: Reader, size: int, name: str) -> ShardFile:
     """
     try:
         archive = read_archive(read, size)
-        state = unpickle(archive.pickle)
+        with COLLECTOR.at_rest():
+            state = unpickle(archive.pickle)
+            parts = _parts(state, name)
     except ArchiveError as error:
         raise NotWholeError(f"{name} {error}") from error
     except RefusedNameError as error:
@@ -79,7 +115,7 @@ def read_shard_file(read: Reader, size: int, name: str) -> ShardFile:
         ) from error
     except InertError as error:
         raise NotWholeError(f"{name} is no pickle of weights ({str(error)[:_LONGEST]})") from error
-    return ShardFile(archive, _parts(state, name))
+    return ShardFile(archive, parts)
 
 
 def _parts(state: Any, name: str) -> dict[str, Part]:
@@ -91,13 +127,14 @@ def _parts(state: Any, name: str) -> dict[str, Part]:
     if not isinstance(state, dict):
         raise NotWholeError(f"{name} holds no dictionary of tensors")
     parts = {}
+    sizes: set[object] = {()}
     for key, part in state.items():
         if isinstance(part, (Stored, Distributed, Shards)):
             if not isinstance(key, str):
                 raise NotWholeError(
                     f"{name} names a tensor {str(key)[:_LONGEST]!r}, which is no text"
                 )
-            if not _is_sound(part):
+            if not _is_sound(part, sizes):
                 raise NotWholeError(
                     f"{name} describes {key[:_LONGEST]} in a way that torch does not"
                 )
@@ -105,38 +142,54 @@ def _parts(state: Any, name: str) -> dict[str, Part]:
     return parts
 
 
-def _is_sound(part: Part) -> bool:
-    """Whether what a pickle says of a tensor has the right types."""
+def _is_sound(part: Part, sizes: set[object]) -> bool:
+    """Whether what a pickle says of a tensor has the right types.
+
+    Args:
+        part: what it says.
+        sizes: tuples that were found to be sizes already.
+    """
     if isinstance(part, Stored):
         return (
             type(part.dtype) is str
             and type(part.storage) is str
-            and _are_sizes((part.offset,))
-            and _are_sizes(part.shape)
-            and _are_sizes(part.strides)
+            and type(part.offset) is int
+            and part.offset >= 0
+            and _are_sizes(part.shape, sizes)
+            and _are_sizes(part.strides, sizes)
             and len(part.shape) == len(part.strides)
         )
-    if type(part.dtype) is not str or not _are_sizes(part.shape):
+    if type(part.dtype) is not str or not _are_sizes(part.shape, sizes):
         return False
     if isinstance(part, Shards):
         return all(
-            _are_sizes(offsets)
+            _are_sizes(offsets, sizes)
             and isinstance(stored, Stored)
-            and _is_sound(stored)
+            and _is_sound(stored, sizes)
             and stored.dtype == part.dtype
             for offsets, stored in part.parts
         )
     return (
         isinstance(part.local, Stored)
-        and _is_sound(part.local)
+        and _is_sound(part.local, sizes)
         and part.local.dtype == part.dtype
-        and _are_sizes(part.mesh)
-        and (part.coordinate is None or _are_sizes(part.coordinate))
+        and _are_sizes(part.mesh, sizes)
+        and (part.coordinate is None or _are_sizes(part.coordinate, sizes))
     )
 
 
-def _are_sizes(numbers: object) -> bool:
-    return isinstance(numbers, tuple) and all(type(n) is int and n >= 0 for n in numbers)
+def _are_sizes(numbers: object, known: set[object]) -> bool:
+    if not isinstance(numbers, tuple):
+        return False
+    try:
+        if numbers in known:
+            return True
+    except TypeError:  # something in it cannot be hashed
+        return False
+    sound = all(type(n) is int and n >= 0 for n in numbers)
+    if sound:
+        known.add(numbers)
+    return sound
 
 
 def open_shard_file(path: Path) -> ShardFile:

@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 from relex_merge.checkpoints.archive import ArchiveError, Record
 from relex_merge.checkpoints.files import NotWholeError
 from relex_merge.checkpoints.inert import Distributed, Placement, Shape, Shards, Stored
-from relex_merge.checkpoints.shard_file import Part, read_shard_file, reader
+from relex_merge.checkpoints.shard_file import COLLECTOR, Part, read_shard_file, reader
 from relex_merge.checkpoints.sharded import Sharded, holds_adapter
 from relex_merge.errors import RelexError
 from relex_merge.formatting import some
@@ -43,18 +43,24 @@ class FsdpSource(PiecedSource):
 
     def __init__(self, sharded: Sharded, label: str) -> None:
         super().__init__(sharded.folder, label)
-        with ThreadPoolExecutor(min(_OPENED_AT_ONCE, len(sharded.files))) as pool:
-            self._ranks = list(pool.map(self._open, sharded.files))
+        with COLLECTOR.at_rest():
+            found = self._found(sharded.files)
+        rename = of_adapter if holds_adapter(found) else of_model
+        self._pieced = rename(found, label)
+        self.tensors = {name: pieced.info for name, pieced in self._pieced.items()}
+
+    def _found(self, files: Sequence[str]) -> dict[str, Pieced]:
+        """Open the files, and put together what they say."""
+        with ThreadPoolExecutor(min(_OPENED_AT_ONCE, len(files))) as pool:
+            self._ranks = list(pool.map(self._open, files))
         first = self._ranks[0]
         for rank in self._ranks[1:]:
             self._check_same_names(first, rank)
         plain = _plain_shards(self._ranks)
         found = {name: self._pieces(name, plain=plain) for name in first.parts}
-        rename = of_adapter if holds_adapter(found) else of_model
-        self._pieced = rename(found, label)
-        self.tensors = {name: pieced.info for name, pieced in self._pieced.items()}
         self._digests = [rank.digest for rank in self._ranks]
-        del self._ranks
+        self._ranks.clear()  # before the collector looks at all that they hold
+        return found
 
     def fingerprint(self) -> list[Any]:
         """Return label, states of the files, and digests of the checksums that torch wrote."""
@@ -140,8 +146,7 @@ class FsdpSource(PiecedSource):
                 )
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     """Where a storage lies in its file."""
 
     start: int

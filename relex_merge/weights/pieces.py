@@ -11,10 +11,10 @@ from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,7 @@ class CoverError(ValueError):
     """Pieces do not make up their tensor; the message says where."""
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """A box of a tensor.
 
     Attributes:
@@ -51,8 +50,7 @@ class Box:
         )
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A box of a tensor in a file.
 
     Attributes:
@@ -87,13 +85,8 @@ class Pieced:
         Raises:
             CoverError: they leave something out, or overlap.
         """
-        by_box: dict[Box, Piece] = {}
-        for piece in pieces:
-            if piece.box.numel:
-                by_box.setdefault(piece.box, piece)
-        _check_cover(info.shape, list(by_box))
-        ordered = sorted(by_box.values(), key=lambda piece: piece.box.offsets)
-        return Pieced(info, tuple(ordered))
+        order = _order(info.shape, tuple([piece.box for piece in pieces]))
+        return Pieced(info, tuple([pieces[number] for number in order]))
 
     @cached_property
     def runs(self) -> tuple[_Runs, ...]:
@@ -230,6 +223,21 @@ def _in_one_run(asked: Read, pieced: Pieced) -> Iterator[tuple[Piece, int, memor
         number += 1
 
 
+@lru_cache(maxsize=4096)
+def _order(shape: tuple[int, ...], boxes: tuple[Box, ...]) -> tuple[int, ...]:
+    """Return which of several boxes cover a tensor, in order; kept, since layers are alike.
+
+    Raises:
+        CoverError: they do not.
+    """
+    first: dict[Box, int] = {}
+    for number, box in enumerate(boxes):
+        if box.numel:
+            first.setdefault(box, number)
+    _check_cover(shape, list(first))
+    return tuple(first[box] for box in sorted(first))
+
+
 def _check_cover(shape: tuple[int, ...], boxes: Sequence[Box]) -> None:
     """Raise CoverError unless boxes cover a tensor of a shape without overlap."""
     for box in boxes:
@@ -241,7 +249,7 @@ def _check_cover(shape: tuple[int, ...], boxes: Sequence[Box]) -> None:
     total, held = math.prod(shape), sum(box.numel for box in boxes)
     if held < total:
         raise CoverError(f"its parts have {held:,} of {total:,} numbers")
-    ordered = sorted(boxes, key=lambda box: box.offsets)
+    ordered = sorted(boxes)
     # Cut along one dimension, neighbours are all that can overlap.
     cut = [d for d in range(len(shape)) if any(b.sizes[d] != shape[d] for b in boxes)]
     pairs = pairwise(ordered) if len(cut) <= 1 else combinations(ordered, 2)
