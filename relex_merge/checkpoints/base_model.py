@@ -9,6 +9,7 @@ from relex_merge.checkpoints.files import CONFIG
 from relex_merge.checkpoints.json_files import Json
 from relex_merge.checkpoints.locate import local_folder
 from relex_merge.checkpoints.series import Base, Checkpoint
+from relex_merge.checkpoints.sharded import companions_of
 from relex_merge.errors import RelexError
 from relex_merge.hub import download
 from relex_merge.hub.references import hub_reference, may_be_on_hub
@@ -71,9 +72,10 @@ def config_of(reference: str, cache_dir: str | None = None) -> Json:
         return read_config(bring(there, [CONFIG], cache_dir) / CONFIG, f"{reference}/{CONFIG}")
     folder = local_folder(reference)
     if folder:
-        if not (folder / CONFIG).is_file():
+        config = companions_of(folder) / CONFIG
+        if not config.is_file():
             raise RelexError(f"the base {reference} has no {CONFIG}; is it a model?")
-        return read_config(folder / CONFIG)
+        return read_config(config)
     if not may_be_on_hub(reference):
         raise RelexError(f"the base {reference} does not exist; it was taken for a local folder")
     place = hub_reference(reference)

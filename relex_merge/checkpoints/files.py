@@ -25,7 +25,6 @@ INDEX = constants.SAFETENSORS_INDEX_FILE
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 TRAINER_STATE = "trainer_state.json"  # transformers writes it last
-_FSDP = re.compile(r"model_world_size_\d+_rank_\d+\.pt")  # verl's
 
 # What this package writes beside the weights.
 REPORT = "relex_report.json"
@@ -78,6 +77,7 @@ TRAINED = "extrapolation needs the unquantized checkpoints that the trainer wrot
 # Folders that trainers keep beside the policy: no part of its series unless a pattern asks for it.
 _BESIDE = {"critic", "_critic", "reward", "reward_model", "ref", "reference"}
 _OF_OTHERS = {"node_modules", "wandb", "__pycache__"}
+_OPTIMIZER = re.compile(r"optim(izer)?(_\d+)?")  # accelerate's and verl's folders of its state
 
 
 class NotWholeError(Exception):
@@ -287,11 +287,8 @@ def is_model_folder(names: Collection[str]) -> bool:
     return named or packed_among(names) is not None
 
 
-def has_fsdp_shards(names: Iterable[str]) -> bool:
-    """Whether verl has saved a model in the shards of its ranks here."""
-    return any(_FSDP.fullmatch(name) for name in names)
-
-
 def is_beside(name: str) -> bool:
     """Whether a folder of this name is no part of a series."""
-    return name.lower() in _BESIDE | _OF_OTHERS or name.startswith(".")
+    lower = name.lower()
+    beside = lower in _BESIDE | _OF_OTHERS or _OPTIMIZER.fullmatch(lower) is not None
+    return beside or name.startswith(".")

@@ -25,7 +25,6 @@ from relex_merge.checkpoints.files import (
     NotWholeError,
     Weights,
     find_weights,
-    has_fsdp_shards,
     index_among,
     is_beside,
     is_model_folder,
@@ -36,6 +35,7 @@ from relex_merge.checkpoints.json_files import Json, peek_json
 from relex_merge.checkpoints.locate import in_parallel
 from relex_merge.checkpoints.notes import LeftOut, left_out, nothing_found, without_weights
 from relex_merge.checkpoints.series import Base, Checkpoint, NothingFoundError, Series, end_of_run
+from relex_merge.checkpoints.sharded import is_sharded
 from relex_merge.checkpoints.steps import Named, compile_pattern, read_by
 from relex_merge.errors import RelexError
 from relex_merge.formatting import some
@@ -82,7 +82,7 @@ def find_in_place(address: str, pattern: str | None = None, cache_dir: str | Non
     models = [
         _Folder(name, pin)
         for name, pin in there.items()
-        if (is_model_folder(pin.files) or has_fsdp_shards(pin.files))
+        if (is_model_folder(pin.files) or is_sharded(pin.files))
         and (pattern is not None or not any(map(is_beside, name.split("/"))))
     ]
     named = [(f, read_by(compiled, f.name)) for f in models if f.name]
@@ -139,8 +139,8 @@ def _look_into(folder: _Folder, cache_dir: str | None) -> _Folder:
 
 
 def _without_weights(pin: PlacePin) -> str:
-    if has_fsdp_shards(pin.files):
-        return "FSDP shards, which are read from a disk only: copy the folder here first"
+    if is_sharded(pin.files):
+        return "shards, which are read from a disk only: copy the folder here first"
     return without_weights(pin.files)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from relex_merge.checkpoints.files import (
-    has_fsdp_shards,
     is_beside,
     is_model_folder,
     total,
@@ -17,6 +16,7 @@ from relex_merge.checkpoints.files import (
 from relex_merge.checkpoints.grouping import Candidate
 from relex_merge.checkpoints.notes import LeftOut, without_weights
 from relex_merge.checkpoints.series import Checkpoint
+from relex_merge.checkpoints.sharded import is_sharded
 from relex_merge.checkpoints.steps import Named, read_by, read_title
 from relex_merge.hub.references import HubReference
 
@@ -102,7 +102,7 @@ def from_subfolders(
         if inside or (pattern is None and any(map(is_beside, name.split("/")))):
             continue
         named = read_by(pattern, name)
-        if named is None or not (is_model_folder(files) or has_fsdp_shards(files)):
+        if named is None or not (is_model_folder(files) or is_sharded(files)):
             continue
         candidate = _candidate(place, sha, folder, files, named)
         if candidate:

@@ -16,6 +16,7 @@ from relex_merge.checkpoints.files import (
     is_adapter,
     require_weights,
 )
+from relex_merge.checkpoints.sharded import Sharded, require_sharded
 from relex_merge.errors import RelexError
 from relex_merge.hub import download
 from relex_merge.hub.references import HubReference, hub_reference, may_be_on_hub, no_such
@@ -39,12 +40,15 @@ class Snapshot:
             between the base and the last checkpoint without anything but an index of shards.
         streamed: whether the weights are read in ranges from where they lie instead of from
             ``folder``.
+        sharded: the shards that the weights are in, None where ``folder`` has them as a whole; then
+            ``folder`` is the one with configuration and tokenizer.
     """
 
     reference: str
     pin: download.Pin | PlacePin | None
     folder: Path
     streamed: bool = False
+    sharded: Sharded | None = None
 
     @property
     def sha(self) -> str | None:
@@ -61,6 +65,8 @@ class Snapshot:
     @property
     def is_adapter(self) -> bool:
         """Whether it is a PEFT adapter, and not a model that has one beside its own weights."""
+        if self.sharded is not None:
+            return self.sharded.kind == "adapter"
         return is_adapter(self.files)
 
 
@@ -172,6 +178,9 @@ def _fetch(
 ) -> Snapshot:
     """Bring to the disk what is read from there."""
     if isinstance(found, Path):
+        sharded = require_sharded(found, reference)
+        if sharded is not None:
+            return Snapshot(str(found), None, sharded.companions, sharded=sharded)
         return Snapshot(str(found), None, found)
     if isinstance(found, PlacePin):
         return _fetch_from_place(found, cache_dir, stream, reference in ends)

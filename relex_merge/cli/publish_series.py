@@ -24,6 +24,11 @@ from relex_merge.cli.options import PLACE_OR_PATH
 @click.option("--observe", metavar="STEPS", help="Only these: 1-75, 1-75:5, 1,5,10 or 15%.")
 @click.option("--pattern", metavar="REGEX", help="On the folders' paths; first group = step.")
 @click.option("--base", metavar="MODEL", help="What the run started from, for the card.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of the published weights; by default as they are stored.",
+)
 @click.option("--private", is_flag=True, help="Make the repo private if it is created.")
 @click.option("--watch", is_flag=True, help="Go on while a training run writes; Ctrl-C ends it.")
 @click.option("--until-step", type=int, metavar="N", help="With --watch: end after this step.")
@@ -40,8 +45,8 @@ def command(folder: Path | str, repo: str, quiet: bool, verbose: bool, **how: An
     """Publish every checkpoint below FOLDER to the Hub repo REPO, each as a revision of its own.
 
     FOLDER may be a place in an object store (s3://bucket/run). Weights, configuration and
-    tokenizer only. Repeat it after an interruption: what is complete is
-    skipped.
+    tokenizer only; FSDP and DCP shards become safetensors. Repeat it after an interruption: what is
+    complete is skipped.
     """
     check_folder_first("publish-series", folder, repo)
     from relex_merge.publishing.publish_series import publish_series

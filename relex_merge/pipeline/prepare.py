@@ -30,10 +30,16 @@ from relex_merge.recipe.load import Recipe
 from relex_merge.recipe.variant import Variant
 from relex_merge.trajectory.statistics import SeriesStatistics
 from relex_merge.weights.adapter import open_adapter
-from relex_merge.weights.adapter_config import read_adapter_config
+from relex_merge.weights.adapter_config import (
+    AdapterConfig,
+    read_adapter_config,
+    read_sharded_config,
+)
 from relex_merge.weights.folder import open_folder
 from relex_merge.weights.merged import MergedSource
+from relex_merge.weights.names import check_fits
 from relex_merge.weights.remote import HubSource, PlaceSource
+from relex_merge.weights.sharded import open_sharded
 from relex_merge.weights.source import Source, TensorInfo
 
 if TYPE_CHECKING:
@@ -146,6 +152,9 @@ def prepare(
     ranges = Ranges()
     with ranges.hub.stopped_by_errors(), ranges.places.stopped_by_errors():
         sources = locate.in_parallel(lambda s: open_source(s, ranges), snapshots)
+    for snapshot, source in zip(snapshots[1:], sources[1:], strict=True):
+        if snapshot.sharded is not None and not snapshot.is_adapter:
+            check_fits(source.tensors, sources[0].tensors, source.label, sources[0].label)
     sources = adapted(snapshots, sources)
     architecture = architecture_of(config, base.folder, sources[0].tensors, options, base.reference)
     steps = np.array([c.step for c in listed], dtype=np.float64)
@@ -170,6 +179,8 @@ class Ranges:
 
 def open_source(snapshot: locate.Snapshot, ranges: Ranges) -> Source:
     """Open the weights of a snapshot, on the disk or in ranges where it lies. Raises RelexError."""
+    if snapshot.sharded is not None:
+        return open_sharded(snapshot.sharded, snapshot.reference)
     pin = snapshot.pin if snapshot.streamed else None
     if isinstance(pin, PlacePin):
         return PlaceSource(pin, snapshot.folder, snapshot.reference, ranges.places)
@@ -181,11 +192,18 @@ def open_source(snapshot: locate.Snapshot, ranges: Ranges) -> Source:
     return open_folder(snapshot.folder, snapshot.reference, files)
 
 
+def adapter_config_of(snapshot: locate.Snapshot) -> AdapterConfig:
+    """Return what the configuration of an adapter says. Raises RelexError without one."""
+    if snapshot.sharded is not None:
+        return read_sharded_config(snapshot.sharded, snapshot.reference)
+    return read_adapter_config(snapshot.folder, snapshot.reference)
+
+
 def _read_often(snapshots: Sequence[locate.Snapshot]) -> bool:
     """Tell whether the base is read for every adapter, as in mixed series and for DoRA."""
     adapters = [s for s in snapshots[1:] if s.is_adapter]
     mixed = 0 < len(adapters) < len(snapshots) - 1
-    return mixed or any(read_adapter_config(s.folder, s.reference).dora for s in adapters)
+    return mixed or any(adapter_config_of(s).dora for s in adapters)
 
 
 def adapted(snapshots: Sequence[locate.Snapshot], sources: Sequence[Source]) -> list[Source]:
@@ -203,7 +221,7 @@ def adapted(snapshots: Sequence[locate.Snapshot], sources: Sequence[Source]) -> 
     trained_on: dict[str, str] = {}
     for index, snapshot in enumerate(snapshots[1:], start=1):
         if snapshot.is_adapter:
-            config = read_adapter_config(snapshot.folder, snapshot.reference)
+            config = adapter_config_of(snapshot)
             if config.base:
                 trained_on.setdefault(PurePath(config.base).name, snapshot.reference)
             found[index] = MergedSource(base, open_adapter(sources[index], config, base))

@@ -111,6 +111,12 @@ def run_relex(
     names = [str(m) for m in recipe.config.referenced_models() if not m.lora]
     found = locate(names, cache_dir=options.transformers_cache, stream=False)
     for snapshot in found:
+        if snapshot.sharded is not None:
+            raise RelexError(
+                f"{snapshot.reference} is in shards, which do not go with what needs mergekit's "
+                "own path (tokenizer settings, slices, modules); leave that out, or publish the "
+                "checkpoints first with relex-merge publish-series"
+            )
         if snapshot.is_adapter:
             raise RelexError(
                 f"{snapshot.reference} is an adapter, and adapters do not go with what needs "

@@ -11,8 +11,10 @@ from pathlib import Path
 from relex_merge.checkpoints.base_model import config_of
 from relex_merge.checkpoints.configs import check_base, config_name, read_config
 from relex_merge.checkpoints.series import Checkpoint, Series
+from relex_merge.checkpoints.sharded import companions_of
 from relex_merge.errors import RelexError
 from relex_merge.places.address import is_place, normal, place_or_path
+from relex_merge.publishing.converted import DTYPES
 from relex_merge.publishing.from_place import publish_from_place
 from relex_merge.publishing.publisher import RunFacts, SeriesPublisher, check_whole, publish_all
 from relex_merge.publishing.revision_names import DEFAULT_FORMAT, RevisionFormat
@@ -52,6 +54,7 @@ def publish_series(  # noqa: PLR0913  # a public function: each option is a keyw
     observe: str | None = None,
     pattern: str | None = None,
     base: str | None = None,
+    dtype: str | None = None,
     private: bool = False,
     watch: bool = False,
     until_step: int | None = None,
@@ -77,6 +80,8 @@ def publish_series(  # noqa: PLR0913  # a public function: each option is a keyw
         pattern: a regular expression on the paths below ``folder``; its first group is the step.
         base: the model that the run started from, for the card; by default what the checkpoints
             say.
+        dtype: of the weights that are published, ``float32``, ``bfloat16`` or ``float16``; by
+            default as they are stored. Shards become safetensors files in any case.
         private: whether a new repo is private.
         watch: go on while a training run writes, until the last step was published, ``stop`` is
             set, or Ctrl-C.
@@ -102,8 +107,10 @@ def publish_series(  # noqa: PLR0913  # a public function: each option is a keyw
     given = place_or_path(folder)
     wanted = Wanted(given, pattern, observe)
     learner = Learner(repo, named, _reference(base), notify)
+    if dtype is not None and dtype not in DTYPES:
+        raise RelexError(f"dtype {dtype}: choose one of {', '.join(DTYPES)}")
     open_repo = partial(
-        SeriesPublisher.open, repo, named, private=private, token=token, quiet=quiet
+        SeriesPublisher.open, repo, named, private=private, token=token, dtype=dtype, quiet=quiet
     )
     if watch:
         if isinstance(given, str):
@@ -188,5 +195,5 @@ def _check_fits(base: str, checkpoint: Checkpoint) -> None:
         if is_place(checkpoint.reference):
             own = config_of(checkpoint.reference)
         else:
-            own = read_config(Path(checkpoint.reference) / config_name("model"))
+            own = read_config(companions_of(Path(checkpoint.reference)) / config_name("model"))
         check_base(base, config_of(base), checkpoint.reference, own)

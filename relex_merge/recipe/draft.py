@@ -16,6 +16,7 @@ from relex_merge.checkpoints.locate import local_folder
 from relex_merge.checkpoints.notes import rounding
 from relex_merge.checkpoints.observe import or_share, select
 from relex_merge.checkpoints.series import Base, Checkpoint, Series
+from relex_merge.checkpoints.sharded import companions_of
 from relex_merge.errors import RelexError
 from relex_merge.places.address import is_place, normal
 from relex_merge.recipe.braces import MOST
@@ -115,7 +116,7 @@ def _check_base(
     elif first.kind == "model" and is_place(first.reference):
         own = config_of_model(first.reference, cache_dir)
     elif first.kind == "model":
-        own = read_config(Path(first.reference) / CONFIG)
+        own = read_config(companions_of(Path(first.reference)) / CONFIG)
     try:
         check(base.reference, first.reference, own, cache_dir)
     except MisfitError:

@@ -241,8 +241,8 @@ def test_folders_without_weights_are_named(hub: Hub, series: Series) -> None:
     assert found.steps == [1, 2]
     notes = "\n".join(found.notes)
     assert "checkpoint-3 was left out: it has no weights" in notes
-    assert f"hf download {RUN} --include 'global_step_4/actor/*'" in notes
-    assert "python -m verl.model_merger merge --backend fsdp" in notes
+    assert f"hf download {RUN} --include 'global_step_4/actor/*' --local-dir run" in notes
+    assert "relex-merge recipe run" in notes
 
 
 # choices
