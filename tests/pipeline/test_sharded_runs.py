@@ -34,7 +34,7 @@ def test_a_folder_of_shards_becomes_a_recipe_that_runs(
     models = yaml.safe_load(path.read_text())["models"]
     names = {"fsdp2-3": "global_step_{5..15..5}/actor", "trainer-2": "checkpoint-{5..15..5}"}
     assert models == [{"model": f"{sharded_runs.root}/{layout}/{names[layout]}"}]
-    ran = relex("run", path, tmp_path / "out", "--quiet")
+    ran = relex("run", "--yes", path, tmp_path / "out", "--quiet")
     assert ran.code == 0, ran.err
     made = read_weights(tmp_path / "out")
     assert worst_error(made, expected(sharded_runs.series)) < FLOAT32
@@ -53,7 +53,7 @@ def test_the_base_may_be_the_step_0_of_the_run(
     assert done.code == 0, done.err
     actor = sharded_runs.root / "fsdp2-2/global_step_0/actor"
     assert yaml.safe_load(path.read_text())["base_model"] == str(actor)
-    ran = relex("run", path, tmp_path / "out", "--quiet")
+    ran = relex("run", "--yes", path, tmp_path / "out", "--quiet")
     assert ran.code == 0, ran.err
     assert worst_error(read_weights(tmp_path / "out"), expected(sharded_runs.series)) < FLOAT32
 
@@ -100,7 +100,7 @@ def test_adapters_in_shards_give_the_adapter_that_their_folders_give(
     assert done.code == 0, done.err
     recipe = write_recipe(tmp_path / "peft.yml", sharded_runs.adapters.recipe())
     for name, source in (("shards", path), ("peft", recipe)):
-        ran = relex("run", source, tmp_path / name, "--quiet")
+        ran = relex("run", "--yes", source, tmp_path / name, "--quiet")
         assert ran.code == 0, ran.err
     file = "adapter_model.safetensors"
     ours, theirs = (load_file(tmp_path / name / file) for name in ("shards", "peft"))
