@@ -47,9 +47,10 @@ def table(found: Table) -> str:
     meanings = found.meanings or ("",) * len(found.headings)
     heads = "".join(map(_heading, found.headings, meanings))
     rows = "\n".join(_row(row, found.headings) for row in found.rows)
+    note = f"\n<p>{escape(found.note)}</p>" if found.note else ""
     return (
         f'<h3>{escape(found.title)}</h3>\n<div class="scroll"><table><thead><tr><th></th>{heads}'
-        f"</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
+        f"</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>{note}"
     )
 
 

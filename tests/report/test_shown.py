@@ -16,6 +16,7 @@ from relex_merge.report.contents import Report
 from relex_merge.report.maps import table_of
 from relex_merge.report.plot import coefficients, draw, draw_coefficient
 from relex_merge.report.style import new_figure
+from relex_merge.report.table import WHY_A_LINE
 from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
@@ -175,3 +176,11 @@ def test_a_reconstruction_can_be_shown(statistics: SeriesStatistics, tmp_path: P
     report = report_of(statistics, 10.0, Parameters(10.0, mode="reconstruct"))
     assert "nothing is extrapolated" in re.sub(r"\s+", " ", render_text(report))
     save_plot(report, statistics, tmp_path / "report.png")
+
+
+def test_why_a_line_is_the_default_is_said_of_the_default_alone() -> None:
+    statistics = make(np.arange(1.0, 13.0)).statistics()
+    plain = report_of(statistics, 24.0)
+    other = report_of(statistics, 24.0, Parameters(24.0, rank=3))
+    assert WHY_A_LINE in " ".join(render_text(plain).split())
+    assert WHY_A_LINE not in " ".join(render_text(other).split())
