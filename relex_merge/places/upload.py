@@ -25,7 +25,7 @@ _AT_A_TIME = 4  # files; the libraries send parts of a large one at the same tim
 # What makes a folder look like a whole model comes last, in this order.
 _LAST = ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json")
 _CARD = "README.md"
-_UNMARKED: Mapping[str, Any] = {"token": None, "files": {}}
+_UNMARKED: Mapping[str, Any] = {"token": None, "files": []}
 # Object stores, whose folders are but parts of names.
 _STORES = {"s3", "s3a", "gs", "gcs", "hf", "abfs", "abfss", "az", "adl", "oci", "oss", "memory"}
 
@@ -59,7 +59,7 @@ class Destination:
             RelexError: one may not, or there is no such bucket.
         """
         if MARKER not in self._there():
-            self._mark("", {})
+            self._mark("", ())
 
     def release(self) -> None:
         """Take the marker away where nothing but it was written, and the place still answers."""
@@ -104,7 +104,7 @@ class Destination:
             if before["token"] == token and name in there and there[name].size == files.get(name)
         }
         old = set(there) - arrived - {MARKER}
-        self._mark(token, dict.fromkeys({*files, *before["files"]}, 0))
+        self._mark(token, {*files, *before["files"]})
         # An old output stops to look whole before the first of its files is replaced.
         self._remove(sorted(name for name in old if _rank(name)))
         for name in arrived:
@@ -162,11 +162,11 @@ class Destination:
             found = json.loads(place.ask(lambda: place.files.cat_file(place.below(MARKER))))
         except (FileNotFoundError, ValueError):
             found = {}
-        well_formed = isinstance(found, dict) and isinstance(found.get("files"), dict)
+        well_formed = isinstance(found, dict) and isinstance(found.get("files"), list)
         return found if well_formed else dict(_UNMARKED)
 
-    def _mark(self, token: str, files: Mapping[str, int]) -> None:
-        text = json.dumps({"token": token, "files": dict(files)}).encode()
+    def _mark(self, token: str, files: Collection[str]) -> None:
+        text = json.dumps({"token": token, "files": sorted(files)}).encode()
 
         def put() -> None:
             self._make(self.place.path)
