@@ -16,6 +16,7 @@ import torch
 
 from relex_merge.checkpoints import locate
 from relex_merge.checkpoints.files import ADAPTER_WEIGHTS
+from relex_merge.checkpoints.shard_file import COLLECTOR
 from relex_merge.engine import plan
 from relex_merge.engine.architecture import architecture_of, read_config
 from relex_merge.engine.factors import adapters_of
@@ -143,7 +144,7 @@ def prepare(
         )
     config = read_config(base.folder, base.reference, trust_remote_code=options.trust_remote_code)
     connections = Connections()
-    with connections.stopped_by_errors():
+    with connections.stopped_by_errors(), COLLECTOR.at_rest():
         sources = locate.in_parallel(lambda s: open_source(s, connections), snapshots)
     for snapshot, source in zip(snapshots[1:], sources[1:], strict=True):
         if snapshot.sharded is not None and not snapshot.is_adapter:
