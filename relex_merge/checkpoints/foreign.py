@@ -30,7 +30,7 @@ def foreign_checkpoint(folder: Path, names: Collection[str], below: Collection[s
     if _UNIVERSAL in below and any(name.endswith("model_states.pt") for name in names):
         return (
             "it is a universal checkpoint of DeepSpeed, whose float32 weights lie in "
-            "zero/*/fp32.pt by DeepSpeed's names; load it with the trainer, and save it with save_16bit_model or "
+            "zero/*/fp32.pt by DeepSpeed's names; load it with the trainer, and save it with "
             "save_pretrained"
         )
     if "dist_ckpt" in below and CKPT_CONTENTS in names and not _has_model(folder):
