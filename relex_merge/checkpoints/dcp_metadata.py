@@ -131,7 +131,11 @@ def _entry(
         box = chunk.__dict__
         offsets = tuple(box["offsets"])
         chunks.append(Chunk(offsets, tuple(box["sizes"]), *where[offsets]))
-    return Entry(dtype, tuple(fields["size"]), tuple(chunks))
+    shape = tuple(fields["size"])
+    numbers = [*shape, *(n for c in chunks for n in (*c.offsets, *c.sizes, c.begin, c.length))]
+    if type(dtype) is not str or not all(type(n) is int and n >= 0 for n in numbers):
+        raise TypeError(f"{name} is described as torch never does")
+    return Entry(dtype, shape, tuple(chunks))
 
 
 def _name_in_model(name: str, path: Any) -> str | None:

@@ -34,7 +34,12 @@ from relex_merge.checkpoints.files import (
     is_model_folder,
     weights_among,
 )
-from relex_merge.checkpoints.grouping import Candidate, choose, grouped
+from relex_merge.checkpoints.foreign import (
+    CKPT_CONTENTS,
+    foreign_checkpoint,
+    is_unfinished_megatron,
+)
+from relex_merge.checkpoints.grouping import Candidate, choose, deleted, grouped
 from relex_merge.checkpoints.json_files import Json, peek_json
 from relex_merge.checkpoints.locate import local_folder
 from relex_merge.checkpoints.notes import (
@@ -153,7 +158,7 @@ def find_local(folder: str | Path, pattern: str | None = None) -> Series:
         taken,
         or_step_zero(base, taken),
         end_of_run(taken[-1].step, states),
-        (*choice.notes, *left_out(faulty), *remarks),
+        (*choice.notes, *deleted(choice.group), *left_out(faulty), *remarks),
     )
 
 
@@ -177,6 +182,8 @@ def _model_folders(root: Path, *, everything: bool) -> Iterator[ModelFolder]:
             found = _look_into(root, path, sizes, below)
             yield found
         inside = found is not None and depth and not found.fault
+        if found is None and (foreign := foreign_checkpoint(path, sizes, below)):
+            yield ModelFolder(path, path.relative_to(root).as_posix(), sizes, fault=foreign)
         if depth == _DEEPEST or (inside and not (found and found.sharded)):
             continue  # what lies inside a checkpoint belongs to it
         waiting += [
@@ -207,6 +214,9 @@ def _look_into(
     """Return a model folder with its weights checked as far as their headers go."""
     name, weights = path.relative_to(root).as_posix(), None
     try:
+        if is_unfinished_megatron(path):
+            fault = f"verl has not written {CKPT_CONTENTS}, which it writes last, yet"
+            return ModelFolder(path, name, sizes, fault=fault)
         if weights_among(sizes) is None and is_sharded(sizes, below):
             return _look_into_shards(path, name, sizes)
         weights = find_weights(sizes, path)

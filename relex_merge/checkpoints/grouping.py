@@ -179,6 +179,22 @@ def about_steps(group: Group) -> list[str]:
     return notes
 
 
+def deleted(group: Group) -> list[str]:
+    """Return a note on first steps that OpenRLHF has deleted: it keeps a few checkpoints only."""
+    steps = [checkpoint.step for checkpoint in group.checkpoints]
+    if group.layout != "openrlhf" or len(steps) < 2:
+        return []
+    stride = min(b - a for a, b in pairwise(steps))
+    before = (steps[0] - 1) // stride
+    if not before:
+        return []
+    return [
+        f"{before} earlier step{'s' * (before != 1)} ({steps[0] - before * stride} to "
+        f"{steps[0] - stride}) are not there: OpenRLHF keeps as many checkpoints as "
+        "--ckpt.max_num says; set it higher for a series from the beginning of the run"
+    ]
+
+
 def gaps(steps: Sequence[int]) -> tuple[list[int], int]:
     """Return the steps that a regular series would have and this one has not, and its stride.
 

@@ -149,6 +149,10 @@ class _Kept(metaclass=_Frozen):
         """Do nothing: the arguments are kept already."""
 
 
+class _Plain(metaclass=_Frozen):
+    """An object of a class that takes no arguments: its attributes as they were set."""
+
+
 class _Tuple(_Kept):
     """An object whose state is a tuple."""
 
@@ -156,15 +160,15 @@ class _Tuple(_Kept):
         self.__dict__["state"] = state
 
 
-class _Mesh(_Kept):
+class _Mesh(_Plain):
     """``torch.distributed.device_mesh.DeviceMesh``."""
 
 
-class _Layout(_Kept):
+class _Layout(_Plain):
     """The shape of a mesh."""
 
 
-class _Spec(_Kept):
+class _Spec(_Plain):
     """``DTensorSpec``."""
 
 
@@ -200,7 +204,7 @@ class _Tensor(_Kept):
     """Stands for a class of plain tensors."""
 
 
-class _Metadata(_Kept):
+class _Metadata(_Plain):
     """An object of ``torch.distributed.checkpoint``'s metadata."""
 
 
@@ -389,16 +393,25 @@ _READ = object()  # key of what was read of a mesh
 
 
 def _distributed(state: Any) -> Distributed:
-    # Attributes in __dict__, then those in __slots__.
-    fields = {k: v for part in state if part for k, v in part.items()}
+    fields = _attributes(state)
     local, spec = fields["_local_tensor"], fields["_spec"].__dict__
     shape, _, dtype = spec["tensor_meta"].arguments
     mesh = spec["mesh"].__dict__
-    if _READ not in mesh:  # all tensors of a file share one
+    read = mesh.get(_READ)
+    if read is None:  # all tensors of a file share one
         coordinate = mesh.get("_coordinate_on_dim")
-        mesh[_READ] = _mesh_shape(mesh), None if coordinate is None else tuple(coordinate)
+        read = _mesh_shape(mesh), None if coordinate is None else tuple(coordinate)
+        mesh[_READ] = read
     placements = tuple([_placement(p) for p in spec["placements"]])
-    return Distributed(dtype, tuple(shape), local, placements, *mesh[_READ])
+    return Distributed(dtype, tuple(shape), local, placements, *read)
+
+
+def _attributes(state: Any) -> Any:
+    """Return attributes by name; there are some in ``__dict__``, and some in ``__slots__``."""
+    if type(state) is not tuple:
+        return state
+    first, second = state
+    return {**first, **second} if first else second
 
 
 def _placement(record: Any) -> Placement:
@@ -434,7 +447,7 @@ def _mesh_shape(mesh: Mapping[str, Any]) -> Shape:
 
 def _size(axis: Any) -> int:
     """Return the size of one dimension of a mesh, which may be a product of several."""
-    if isinstance(axis, _Kept):
+    if isinstance(axis, _Layout):
         axis = axis.__dict__["shape"]
     return math.prod(map(_size, axis)) if isinstance(axis, tuple) else axis
 

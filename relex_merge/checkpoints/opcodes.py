@@ -15,7 +15,9 @@ from collections.abc import Callable
 _FIXED = re.compile(
     rb"(?:[()}\]\x8faesut\x85\x86\x87N\x88\x89\x94\x93Rb\x81\x92Q\x90\x9101]"
     rb"|[\x80Kqh].|M..|[Jj]....|r..[\x00-\x3f]\x00|[G\x95].{8}"
-    rb"|c[^\n]{0,200}\n[^\n]{0,200}\n)*",
+    rb"|c[^\n]{0,200}\n[^\n]{0,200}\n"
+    # BINUNICODE of up to four characters, as keys of storages are
+    rb"|X(?:\x01\0\0\0.|\x02\0\0\0..|\x03\0\0\0.{3}|\x04\0\0\0.{4}))*",
     re.DOTALL,
 )
 # Opcodes that are followed by a length, and as many bytes: how many bytes the length has.

@@ -201,6 +201,17 @@ def open_shard_file(path: Path) -> ShardFile:
         raise NotWholeError(f"{path.name} cannot be read ({error.strerror})") from error
 
 
+def read_description(path: Path) -> bytes:
+    """Return the pickle in a file, unread. Raises NotWholeError when the file is not whole."""
+    try:
+        with path.open("rb", buffering=0) as stream:
+            return read_archive(reader(stream), path.stat().st_size).pickle
+    except ArchiveError as error:
+        raise NotWholeError(f"{path.name} {error}") from error
+    except OSError as error:
+        raise NotWholeError(f"{path.name} cannot be read ({error.strerror})") from error
+
+
 def check_shard_file(path: Path) -> None:
     """Raise NotWholeError for a file that is cut off, as one that is still being written is."""
     try:

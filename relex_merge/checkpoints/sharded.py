@@ -23,7 +23,7 @@ from relex_merge.checkpoints.dcp_metadata import read_metadata
 from relex_merge.checkpoints.files import ADAPTER_CONFIG, CONFIG, NotWholeError, weights_among
 from relex_merge.checkpoints.json_files import peek_json
 from relex_merge.checkpoints.series import Kind
-from relex_merge.checkpoints.shard_file import check_shard_file, open_shard_file
+from relex_merge.checkpoints.shard_file import check_shard_file, open_shard_file, read_description
 from relex_merge.errors import RelexError
 from relex_merge.formatting import some
 
@@ -89,9 +89,12 @@ class Sharded:
             return _safetensors_names(self._first)
         return {name: part.dtype for name, part in open_shard_file(self._first).parts.items()}
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
         """Whether it holds an adapter, alone or beside the model that it is on."""
+        if self.form in {"fsdp", "full"}:  # to look for a name is faster than to read them all
+            text = read_description(self._first)
+            return "adapter" if any(end.encode() in text for end in _LORA) else "model"
         return "adapter" if holds_adapter(self.names) else "model"
 
     @property
@@ -170,7 +173,7 @@ def require_sharded(folder: Path, label: str) -> Sharded | None:
             return None
         found = find_sharded(folder)
         if found is not None:
-            found.check()
+            _ = found.kind  # which is not known of what cannot be read
     except OSError as error:
         raise RelexError(f"{label}: {folder} cannot be read ({error.strerror})") from error
     except NotWholeError as error:

@@ -18,6 +18,7 @@ from relex_merge.checkpoints import locate
 from relex_merge.checkpoints.configs import check_unquantized
 from relex_merge.checkpoints.files import ADAPTER_WEIGHTS, CONFIG
 from relex_merge.checkpoints.json_files import peek_json
+from relex_merge.checkpoints.shard_file import COLLECTOR
 from relex_merge.engine import plan
 from relex_merge.engine.architecture import architecture_of, read_config
 from relex_merge.engine.factors import adapters_of
@@ -150,7 +151,11 @@ def prepare(
     for snapshot in snapshots:  # as far as their configurations are on this disk
         check_unquantized(peek_json(snapshot.folder / CONFIG), snapshot.reference)
     ranges = Ranges()
-    with ranges.hub.stopped_by_errors(), ranges.places.stopped_by_errors():
+    with (
+        ranges.hub.stopped_by_errors(),
+        ranges.places.stopped_by_errors(),
+        COLLECTOR.at_rest(),
+    ):
         sources = locate.in_parallel(lambda s: open_source(s, ranges), snapshots)
     for snapshot, source in zip(snapshots[1:], sources[1:], strict=True):
         if snapshot.sharded is not None and not snapshot.is_adapter:

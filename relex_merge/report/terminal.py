@@ -64,7 +64,9 @@ def _parts(report: Report, width: int) -> Iterator[list[RenderableType]]:
         yield [Text(f"chosen predictor: {chosen(choice)}"), *_items(choice["reasons"], width)]
     yield [Text(subject(report))]
     for table in tables(report):
-        note = [Text(textwrap.fill(table.note, width, break_on_hyphens=False))] if table.note else []
+        note = (
+            [Text(textwrap.fill(table.note, width, break_on_hyphens=False))] if table.note else []
+        )
         yield [Text(table.title, style="bold"), _grid(table, width), *note]
     yield [_legend()]
 

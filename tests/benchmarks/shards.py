@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from relex_merge.checkpoints.sharded import FSDP_CONFIG
+from relex_merge.recipe.braces import expand_braces
 from tests.benchmarks.stream import run_once
 from tests.support.one_process_ranks import save_ranks
 
@@ -37,15 +40,17 @@ OPEN_GOAL = 10.0  # seconds for 75 × 8 files
 def write_shards(folder: Path, world: int) -> Path:
     """Write the series of a recipe as shards, where they are not yet; return the new recipe."""
     settings = yaml.safe_load((folder / "recipe.yml").read_text())
+    names = [n for entry in settings["models"] for n in expand_braces(entry["model"])]
+    settings["models"] = [{"model": name} for name in names]
     for entry in settings["models"]:
         plain = folder / Path(entry["model"]).name
         actor = folder / f"shards-{world}" / plain.name.replace("step", "global_step") / "actor"
         entry["model"] = str(actor)
-        if not (actor / "fsdp_config.json").is_file():
+        if not (actor / FSDP_CONFIG).is_file():
             save_ranks(actor, load_file(plain / "model.safetensors"), world)
             (actor / "huggingface").mkdir(exist_ok=True)
             shutil.copy(plain / "config.json", actor / "huggingface")
-            (actor / "fsdp_config.json").write_text(json.dumps({"world_size": world}))
+            (actor / FSDP_CONFIG).write_text(json.dumps({"world_size": world}))
     recipe = folder / f"shards-{world}.yml"
     recipe.write_text(yaml.safe_dump(settings))
     return recipe
@@ -107,24 +112,49 @@ def save_sparse(parts: Any, path: Path) -> None:
         torch.save(parts, path)
 
 
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy a file with its holes."""
+    with source.open("rb") as read, target.open("wb") as write:
+        size = source.stat().st_size
+        begin = 0
+        while True:
+            try:
+                begin = os.lseek(read.fileno(), begin, os.SEEK_DATA)
+            except OSError:  # nothing but a hole is left
+                break
+            end = os.lseek(read.fileno(), begin, os.SEEK_HOLE)
+            read.seek(begin)
+            write.seek(begin)
+            write.write(read.read(end - begin))
+            begin = end
+        write.truncate(size)
+
+
 def measure_open(folder: Path, checkpoints: int, world: int) -> dict[str, Any]:
     """Open every checkpoint as a run does; seconds and processor seconds."""
     from relex_merge.checkpoints import locate
+    from relex_merge.checkpoints.shard_file import COLLECTOR
     from relex_merge.weights.sharded import open_sharded
 
     shapes = layout()
     whole = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     actors = [folder / f"open-{world}/global_step_{n}/actor" for n in range(checkpoints)]
-    for actor in actors:
-        if not (actor / "fsdp_config.json").is_file():
-            save_ranks(actor, whole, world, save_sparse)
-            (actor / "fsdp_config.json").write_text(json.dumps({"world_size": world}))
+    first = actors[0]
+    if not (first / FSDP_CONFIG).is_file():
+        save_ranks(first, whole, world, save_sparse)
+        (first / FSDP_CONFIG).write_text(json.dumps({"world_size": world}))
+    for actor in actors[1:]:
+        actor.mkdir(parents=True, exist_ok=True)
+        for file in first.iterdir():
+            if not (actor / file.name).is_file():
+                copy_sparse(file, actor / file.name)
     begin, used = time.perf_counter(), time.process_time()
     snapshots = locate.locate([str(actor) for actor in actors])
     located = time.perf_counter()
-    sources = locate.in_parallel(
-        lambda s: open_sharded(s.sharded, s.reference) if s.sharded else None, snapshots
-    )
+    with COLLECTOR.at_rest():
+        sources = locate.in_parallel(
+            lambda s: open_sharded(s.sharded, s.reference) if s.sharded else None, snapshots
+        )
     done, processor = time.perf_counter(), time.process_time() - used
     assert all(s is not None and len(s.tensors) == len(shapes) for s in sources)
     return {

@@ -24,7 +24,12 @@ def test_shards_are_measured_as_the_same_weights_in_safetensors(
     series = sharded_runs.series
     config = AutoConfig.from_pretrained(series.base)
     plain = [
-        write_model(tmp_path / f"step_{step}", config, sharded_runs.state(step)) for step in STEPS
+        write_model(
+            *(tmp_path / f"step_{step}", config, sharded_runs.state(step)),
+            tokenizer=True,
+            template="{{ messages }}",
+        )
+        for step in STEPS
     ]
     shards = [sharded_runs.checkpoint("fsdp2-2", step) for step in (0, *STEPS)]
     found = []

@@ -122,7 +122,7 @@ def test_shards_of_ranks_in_a_store_are_named(memory: Store, tmp_path: Path) -> 
     folder.mkdir(parents=True)
     (folder / "model_world_size_2_rank_0.pt").write_bytes(b"x")
     memory.put(tmp_path / "run", "run")
-    with pytest.raises(NothingFoundError, match="FSDP shards, which are read from a disk only"):
+    with pytest.raises(NothingFoundError, match="shards, which are read from a disk only"):
         find(f"{memory.address}/run")
 
 
