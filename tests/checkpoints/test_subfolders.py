@@ -154,8 +154,9 @@ def test_an_output_made_from_folders_is_pushed_with_links_to_them(
     assert done.code == 0, done.err
     card = hub.files("tester/end", "relex-step-20")["README.md"].decode()
     place = name.format(STEPS[0])
+    hub_page = f"https://huggingface.co/{RUN}"
     assert (
-        f"`{RUN}/{place}@main` at [`{sha[:8]}`](https://huggingface.co/{RUN}/tree/{sha}/{place})"
+        f"[`{RUN}/{place}@main`]({hub_page}) at [`{sha[:8]}`]({hub_page}/tree/{sha}/{place})"
         in card
     )
     written = yaml.safe_load(hub.files("tester/end", "relex-step-20")["mergekit_config.yml"])
