@@ -33,6 +33,7 @@ FSDP_CONFIG = "fsdp_config.json"
 METADATA = ".metadata"
 TRAINER_FOLDER = "pytorch_model_fsdp_0"  # accelerate's name
 TRAINER_FILE = "pytorch_model_fsdp.bin"
+ACTOR = "actor"  # verl's folder of the policy
 COMPANIONS = "huggingface"  # verl's folder of configuration and tokenizer
 LORA_FOLDER = "lora_adapter"  # and of an adapter
 LORA_META = "lora_train_meta.json"  # rank and α of verl's LoRA runs
@@ -161,7 +162,7 @@ def require_sharded(folder: Path, label: str) -> Sharded | None:
     """Return the shards in a folder that has no weights as a whole, None where there are none.
 
     Args:
-        folder: of the checkpoint.
+        folder: of the checkpoint, or verl's ``global_step_N`` above it.
         label: names it in messages.
 
     Raises:
@@ -171,7 +172,7 @@ def require_sharded(folder: Path, label: str) -> Sharded | None:
         names = [path.name for path in folder.iterdir()]
         if weights_among(names) is not None:
             return None
-        found = find_sharded(folder)
+        found = find_sharded(folder) or find_sharded(folder / ACTOR)
         if found is not None:
             _ = found.kind  # which is not known of what cannot be read
     except OSError as error:
@@ -191,7 +192,7 @@ def companions_of(folder: Path) -> Path:
     if (folder / CONFIG).is_file():
         return folder
     try:
-        found = find_sharded(folder)
+        found = find_sharded(folder) or find_sharded(folder / ACTOR)
     except NotWholeError:
         return folder
     return found.companions if found else folder

@@ -83,8 +83,8 @@ def _companions_of_base(base: str | None, label: str) -> Path:
     """Return a folder with the base's configuration and tokenizer."""
     if base is None:
         raise RelexError(
-            f"{label} has no {CONFIG}, as the trainer left it; name the model that the run started "
-            "from with --base, whose configuration and tokenizer are taken"
+            f"{label} has no {CONFIG}, as the trainer left it; copy configuration and tokenizer of "
+            "the base there, or name the base with --base where the command has that"
         )
     (found,) = locate([base], stream=True)
     if not (found.folder / CONFIG).is_file():

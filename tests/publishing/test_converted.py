@@ -52,7 +52,7 @@ def test_a_trainers_folders_get_the_configuration_of_the_base(
     run = sharded_runs.root / "trainer-2"
     refused = relex("publish-series", run, REPO, "--quiet")
     assert refused.code == 1
-    assert "has no config.json, as the trainer left it; name the model" in refused.err
+    assert "has no config.json, as the trainer left it; copy" in refused.err
     done = relex("publish-series", run, REPO, "--quiet", "--base", sharded_runs.series.base)
     assert (done.code, done.err) == (0, "")
     there = hub.files(REPO, "step_15")

@@ -127,6 +127,8 @@ def save_others(root: Path, step: str, rank: int, world: int) -> None:
         {**titan, "train_state": {"step": int(step)}},
         checkpoint_id=root / f"dcp-{world}" / f"step-{step}",
     )
+    first = root / f"trainer1-{world}" / f"checkpoint-{step}" / "pytorch_model_fsdp_0"
+    dcp.save({"model": fsdp1(state, world)}, checkpoint_id=first)
     place = root / f"hf-{world}" / f"step-{step}"
     writer = HuggingFaceStorageWriter(str(place), save_distributed=True)
     dcp.save(sharded, storage_writer=writer)

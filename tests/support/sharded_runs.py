@@ -29,13 +29,15 @@ from tests.support.models import (
 STEPS = (5, 10, 15)
 LAST = STEPS[-1]
 RANKS = Path(__file__).resolve().with_name("rank_processes.py")
-SERIES = ("fsdp2-2", "fsdp2-3", "trainer-2", "trainer-3")
 # All that is written of the last step, in the layouts of verl, then the others.
 OF_VERL = (
     *("fsdp2-2", "fsdp2-3", "fsdp1-2", "fsdp1-3", "sharded-2", "sharded-3"),
     *("hsdp", "replicated", "copies", "plain", "columns", "alone"),
 )
-OF_OTHERS = ("trainer-2", "trainer-3", "dcp-2", "dcp-3", "hf-2", "hf-3", "full")
+OF_OTHERS = (
+    *("trainer-2", "trainer-3", "trainer1-2", "trainer1-3", "dcp-2", "dcp-3"),
+    *("hf-2", "hf-3", "full"),
+)
 
 
 @dataclass(frozen=True)

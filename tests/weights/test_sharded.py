@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from torch.distributed.tensor._utils import _compute_local_shape_and_global_offs
 from torch.distributed.tensor.placement_types import Replicate, Shard, _StridedShard
 
 from relex_merge.checkpoints.inert import Placement
+from relex_merge.checkpoints.sharded import find_sharded
 from relex_merge.weights.fsdp import box_of
 from relex_merge.weights.sharded import open_sharded
 from relex_merge.weights.source import Read, read_numbers
+from tests.support.one_process_ranks import save_ranks
 from tests.support.sharded_runs import OF_OTHERS, OF_VERL, ShardedRuns
 
 
@@ -30,6 +33,18 @@ def test_every_layout_has_the_numbers_of_the_whole_state(
         info = source.tensors[name]
         assert (info.dtype, info.shape) == (tensor.dtype, tuple(tensor.shape))
         assert torch.equal(read_numbers(source, name, 0, info.numel), tensor.reshape(-1))
+
+
+def test_64_ranks_of_which_the_last_ones_have_nothing(tmp_path: Path) -> None:
+    noise = torch.Generator().manual_seed(0)
+    shapes = {"a": (130, 3), "b": (5,), "c": (64, 2, 2)}
+    state = {name: torch.randn(shape, generator=noise) for name, shape in shapes.items()}
+    save_ranks(tmp_path, state, 64)
+    found = find_sharded(tmp_path)
+    assert found is not None
+    source = open_sharded(found, "the model")
+    for name, tensor in state.items():
+        assert torch.equal(read_numbers(source, name, 0, tensor.numel()), tensor.reshape(-1))
 
 
 @pytest.mark.parametrize("layout", ["fsdp2-3", "columns", "dcp-3"])
