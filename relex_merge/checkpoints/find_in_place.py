@@ -140,11 +140,10 @@ def find_in_place(address: str, pattern: str | None = None, cache_dir: str | Non
 
 def _model_folders(there: Mapping[str, PlacePin]) -> list[_Folder]:
     """Return the folders that hold a model, or should; of one in shards with the folders in it."""
-    outer = {
-        name.rpartition("/")[0] for name in there if PurePosixPath(name).name == TRAINER_FOLDER
-    }
+    inner = [name for name in there if PurePosixPath(name).name == TRAINER_FOLDER]
+    outer = {name.rpartition("/")[0] for name in inner}
     found = []
-    for name in sorted({*there, *outer}):
+    for name in sorted({*there, *outer}.difference(inner)):
         tree = shards_among(there, name)
         if tree is not None:
             found.append(_Folder(name, tree, shards=True))

@@ -230,7 +230,7 @@ def _fetch_shards(
         if streamed and not stream:
             streamed = not places.is_here(tree, names, cache_dir)
         if not streamed:
-            places.bring(tree, names, cache_dir)
+            places.bring(tree, [*tree.matching(SMALL_FILES), *names], cache_dir)
             found = replace(found, pin=None)
         found.check()
     except NotWholeError as error:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import relex_merge
 from relex_merge.checkpoints.find import find
+from relex_merge.checkpoints.locate import locate
 from relex_merge.checkpoints.series import NothingFoundError
 from relex_merge.errors import RelexError
+from relex_merge.pipeline.prepare import Ranges, open_source
 from relex_merge.places.ranges import Transfers
+from relex_merge.weights.place_files import PlaceFiles
+from relex_merge.weights.source import read_numbers
 from tests.support.models import write_recipe
 from tests.support.object_store import Store
-from tests.support.sharded_runs import STEPS, ShardedRuns
+from tests.support.sharded_runs import OF_OTHERS, OF_VERL, STEPS, ShardedRuns
 from tests.support.terminal import Command
 
 pytestmark = pytest.mark.usefixtures("no_figure")
@@ -68,3 +72,159 @@ def test_shards_in_a_store_become_a_recipe_that_runs_as_from_the_disk(
     assert relex("inspect", far).code == 0
     kept = [path.name for path in places_cache.rglob("*")]
     assert not [name for name in kept if name.endswith((".pt", ".distcp", ".safetensors"))]
+
+
+@pytest.mark.parametrize("layout", [*OF_VERL, *OF_OTHERS])
+def test_every_layout_is_opened_in_a_store_by_a_few_ranges(
+    memory: Store, sharded_runs: ShardedRuns, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    folder = sharded_runs.checkpoint(layout)
+    memory.put(folder, "run/step_1")
+    asked: list[str] = []
+    read = Transfers.read
+
+    def counted(self: Transfers, file: Any, spans: Any) -> None:
+        asked.append(file.name)
+        read(self, file, spans)
+
+    monkeypatch.setattr(Transfers, "read", counted)
+    (snapshot,) = locate([f"{memory.address}/run/step_1"], stream=True)
+    source = open_source(snapshot, Ranges())
+    files = len(sharded_runs.sharded(layout).files)
+    assert len(asked) <= 2 * files + 2  # the first file also says whether it is an adapter
+    state = sharded_runs.state()
+    assert set(source.tensors) == set(state)
+    for name, tensor in state.items():
+        numbers = read_numbers(source, name, 0, tensor.numel())
+        assert torch.equal(numbers, tensor.reshape(-1))
+    source.check_unchanged()
+
+
+def test_world_sizes_and_forms_may_differ_between_steps_in_a_store(
+    s3: Store, sharded_runs: ShardedRuns, tmp_path: Path
+) -> None:
+    layouts = ("fsdp2-2", "fsdp2-3", "dcp-3")
+    near = [sharded_runs.checkpoint(n, step) for n, step in zip(layouts, (5, 10, 15), strict=True)]
+    far = [s3.put(folder, f"run/step_{5 * n}") for n, folder in enumerate(near, start=1)]
+    base = sharded_runs.series.base
+    for name, models in (("near", near), ("far", far)):
+        relex_merge.extrapolate(recipe_of(models, base), tmp_path / name, quiet=True)
+    assert (tmp_path / "far" / WEIGHTS).read_bytes() == (tmp_path / "near" / WEIGHTS).read_bytes()
+
+
+def test_the_base_may_be_the_step_0_of_a_run_in_a_store(
+    memory: Store, sharded_runs: ShardedRuns, tmp_path: Path
+) -> None:
+    address = put(memory, sharded_runs, "fsdp2-2")
+    found = find(address)
+    assert (found.layout, found.steps) == ("fsdp", [0, *STEPS])
+    assert found.base is not None
+    assert found.base.reference == f"{address}/global_step_0/actor"
+    first = found.checkpoints[0]
+    assert (first.dtype, first.kind) == ("F32", "model")
+    assert first.size == sharded_runs.sharded("fsdp2-2", 0).size
+    for streamed in (True, False):
+        recipe = recipe_of([c.reference for c in found.checkpoints[1:]], found.base.reference)
+        out = tmp_path / str(streamed)
+        relex_merge.extrapolate(recipe, out, quiet=True, stream=streamed)
+    made = [(tmp_path / name / WEIGHTS).read_bytes() for name in ("True", "False")]
+    assert made[0] == made[1]
+
+
+def test_adapters_in_shards_in_a_store(
+    memory: Store, sharded_runs: ShardedRuns, tmp_path: Path
+) -> None:
+    address = memory.put(sharded_runs.root / "lora", "run")
+    found = find(address)
+    assert [c.kind for c in found.checkpoints] == ["adapter"] * len(STEPS)
+    base, file = sharded_runs.adapters.base, "adapter_model.safetensors"
+    near = [sharded_runs.checkpoint("lora", step) for step in STEPS]
+    for name, models in (("far", [c.reference for c in found.checkpoints]), ("near", near)):
+        relex_merge.extrapolate(recipe_of(models, base), tmp_path / name, quiet=True)
+    assert (tmp_path / "far" / file).read_bytes() == (tmp_path / "near" / file).read_bytes()
+
+
+def test_a_checkpoint_without_a_rank_is_left_out_and_cannot_be_run(
+    memory: Store, sharded_runs: ShardedRuns, tmp_path: Path
+) -> None:
+    address = put(memory, sharded_runs, "fsdp2-3")
+    actor = memory.path("run/global_step_10/actor")
+    memory.files.rm(f"{actor}/model_world_size_3_rank_1.pt")
+    found = find(address)
+    assert found.steps == [0, 5, 15]
+    said = "rank 1 of 3 missing: it is still being written"
+    assert any(f"global_step_10/actor was left out: {said}" in note for note in found.notes)
+    models = [f"{address}/global_step_{step}/actor" for step in STEPS]
+    with pytest.raises(RelexError, match=f"run/global_step_10/actor: {said}"):
+        relex_merge.inspect(recipe_of(models, f"{memory.address}/base"), quiet=True)
+
+
+def test_a_dcp_folder_that_is_still_written_or_lacks_a_file_is_left_out(
+    memory: Store, sharded_runs: ShardedRuns
+) -> None:
+    address = put(memory, sharded_runs, "trainer-2")
+    inner = [memory.path(f"run/checkpoint-{step}/pytorch_model_fsdp_0") for step in STEPS]
+    memory.files.rm(f"{inner[0]}/.metadata")
+    memory.files.rm(f"{inner[1]}/__1_0.distcp")
+    with memory.files.open(f"{inner[2]}/__0_0.distcp", "wb") as file:
+        file.write(b"short")
+    with pytest.raises(NothingFoundError) as caught:
+        find(address)
+    said = str(caught.value)
+    assert "checkpoint-5: pytorch_model_fsdp_0 has no .metadata, which is written last" in said
+    assert "checkpoint-10: __1_0.distcp cannot be read (No such file" in said
+    assert "checkpoint-15: __0_0.distcp is cut off: 5 bytes of" in said
+
+
+def test_a_truncated_rank_in_a_store_is_named(
+    s3: Store, sharded_runs: ShardedRuns, relex: Command, tmp_path: Path
+) -> None:
+    address = put(s3, sharded_runs, "fsdp2-2")
+    path = s3.path("run/global_step_10/actor/model_world_size_2_rank_1.pt")
+    s3.files.pipe_file(path, s3.files.cat_file(path)[:-100])
+    models = [f"{address}/global_step_{step}/actor" for step in STEPS]
+    recipe = write_recipe(tmp_path / "r.yml", recipe_of(models, f"{s3.address}/base"))
+    done = relex("run", "--yes", recipe, tmp_path / "out", "--quiet")
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 1, done.err
+    assert "global_step_10/actor: model_world_size_2_rank_1.pt is cut off" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "file"),
+    [
+        ("fsdp2-2", "global_step_{}/actor", "model_world_size_2_rank_1.pt"),
+        ("trainer-2", "checkpoint-{}", "pytorch_model_fsdp_0/__1_0.distcp"),
+    ],
+)
+def test_a_shard_that_changes_during_a_run_is_named(
+    memory: Store,
+    sharded_runs: ShardedRuns,
+    relex: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    layout: str,
+    name: str,
+    file: str,
+) -> None:
+    address = put(memory, sharded_runs, layout)
+    models = [f"{address}/{name.format(step)}" for step in STEPS]
+    recipe = write_recipe(tmp_path / "r.yml", recipe_of(models, f"{memory.address}/base"))
+    changed = f"{name.format(10)}/{file}"
+    fill = PlaceFiles.fill
+    once: list[int] = []
+
+    def rewritten(self: PlaceFiles, wanted: Any) -> None:
+        fill(self, wanted)
+        if not once:
+            once.append(1)
+            path = memory.path("run", changed)
+            data = memory.files.cat_file(path)
+            memory.files.pipe_file(path, data[:-1] + bytes([data[-1] ^ 1]))
+
+    monkeypatch.setattr(PlaceFiles, "fill", rewritten)
+    done = relex("run", "--yes", recipe, tmp_path / "out", "--quiet")
+    assert done.code == 1
+    assert f"{address}/{changed} changed during the run" in done.err
+    assert not (tmp_path / "out").exists()
