@@ -191,6 +191,21 @@ def test_a_truncated_rank_in_a_store_is_named(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("method", ["relex", "linear"])
+def test_what_needs_mergekits_own_path_refuses_shards_before_they_are_here(
+    memory: Store, sharded_runs: ShardedRuns, tmp_path: Path, places_cache: Path, method: str
+) -> None:
+    address = put(memory, sharded_runs, "fsdp2-2")
+    models = [f"{address}/global_step_{step}/actor" for step in STEPS]
+    recipe = {**recipe_of(models, f"{memory.address}/base"), "tokenizer": {"source": "base"}}
+    if method == "linear":
+        recipe = {"merge_method": "linear", "models": recipe["models"], "dtype": "float32"}
+        recipe["parameters"] = {"weight": 1.0}
+    with pytest.raises(RelexError, match="is in shards, which do not go with what needs mergekit"):
+        relex_merge.extrapolate(recipe, tmp_path / "out", quiet=True)
+    assert not list(places_cache.rglob("*.pt"))
+
+
 @pytest.mark.parametrize(
     ("layout", "name", "file"),
     [
