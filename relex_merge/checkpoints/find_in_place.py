@@ -42,7 +42,8 @@ from relex_merge.checkpoints.json_files import Json, peek_json
 from relex_merge.checkpoints.locate import in_parallel
 from relex_merge.checkpoints.notes import LeftOut, left_out, nothing_found, without_weights
 from relex_merge.checkpoints.series import Base, Checkpoint, NothingFoundError, Series, end_of_run
-from relex_merge.checkpoints.sharded import TRAINER_FOLDER, Sharded
+from relex_merge.checkpoints.shard_names import TRAINER_FOLDER
+from relex_merge.checkpoints.sharded import Sharded
 from relex_merge.checkpoints.sharded_in_place import find_in_tree, shards_among
 from relex_merge.checkpoints.steps import Named, compile_pattern, read_by
 from relex_merge.errors import RelexError

@@ -56,13 +56,8 @@ from relex_merge.checkpoints.series import (
     Series,
     end_of_run,
 )
-from relex_merge.checkpoints.sharded import (
-    COMPANIONS,
-    LORA_FOLDER,
-    Sharded,
-    find_sharded,
-    is_sharded,
-)
+from relex_merge.checkpoints.shard_names import COMPANIONS, LORA_FOLDER, is_sharded
+from relex_merge.checkpoints.sharded import Sharded, find_sharded
 from relex_merge.checkpoints.steps import Named, compile_pattern, read_by, read_name
 from relex_merge.errors import RelexError
 from relex_merge.formatting import some

@@ -16,7 +16,7 @@ from relex_merge.checkpoints.files import (
 from relex_merge.checkpoints.grouping import Candidate
 from relex_merge.checkpoints.notes import LeftOut, without_weights
 from relex_merge.checkpoints.series import Checkpoint
-from relex_merge.checkpoints.sharded import is_sharded
+from relex_merge.checkpoints.shard_names import is_sharded
 from relex_merge.checkpoints.steps import Named, read_by, read_title
 from relex_merge.hub.references import HubReference
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from relex_merge.checkpoints.files import TRAINED, packed_among
-from relex_merge.checkpoints.sharded import COMPANIONS, is_sharded
+from relex_merge.checkpoints.shard_names import COMPANIONS, is_sharded
 from relex_merge.formatting import some
 from relex_merge.hub.references import HubReference
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from relex_merge.checkpoints.dcp_metadata import read_metadata
 from relex_merge.checkpoints.files import ADAPTER_CONFIG, CONFIG, NotWholeError, weights_among
-from relex_merge.checkpoints.json_files import parse_object, peek_json
+from relex_merge.checkpoints.json_files import parse_object
 from relex_merge.checkpoints.series import Kind
 from relex_merge.checkpoints.shard_file import (
     check_shard_file,
@@ -32,8 +31,20 @@ from relex_merge.checkpoints.shard_file import (
     read_shard_file,
     reader,
 )
+from relex_merge.checkpoints.shard_names import (
+    ACTOR,
+    COMPANIONS,
+    LORA_FOLDER,
+    METADATA,
+    TRAINER_FILE,
+    TRAINER_FOLDER,
+    are_of_ranks,
+    is_sharded,
+    of_all_ranks,
+    of_dcp,
+    of_dcp_safetensors,
+)
 from relex_merge.errors import RelexError
-from relex_merge.formatting import some
 from relex_merge.places.pin import PlacePin
 from relex_merge.places.ranges import FileReader, Transfers
 
@@ -42,17 +53,6 @@ if TYPE_CHECKING:
 
 Form: TypeAlias = Literal["fsdp", "dcp", "dcp-safetensors", "full"]
 
-FSDP_CONFIG = "fsdp_config.json"
-METADATA = ".metadata"
-TRAINER_FOLDER = "pytorch_model_fsdp_0"  # accelerate's name
-TRAINER_FILE = "pytorch_model_fsdp.bin"
-ACTOR = "actor"  # verl's folder of the policy
-COMPANIONS = "huggingface"  # verl's folder of configuration and tokenizer
-LORA_FOLDER = "lora_adapter"  # and of an adapter
-LORA_META = "lora_train_meta.json"  # rank and α of verl's LoRA runs
-_RANK = re.compile(r"model_world_size_(\d{1,6})_rank_(\d{1,6})\.pt")
-_DCP_SAFETENSORS = re.compile(r"shard-(\d{1,6})-model-(\d{1,6})-of-(\d{1,6})\.safetensors")
-_DCP = ".distcp"
 _LORA = (".lora_A.", ".lora_B.", ".lora_embedding_A", ".lora_embedding_B")
 
 
@@ -178,30 +178,6 @@ class Sharded:
             raise NotWholeError(f"{self.files[0]} holds no tensors")
 
 
-def is_sharded(names: Collection[str], below: Collection[str] = ()) -> bool:
-    """Whether a folder is meant to hold a checkpoint in shards, be it whole or not.
-
-    Args:
-        names: of the files in it.
-        below: of the folders in it.
-    """
-    return (
-        METADATA in names
-        or TRAINER_FILE in names
-        or TRAINER_FOLDER in below
-        or any(_RANK.fullmatch(name) or _DCP_SAFETENSORS.fullmatch(name) for name in names)
-    )
-
-
-def is_weights(name: str) -> bool:
-    """Whether a file is, or describes, the weights of a checkpoint in shards."""
-    return (
-        name in (METADATA, TRAINER_FILE)
-        or name.endswith(_DCP)
-        or bool(_RANK.fullmatch(name) or _DCP_SAFETENSORS.fullmatch(name))
-    )
-
-
 def find_sharded(folder: Path) -> Sharded | None:
     """Return the shards in a folder, None where there are none.
 
@@ -244,15 +220,15 @@ def sharded_among(
     def made(form: Form, files: tuple[str, ...], place: Path = folder) -> Sharded:
         return Sharded(form, folder, place, files, pin, transfers or Transfers())
 
-    if any(map(_RANK.fullmatch, names)):
-        return made("fsdp", _of_all_ranks(names, folder))
+    if are_of_ranks(names):
+        return made("fsdp", of_all_ranks(names, folder))
     if METADATA in names:
-        return made("dcp", _of_dcp(names, folder))
+        return made("dcp", of_dcp(names, folder))
     if inner is not None:
-        return made("dcp", _of_dcp(inner, folder / TRAINER_FOLDER), folder / TRAINER_FOLDER)
+        return made("dcp", of_dcp(inner, folder / TRAINER_FOLDER), folder / TRAINER_FOLDER)
     if TRAINER_FILE in names:
         return made("full", (TRAINER_FILE,))
-    return made("dcp-safetensors", _of_dcp_safetensors(names))
+    return made("dcp-safetensors", of_dcp_safetensors(names))
 
 
 def require_sharded(folder: Path, label: str) -> Sharded | None:
@@ -309,57 +285,3 @@ def _safetensors_names(read: Reader, size: int, file: str) -> dict[str, str]:
     if not whole:
         raise NotWholeError(f"{file} is not whole: its header does not go with its {size:,} bytes")
     return dtypes
-
-
-def _of_all_ranks(names: Iterable[str], folder: Path) -> tuple[str, ...]:
-    """Return verl's files in the order of the ranks, of one world size."""
-    worlds: dict[int, set[int]] = {}
-    for found in filter(None, map(_RANK.fullmatch, names)):
-        worlds.setdefault(int(found[1]), set()).add(int(found[2]))
-    said: object = peek_json(folder / FSDP_CONFIG).get("world_size")
-    if len(worlds) > 1 and said not in worlds:
-        raise NotWholeError(
-            f"it holds shards of {some([str(w) for w in sorted(worlds)])} ranks, and no "
-            f"{FSDP_CONFIG} says which of them count: move those of the earlier save away"
-        )
-    world = next(world for world in worlds if len(worlds) == 1 or world == said)
-    if said is not None and said != world:
-        raise NotWholeError(
-            f"its shards are those of {world} ranks, and {FSDP_CONFIG} says {said}: the ranks of "
-            "two saves are mixed, or a file has been renamed"
-        )
-    missing = sorted(set(range(world)) - worlds[world])
-    if missing:
-        raise NotWholeError(
-            f"rank{'s' * (len(missing) > 1)} {some([str(rank) for rank in missing])} of {world} "
-            "missing: it is still being written, or not all of it was copied here"
-        )
-    if beyond := sorted(rank for rank in worlds[world] if rank >= world):
-        raise NotWholeError(f"a file is of rank {beyond[0]}, and there are {world} ranks")
-    return tuple(f"model_world_size_{world}_rank_{rank}.pt" for rank in range(world))
-
-
-def _of_dcp(names: Iterable[str], folder: Path) -> tuple[str, ...]:
-    names = sorted(names)
-    if METADATA not in names:
-        raise NotWholeError(
-            f"{folder.name} has no {METADATA}, which is written last: it is still being written"
-        )
-    return tuple(name for name in names if name.endswith(_DCP))
-
-
-def _of_dcp_safetensors(names: Iterable[str]) -> tuple[str, ...]:
-    files = sorted(name for name in names if _DCP_SAFETENSORS.fullmatch(name))
-    shards, parts = set(), set()
-    total = 0
-    for found in filter(None, map(_DCP_SAFETENSORS.fullmatch, files)):
-        shards.add(int(found[1]))
-        parts.add(int(found[2]))
-        total = max(total, int(found[3]))
-    missing = sorted(set(range(1, max(shards) + 1)) - shards)
-    if missing:
-        raise NotWholeError(f"shard {missing[0]} of at least {max(shards)} is missing")
-    absent = sorted(set(range(1, total + 1)) - parts)
-    if absent:
-        raise NotWholeError(f"no shard of file {absent[0]} of {total} is there")
-    return tuple(files)

@@ -10,18 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from relex_merge.checkpoints.files import ADAPTER_CONFIG, CONFIG, SMALL_FILES, weights_among
-from relex_merge.checkpoints.sharded import (
+from relex_merge.checkpoints.shard_names import (
     COMPANIONS,
     FSDP_CONFIG,
     LORA_FOLDER,
     LORA_META,
     METADATA,
     TRAINER_FOLDER,
-    Sharded,
     is_sharded,
     is_weights,
-    sharded_among,
 )
+from relex_merge.checkpoints.sharded import Sharded, sharded_among
 from relex_merge.places.address import normal
 from relex_merge.places.download import bring, folder_of
 from relex_merge.places.filesystem import open_place

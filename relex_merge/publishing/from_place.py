@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from relex_merge.checkpoints.files import SMALL_FILES, require_weights
 from relex_merge.checkpoints.series import Checkpoint
-from relex_merge.checkpoints.sharded import is_weights
+from relex_merge.checkpoints.shard_names import is_weights
 from relex_merge.checkpoints.sharded_in_place import pin_checkpoint
 from relex_merge.errors import RelexError
 from relex_merge.places.download import bring, drop, is_here

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from relex_merge.checkpoints.complete import why_not_whole
 from relex_merge.checkpoints.files import TRAINER_STATE
 from relex_merge.checkpoints.series import Checkpoint, Series
-from relex_merge.checkpoints.sharded import TRAINER_FOLDER
+from relex_merge.checkpoints.shard_names import TRAINER_FOLDER
 
 LATEST = "latest_checkpointed_iteration.txt"  # verl's note, in the folder of the run
 _ABOVE = 4  # folders from global_step_N/actor/model/huggingface up to that of the run

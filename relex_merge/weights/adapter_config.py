@@ -11,7 +11,8 @@ from typing import Any
 
 from relex_merge.checkpoints.files import ADAPTER_CONFIG
 from relex_merge.checkpoints.json_files import parse_object
-from relex_merge.checkpoints.sharded import LORA_META, Sharded
+from relex_merge.checkpoints.shard_names import LORA_META
+from relex_merge.checkpoints.sharded import Sharded
 from relex_merge.errors import RelexError
 from relex_merge.weights.names import target_modules
 

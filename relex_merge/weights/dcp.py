@@ -16,7 +16,8 @@ from relex_merge.checkpoints.archive import Archive, ArchiveError, Record, read_
 from relex_merge.checkpoints.dcp_metadata import read_metadata
 from relex_merge.checkpoints.files import NotWholeError
 from relex_merge.checkpoints.inert import InertError, RefusedNameError, Stored, unpickle
-from relex_merge.checkpoints.sharded import METADATA, Sharded, holds_adapter
+from relex_merge.checkpoints.shard_names import METADATA
+from relex_merge.checkpoints.sharded import Sharded, holds_adapter
 from relex_merge.errors import RelexError
 from relex_merge.weights.files import DiskFiles
 from relex_merge.weights.header import LENGTH_BYTES, Entry, HeaderError, header_length, parse_header

@@ -29,7 +29,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from relex_merge.checkpoints.sharded import FSDP_CONFIG
+from relex_merge.checkpoints.shard_names import FSDP_CONFIG
 from relex_merge.hub.body import Span
 from relex_merge.places.pin import PlaceFile
 from relex_merge.places.ranges import Transfers
