@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from relex_merge.publishing.converted import convert
 from tests.support.models import Series, make_config, make_state, trained, write_model, write_recipe
 from tests.support.terminal import Command
-from tests.support.titan_runs import adapter_of, save_titan, titan_state
+from tests.support.titan_runs import adapter_of, save_titan, split_experts, titan_state
 
 STEPS = (5, 10, 15)
 pytestmark = pytest.mark.usefixtures("no_figure")
@@ -29,7 +29,7 @@ class _Runs:
 
 
 def _runs(root: Path, config: Any, adapter: Any) -> _Runs:
-    start = make_state(config)
+    start = split_experts(make_state(config))
     states = trained(start, STEPS)
     base = write_model(root / "base", config, start)
     folders = []
@@ -55,9 +55,10 @@ def test_the_output_is_the_same_to_the_byte(relex: Command, tmp_path: Path, kind
     assert made.read_bytes() == wanted.read_bytes()
 
 
-def test_a_checkpoint_is_converted_to_a_hugging_face_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["llama", "qwen3_moe"])
+def test_a_checkpoint_is_converted_to_a_hugging_face_model(tmp_path: Path, kind: str) -> None:
     """So publish-series uploads it."""
-    config = make_config("llama", num_attention_heads=4, num_key_value_heads=2, head_dim=8)
+    config = make_config(kind, num_attention_heads=4, num_key_value_heads=2, head_dim=8)
     runs = _runs(tmp_path, config, adapter_of(config))
     out = tmp_path / "out"
     out.mkdir()

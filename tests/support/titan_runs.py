@@ -47,3 +47,21 @@ def titan_state(adapter: Any, state: State) -> State:
     """A Hugging Face model's state as torchtitan has it."""
     made = adapter.from_hf(dict(state))
     return {name: tensor.contiguous() for name, tensor in made.items()}
+
+
+def split_experts(state: State) -> State:
+    """The tensors by the names of the files, which have a matrix for each expert."""
+    found = {}
+    for name, tensor in state.items():
+        place, _, kind = name.rpartition(".experts.")
+        if kind == "gate_up_proj":
+            for number, one in enumerate(tensor):
+                gate, up = one.chunk(2)
+                found[f"{place}.experts.{number}.gate_proj.weight"] = gate.contiguous()
+                found[f"{place}.experts.{number}.up_proj.weight"] = up.contiguous()
+        elif kind == "down_proj":
+            for number, one in enumerate(tensor):
+                found[f"{place}.experts.{number}.down_proj.weight"] = one.contiguous()
+        else:
+            found[name] = tensor
+    return found

@@ -14,8 +14,8 @@ from relex_merge.errors import RelexError, pip_line
 from relex_merge.weights.sharded import open_sharded
 from relex_merge.weights.source import Read, Source, read_numbers
 from relex_merge.weights.titan import as_hugging_face
-from tests.support.models import State, make_config, make_state
-from tests.support.titan_runs import adapter_of, save_titan, titan_state
+from tests.support.models import make_config, make_state
+from tests.support.titan_runs import adapter_of, save_titan, split_experts, titan_state
 
 QUERIES = "model.layers.1.self_attn.q_proj.weight"
 # A few tensors as torchtitan's llama has them: what they hold does not matter where it is missing.
@@ -31,24 +31,6 @@ def _opened(folder: Path) -> Source:
     return open_sharded(found, "the checkpoint")
 
 
-def _split_experts(state: State) -> State:
-    """The tensors by the names of the files, which have a matrix for each expert."""
-    found = {}
-    for name, tensor in state.items():
-        place, _, kind = name.rpartition(".experts.")
-        if kind == "gate_up_proj":
-            for number, one in enumerate(tensor):
-                gate, up = one.chunk(2)
-                found[f"{place}.experts.{number}.gate_proj.weight"] = gate.contiguous()
-                found[f"{place}.experts.{number}.up_proj.weight"] = up.contiguous()
-        elif kind == "down_proj":
-            for number, one in enumerate(tensor):
-                found[f"{place}.experts.{number}.down_proj.weight"] = one.contiguous()
-        else:
-            found[name] = tensor
-    return found
-
-
 def _settings(kind: str) -> Any:
     return make_config(
         kind, head_dim=8, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False
@@ -59,7 +41,7 @@ def _settings(kind: str) -> Any:
 def test_names_and_rows_are_those_of_the_hugging_face_model(kind: str, tmp_path: Path) -> None:
     config = _settings(kind)
     adapter = adapter_of(config)
-    state = _split_experts(make_state(config))
+    state = split_experts(make_state(config))
     stored = titan_state(adapter, state)
     if kind == "qwen3_moe":
         stored["layers.0.moe.expert_bias_E"] = torch.zeros(4)
