@@ -28,9 +28,7 @@ from relex_merge.weights.source import Read, Source, TensorInfo
 
 Settings: TypeAlias = tuple[tuple[str, Any], ...]
 
-_OWN = re.compile(
-    r"(tok_embeddings|layers\.\d+\.(attention\.(qkv_linear\.)?w[qkvo]|feed_forward\.w\d))\.weight"
-)
+_OWN = re.compile(r"layers\.\d+\.(attention\.(qkv_linear\.)?w[qkvo]|feed_forward\.w\d)\.weight")
 _HEAD = "lm_head.weight"
 # For the balance of experts in training; torchtitan's conversion leaves it out where Hugging Face's
 # model has none.
@@ -219,11 +217,12 @@ def _mapping(
         if kind not in alike:
             alike[kind] = _rows(adapter, name, info)
         rows = alike[kind]
-        if rows is None or len(rows) != len(made):
+        cast = any(value.dtype != info.dtype for value in made.values())
+        if cast or rows is None or len(rows) != len(made):
             changed.append(name)
             continue
         for (key, value), own in zip(made.items(), rows, strict=True):
-            found[key] = _Taken(name, TensorInfo(value.dtype, tuple(value.shape)), own)
+            found[key] = _Taken(name, TensorInfo(info.dtype, tuple(value.shape)), own)
     if unknown:
         raise _UnknownError(
             f"torchtitan {version}, which is installed, does not say what "
