@@ -99,6 +99,7 @@ EXTRAS = {
     "gs": ("gcsfs>=2024.6",),
     "plot": ("matplotlib>=3.8",),
     "s3": ("s3fs>=2024.6",),
+    "titan": ("torchtitan>=0.3",),
     "trl": ("datasets>=3", "trl>=1.0"),
     "vllm": ("lm-eval[math,vllm]>=0.4.12",),
 }

@@ -42,6 +42,7 @@ from relex_merge.weights.names import check_fits
 from relex_merge.weights.remote import HubSource, PlaceSource
 from relex_merge.weights.sharded import open_sharded
 from relex_merge.weights.source import Source, TensorInfo
+from relex_merge.weights.titan import as_hugging_face
 
 if TYPE_CHECKING:
     from mergekit.architecture import ModelArchitecture
@@ -157,6 +158,12 @@ def prepare(
         COLLECTOR.at_rest(),
     ):
         sources = locate.in_parallel(lambda s: open_source(s, ranges), snapshots)
+    sources = [
+        as_hugging_face(source, config)
+        if snapshot.sharded is not None and not snapshot.is_adapter
+        else source
+        for snapshot, source in zip(snapshots, sources, strict=True)
+    ]
     for snapshot, source in zip(snapshots[1:], sources[1:], strict=True):
         if snapshot.sharded is not None and not snapshot.is_adapter:
             check_fits(source.tensors, sources[0].tensors, source.label, sources[0].label)

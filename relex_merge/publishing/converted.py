@@ -24,11 +24,13 @@ from relex_merge.checkpoints.json_files import parse_object
 from relex_merge.checkpoints.locate import locate
 from relex_merge.checkpoints.series import Kind
 from relex_merge.checkpoints.sharded import Sharded, require_sharded
+from relex_merge.engine.architecture import read_config
 from relex_merge.errors import RelexError, disk_errors
 from relex_merge.weights.adapter_config import read_adapter_config, read_sharded_config
 from relex_merge.weights.folder import open_folder
 from relex_merge.weights.sharded import open_sharded
 from relex_merge.weights.source import Source
+from relex_merge.weights.titan import as_hugging_face, has_own_names
 from relex_merge.weights.whole import holds_same, write_whole
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -68,6 +70,8 @@ def convert(
         if not (companions / CONFIG).is_file():
             companions = _companions_of_base(base, label)
         _copy(companions, folder, "model")
+        if has_own_names(source.tensors):
+            source = as_hugging_face(source, read_config(folder, label, trust_remote_code=False))
         config = parse_object((folder / CONFIG).read_bytes())
         write_whole(source, folder, dtype=wanted, without=_tied(source, config))
         _write_json(folder / CONFIG, _with_dtype(config, source, wanted))

@@ -20,7 +20,6 @@ _OUTER = "module."  # of DistributedDataParallel
 _LORA = re.compile(r"\.(lora_A|lora_B|lora_magnitude_vector)\.[^.]+(\.weight)?$")
 _LORA_EMBEDDING = re.compile(r"\.(lora_embedding_[AB])\.[^.]+$")
 _SAVED = re.compile(r"\.modules_to_save\.[^.]+\.")
-_TITAN = re.compile(r"(tok_embeddings|layers\.\d+\.(attention\.w[qkvo]|feed_forward\.w\d))\.weight")
 # In some models' state, and in none of their files.
 _MAY_BE_ADDED = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|lm_head\.weight|embed_out\.weight)")
 _SHOWN = 4  # names of a list in messages
@@ -70,12 +69,6 @@ def check_fits(names: Collection[str], base: Collection[str], label: str, base_l
     if not missing:
         return
     more = sorted(there - wanted)
-    if any(_TITAN.fullmatch(name) for name in there):
-        raise RelexError(
-            f"{label} has torchtitan's own names ({some(more, _SHOWN)}), and its rows are in "
-            "another order than in a Hugging Face model; save with --checkpoint.last_save_in_hf, "
-            "or convert it with torchtitan's scripts/checkpoint_conversion/convert_to_hf.py"
-        )
     raise RelexError(
         f"{label} does not have the names of {base_label}: only there {some(missing, _SHOWN)}; "
         f"only here {some(more, _SHOWN)}; is it the model that this run started from?"
