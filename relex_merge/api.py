@@ -20,6 +20,7 @@ from relex_merge.pipeline.inspection import Inspection, of_output, of_series, wi
 from relex_merge.pipeline.options import Notify, RunOptions, keep_silent
 from relex_merge.pipeline.progress import progress_bar
 from relex_merge.pipeline.run import Result, Run
+from relex_merge.pipeline.sampling import plan_sample
 from relex_merge.pipeline.spare import spare_sources
 from relex_merge.pipeline.staging import check_free, resolved, staging
 from relex_merge.recipe.load import RecipeSource, load_recipe
@@ -29,7 +30,16 @@ from relex_merge.report.contents import Report
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
-__all__ = ["Inspection", "Result", "evaluate", "examine", "extrapolate", "forecast", "inspect"]
+__all__ = [
+    "Inspection",
+    "Result",
+    "evaluate",
+    "examine",
+    "extrapolate",
+    "forecast",
+    "forecast_inspection",
+    "inspect",
+]
 
 
 def _accept_all(report: Report) -> None:
@@ -213,7 +223,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
     return text
 
 
-def inspect(
+def inspect(  # noqa: PLR0913  # as extrapolate
     source: RecipeSource,
     *,
     target_step: float | None = None,
@@ -221,7 +231,9 @@ def inspect(
     options: MergeOptions | None = None,
     memory_budget: int | None = None,
     stream: bool | None = None,
+    sample: str | None = None,
     quiet: bool = False,
+    notify: Notify = keep_silent,
 ) -> Report:
     """Return the trust report of a recipe or of a finished output, without writing a model.
 
@@ -234,7 +246,12 @@ def inspect(
         options: mergekit's options.
         memory_budget: bytes that the engine may allocate.
         stream: whether weights on the Hub are read in ranges.
+        sample: how many of the numbers are read: a share (``0.5%``), a count (``64M``), ``auto``
+            (goes on until the verdict is clear, up to 5 %; ``auto:2%`` up to 2 %), or ``all``. By
+            default all, but 0.5 % of a series of more than 1 GiB that is on the Hub and not in the
+            cache.
         quiet: no progress bar.
+        notify: called with remarks for the user.
 
     Raises:
         RelexError: whatever is wrong, with the remedy.
@@ -246,11 +263,13 @@ def inspect(
         options=options,
         memory_budget=memory_budget,
         stream=stream,
+        sample=sample,
         quiet=quiet,
+        notify=notify,
     ).report
 
 
-def examine(
+def examine(  # noqa: PLR0913  # as extrapolate
     source: RecipeSource,
     *,
     target_step: float | None = None,
@@ -258,7 +277,9 @@ def examine(
     options: MergeOptions | None = None,
     memory_budget: int | None = None,
     stream: bool | None = None,
+    sample: str | None = None,
     quiet: bool = False,
+    notify: Notify = keep_silent,
 ) -> Inspection:
     """Return the trust report and the Gram matrices behind it; arguments as for :func:`inspect`.
 
@@ -268,20 +289,72 @@ def examine(
     if isinstance(source, (str, Path)) and Path(source).is_dir():
         if holdout:
             raise RelexError("--holdout needs the recipe: a finished output has no weights of them")
+        if sample is not None:
+            raise RelexError(
+                f"{source} is a finished output: its Gram matrices are read, and no weights; leave "
+                "--sample out, or inspect the recipe"
+            )
         return of_output(Path(source), target_step)
+    options = options or _default_options()
+    prepared = _prepared_to_inspect(source, target_step, holdout, options, stream, quiet)
+    sampling = plan_sample(prepared, sample, notify)
+    resources = available(options, memory_budget)
+    with progress_bar("reading checkpoints", quiet=quiet, in_bytes=True) as progress:
+        if sampling is not None:
+            return sampling.inspect(resources, progress, notify)
+        found = form_grams(prepared, resources, progress)
+    return of_series(prepared, found)
+
+
+def forecast_inspection(
+    source: RecipeSource,
+    *,
+    target_step: float | None = None,
+    holdout: Sequence[str] = (),
+    options: MergeOptions | None = None,
+    stream: bool | None = None,
+    sample: str | None = None,
+    notify: Notify = keep_silent,
+) -> str:
+    """Return what :func:`inspect` would read, as text; no weights are read.
+
+    Arguments are those of :func:`inspect`.
+
+    Raises:
+        RelexError: as :func:`inspect` would before it reads weights.
+    """
+    if isinstance(source, (str, Path)) and Path(source).is_dir():
+        return f"{source} is a finished output: its Gram matrices are read, and no weights"
+    options = options or _default_options()
+    # Without --stream only headers are looked at too: nothing is downloaded for a forecast.
+    ahead = None if stream is False else stream
+    prepared = _prepared_to_inspect(source, target_step, holdout, options, ahead, True)
+    sampling = plan_sample(prepared, sample, notify)
+    return dry_run.describe_reading(prepared) if sampling is None else sampling.describe()
+
+
+def _prepared_to_inspect(
+    source: RecipeSource,
+    target_step: float | None,
+    holdout: Sequence[str],
+    options: MergeOptions,
+    stream: bool | None,
+    quiet: bool,
+) -> prepare.Prepared:
+    """Open the series of a recipe, with the checkpoints that are held out.
+
+    Raises:
+        RelexError: the recipe is for another method, or only mergekit's own path can run it.
+    """
     recipe = load_recipe(source, target_step=target_step)
     if not recipe.is_relex:
         raise RelexError(f"inspect is for merge_method: relex; {recipe.name} uses another one")
     recipe = with_holdout(recipe, holdout)
-    options = options or _default_options()
     try:
         with hub_bars(not quiet):
-            prepared = prepare.prepare(recipe, [Variant()], options, stream, holdout=True)
+            return prepare.prepare(recipe, [Variant()], options, stream, holdout=True)
     except NeedsMergekit as reason:
         raise RelexError(
             f"{recipe.name} uses {reason}; inspect reads plain series: a recipe with models: and "
             "a base of the same vocabulary"
         ) from reason
-    with progress_bar("reading checkpoints", quiet=quiet, in_bytes=True) as progress:
-        found = form_grams(prepared, available(options, memory_budget), progress)
-    return of_series(prepared, found)

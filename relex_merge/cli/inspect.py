@@ -47,6 +47,13 @@ class _Inspect(Merging):
 )
 @click.option("--memory-budget", type=SIZE, help="Bytes the engine may use, for example 2G.")
 @click.option("--stream/--no-stream", default=None, help="As for run.")
+@click.option(
+    "--sample",
+    metavar="SIZE",
+    help="Read a share (0.5%), some numbers (64M), auto (until the verdict is clear, up to 5 % or "
+    "auto:2%) or all  [default: all; 0.5% of large series on the Hub that are not cached]",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be read, and stop.")
 @merging_options
 def command(
     recipe: Path,
@@ -54,6 +61,8 @@ def command(
     holdout: tuple[str, ...],
     memory_budget: int | None,
     stream: bool | None,
+    sample: str | None,
+    dry_run: bool,
     asked: AskedOptions,
     **files: Any,
 ) -> None:
@@ -65,12 +74,28 @@ def command(
 
     wanted = _Files(**files)
     checks = [] if recipe.is_dir() else [partial(check_ahead, recipe, target_step=target_step)]
-    check_all(*checks, wanted.check)
+    check_all(*checks, wanted.check, partial(_check_sample, sample, wanted.gram))
     sign_of_life(asked.quiet)
-    from relex_merge.api import examine
+    from relex_merge.api import examine, forecast_inspection
     from relex_merge.report import render_table
 
     options = asked.made()
+    if wanted.gram and not recipe.is_dir():
+        sample = "all"  # what run --reuse takes is exact
+    notify = partial(click.echo, err=True)
+    if dry_run:
+        click.echo(
+            forecast_inspection(
+                recipe,
+                target_step=target_step,
+                holdout=holdout,
+                options=options,
+                stream=stream,
+                sample=sample,
+                notify=notify,
+            )
+        )
+        return
     found = examine(
         recipe,
         target_step=target_step,
@@ -78,10 +103,24 @@ def command(
         options=options,
         memory_budget=memory_budget,
         stream=stream,
+        sample=sample,
         quiet=asked.quiet,
+        notify=notify,
     )
     click.echo(render_table(found.report))
     wanted.save(found)
+
+
+def _check_sample(sample: str | None, gram: Path | None) -> None:
+    """Raise RelexError for a ``--sample`` that is no size, or that ``--gram`` does not go with."""
+    from relex_merge.errors import RelexError
+    from relex_merge.trajectory.sampling.size import read_sample_size
+
+    if sample is not None and read_sample_size(sample) is not None and gram is not None:
+        raise RelexError(
+            "--gram writes exact Gram matrices for run --reuse, and --sample estimates them; leave "
+            "one of them out"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

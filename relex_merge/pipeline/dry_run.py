@@ -36,6 +36,18 @@ def describe(prepared: Prepared, options: RunOptions, resources: Resources, out:
     return table({**_head(prepared), **work, "output": f"{written} ({what} for each target)"})
 
 
+def describe_reading(prepared: Prepared) -> str:
+    """Return a table in plain text of what is read to form every Gram matrix."""
+    plan, adapters = prepared.plan, adapters_of(prepared.plan)
+    factored, whole = split(plan, adapters)
+    names = [plan.tensors[i].stored[0] for i in factored]
+    through_engine = whole if adapters else range(len(plan.tensors))
+    read = sum(factor_bytes(adapters, name) for name in names)
+    read += sum(plan.stored_bytes(i) for i in through_engine)
+    place = "the Hub" if any(s.streamed for s in prepared.snapshots) else "the disk"
+    return table({**_head(prepared), "to read": f"{size(read)} from {place}, all there is"})
+
+
 def _head(prepared: Prepared) -> dict[str, str]:
     plan = prepared.plan
     kind = "adapters" if adapters_of(plan) else "checkpoints"

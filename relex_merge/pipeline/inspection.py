@@ -19,11 +19,13 @@ from relex_merge.recipe.load import Recipe, load_recipe
 from relex_merge.recipe.mark import method_mark
 from relex_merge.report.contents import Reference, Report, read_report
 from relex_merge.report.evaluated import with_evaluation
+from relex_merge.report.sampled import with_sample
 from relex_merge.trajectory.backtests.automatic import resolve
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 if TYPE_CHECKING:
     from relex_merge.pipeline.prepare import Prepared
+    from relex_merge.trajectory.sampling.estimate import Sampled
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,15 @@ def with_holdout(recipe: Recipe, references: Sequence[str]) -> Recipe:
     return load_recipe({**recipe.settings, "models": listed})
 
 
-def of_series(prepared: Prepared, found: SeriesStatistics) -> Inspection:
+def of_series(
+    prepared: Prepared, found: SeriesStatistics, sampled: Sampled | None = None
+) -> Inspection:
     """Return the report of a series.
 
     Args:
         prepared: the series, those held out included.
         found: its Gram matrices, over all that was prepared.
+        sampled: the sample that they were estimated from, if they are estimates.
     """
     asked = {
         tensor.name: tensor.parameters[0]
@@ -86,6 +91,8 @@ def of_series(prepared: Prepared, found: SeriesStatistics) -> Inspection:
         holdout=None if prepared.observed.all() else found,
         choice=resolved.choice,
     )
+    if sampled is not None:
+        report = with_sample(report, sampled, resolved.parameters, prepared.observed)
     report = with_parameters(report, prepared.recipe, observed.steps, asked)
     return Inspection(report, observed, found)
 
@@ -111,6 +118,8 @@ def of_output(folder: Path, target_step: float | None) -> Inspection:
     report = with_parameters(report, recipe, statistics.steps, asked)
     if "evaluation" in earlier:
         report = with_evaluation(report, earlier["evaluation"], method_mark(recipe))
+    if "sample" in earlier:
+        report["sample"] = {**earlier["sample"], "settled": None}
     if target_step is None and "adapter" in earlier:
         report["adapter"] = earlier["adapter"]
     return Inspection(report, statistics, statistics)

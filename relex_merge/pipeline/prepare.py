@@ -207,6 +207,11 @@ def check_known(prepared: Prepared, known: SeriesStatistics) -> None:
         if tensor.parameters is not None
         and (not adapters or any(tensor.stored[0] in a.deltas for a in adapters))
     }
+    if known.sampled:
+        raise RelexError(
+            "the Gram matrices to reuse are estimates from a sample, not exact ones; run with "
+            "--gram sample in the place of --reuse, or without --reuse"
+        )
     if known.fingerprint != prepared.fingerprint() or wanted != set(known.tensors):
         raise RelexError(
             "the Gram matrices to reuse were formed from other checkpoints, or these have changed "

@@ -108,7 +108,7 @@ def _report(
         "ratio": tried.ratio,
         "steps": statistics.steps.tolist(),
         "dtype": dtype,
-        "summary": _summary(tensors, whole),
+        "summary": summarise(tensors, whole),
         "verdict": _verdict(tried, whole, walk, dtype, gaps),
         "model": whole,
         "random_walk": walk,
@@ -186,7 +186,7 @@ def _reconstruction(tried: Assessment) -> ReconstructionEntry | None:
     }
 
 
-def _summary(tensors: Mapping[str, TensorEntry], whole: TensorEntry) -> Summary:
+def summarise(tensors: Mapping[str, TensorEntry], whole: TensorEntry) -> Summary:
     """Find min, mean and max over tensors where a figure is defined, and the whole model's."""
 
     def over(key: Measure) -> Range:

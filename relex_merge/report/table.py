@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from relex_merge.formatting import cell
 from relex_merge.report.contents import Report, TensorEntry, TrialEntry, WalkEntry, missing
+from relex_merge.report.sampled import error_cell, sample_lines
 from relex_merge.trajectory.backtests.entries import ChoiceEntry, horizons
 
 WIDTH = 96
@@ -38,7 +39,7 @@ COLUMNS: tuple[tuple[str, Column, str], ...] = (
 def render_table(report: Report) -> str:
     """Show the whole model, its best and worst groups, the backtests and the verdict as text."""
     parts = [
-        [_heading(report)],
+        [_heading(report), *sample_lines(report)],
         _figures(report),
         _backtests(report),
         _choice(report),
@@ -65,6 +66,13 @@ def _row(label: str, entry: TensorEntry) -> str:
     return _line(label, [cell(entry[key], form) for _, key, form in COLUMNS])
 
 
+def _error_row(entry: TensorEntry) -> list[str]:
+    """Show the standard errors of a sampled series; nothing where every number was read."""
+    if "standard_errors" not in entry:
+        return []
+    return [_line("  standard error", [error_cell(entry, key, form) for _, key, form in COLUMNS])]
+
+
 def _walk_row(walk: WalkEntry) -> str:
     known = {
         "explained_variance": walk["explained_variance"],
@@ -80,6 +88,7 @@ def _figures(report: Report) -> list[str]:
     lines = [
         _line("", [title for title, _, _ in COLUMNS]),
         _row("whole model", report["model"]),
+        *_error_row(report["model"]),
         _walk_row(report["random_walk"]),
     ]
     for title, prefix, groups in (

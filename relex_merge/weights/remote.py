@@ -24,7 +24,7 @@ from relex_merge.weights.header import (
     parse_header,
 )
 from relex_merge.weights.shards import tensors_of
-from relex_merge.weights.source import Read, Source, TensorInfo
+from relex_merge.weights.source import Range, Read, Source, TensorInfo
 
 LONGEST_SPAN = 16 * 2**20  # bytes; longer ones are cut, so that they come in parallel
 WIDEST_GAP = 2**18  # bytes; to read over a smaller one is cheaper than another request
@@ -78,6 +78,21 @@ class HubSource(Source):
             wanted.setdefault(extent.file, []).append((extent.offset + asked.start, asked.into))
         for name, ranges in wanted.items():
             self._connections.read(self._files[name], coalesce(ranges))
+
+    def requests(self, ranges: Sequence[Range]) -> int:
+        """Count requests as :meth:`read` makes them; what the Hub says of a file takes others."""
+        places = [
+            (extent.file, extent.offset + r.start, extent.offset + r.stop)
+            for r in ranges
+            if (extent := self._extents[r.name])
+        ]
+        count, file, start, stop = 0, "", 0, 0
+        for name, first, last in sorted(places):
+            if name != file or first - stop > WIDEST_GAP:
+                count += -(-(stop - start) // LONGEST_SPAN)
+                file, start = name, first
+            stop = last
+        return count - (-(stop - start) // LONGEST_SPAN)
 
     def fingerprint(self) -> list[Any]:
         """Repo and commit, and the folder in it."""

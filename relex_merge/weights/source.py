@@ -66,6 +66,15 @@ class Read:
     into: memoryview
 
 
+@dataclass(frozen=True)
+class Range:
+    """Bytes [start, stop) of one tensor, counted from its first number in row-major order."""
+
+    name: str
+    start: int
+    stop: int
+
+
 class Source(ABC):
     """The weights of one model. Reads may come from any thread.
 
@@ -91,6 +100,10 @@ class Source(ABC):
         Raises:
             RelexError: the bytes cannot be read, or are not those of the time of opening.
         """
+
+    def requests(self, ranges: Sequence[Range]) -> int:
+        """Return how many reads of a disk, or requests over a network, ``ranges`` take."""
+        return len(ranges)
 
     def fingerprint(self) -> list[Any]:
         """Return, as JSON, what must be the same in another run for the bytes to be the same.
