@@ -26,6 +26,7 @@ from relex_merge.pipeline.staging import check_free, resolved, staging
 from relex_merge.recipe.load import RecipeSource, load_recipe
 from relex_merge.recipe.variant import Variant
 from relex_merge.report.contents import Report
+from relex_merge.trajectory.sampling.size import SHARE, read_sample_size
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -40,6 +41,9 @@ __all__ = [
     "forecast_inspection",
     "inspect",
 ]
+
+
+EXACT = "exact"
 
 
 def _accept_all(report: Report) -> None:
@@ -57,6 +61,7 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     memory_budget: int | None = None,
     stream: bool | None = None,
     reuse: str | Path | None = None,
+    gram: str = EXACT,
     evaluation: str | Path | None = None,
     form: str | None = None,
     lora_rank: int | None = None,
@@ -84,6 +89,9 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
             when they are not in the cache (None).
         reuse: an earlier output of the same series, or its relex_gram.safetensors: its Gram
             matrices are used instead of being formed again.
+        gram: ``exact``, or ``sample`` (``sample:1%``) to compute the weight vectors from a part of
+            the numbers: then every checkpoint is read once, whatever the memory, and the report
+            says how far the result is from the exact one. By default 0.5 % is sampled.
         evaluation: the file of an evaluation of the same series (``evaluate``'s ``json``), whose
             evidence outranks that of the weights; default: ``recipe.evaluation.json`` beside a
             recipe file ``recipe.yml``, if it is there and fits.
@@ -116,6 +124,7 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
             stream=stream,
             evaluation=find_evaluation(named, loaded, notify),
             reuse=None if reuse is None else Path(reuse),
+            sample=_sample_of(gram, reuse),
             form=form,
             lora_rank=lora_rank,
             figure=find_spec("matplotlib") is not None if figure is None else figure,
@@ -164,6 +173,31 @@ def _several(what: str, given: float | Sequence[float] | None) -> tuple[float | 
     return tuple(given)
 
 
+def _sample_of(gram: str, reuse: str | Path | None) -> str | None:
+    """Return the size of the sample that ``gram`` asks for; None for exact matrices.
+
+    Raises:
+        RelexError: ``gram`` is neither, or there are matrices to reuse.
+    """
+    mode, _, asked = gram.partition(":")
+    if gram == EXACT:
+        return None
+    if mode != "sample":
+        raise RelexError(f"--gram {gram}: give exact, sample, or sample:1% for another share")
+    if reuse is not None:
+        raise RelexError(
+            f"--reuse {reuse} brings exact Gram matrices, and --gram sample estimates them; leave "
+            "one of them out"
+        )
+    asked = asked or f"{SHARE:.1%}"
+    size = read_sample_size(asked)
+    if size is None or size.grows:
+        raise RelexError(
+            f"--gram {gram}: give a share (sample:1%) or how many numbers (sample:64M)"
+        )
+    return asked
+
+
 def forecast(  # noqa: PLR0913  # as extrapolate
     recipe: RecipeSource,
     out: str | Path,
@@ -175,6 +209,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
     memory_budget: int | None = None,
     stream: bool | None = None,
     reuse: str | Path | None = None,
+    gram: str = EXACT,
     form: str | None = None,
     lora_rank: int | None = None,
 ) -> str:
@@ -190,6 +225,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
         memory_budget: bytes that the engine may allocate.
         stream: whether weights on the Hub are read in ranges.
         reuse: an earlier output whose Gram matrices are used.
+        gram: whether they are formed exactly or from a sample.
         form: "adapter" or "model".
         lora_rank: rank of an adapter.
 
@@ -207,6 +243,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
         variants=variants if len(variants) > 1 else (Variant(),),
         stream=stream,
         reuse=None if reuse is None else Path(reuse),
+        sample=_sample_of(gram, reuse),
         form=form,
         lora_rank=lora_rank,
     )

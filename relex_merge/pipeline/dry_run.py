@@ -11,6 +11,7 @@ from relex_merge.engine.spill import scratch_bytes
 from relex_merge.formatting import size, table
 from relex_merge.pipeline import adapters_to_adapter, models_to_adapter, models_to_model
 from relex_merge.pipeline.output_form import writer_for
+from relex_merge.pipeline.sampling import plan_sample
 
 if TYPE_CHECKING:
     from relex_merge.engine.resources import Resources
@@ -28,7 +29,8 @@ def describe(prepared: Prepared, options: RunOptions, resources: Resources, out:
     plan = prepared.plan
     written = f"{size(plan.targets * writer.output_bytes(prepared, options))} in {out}"
     if writer is models_to_model:
-        work = _one_series_of_models(prepared, options, resources)
+        work = _sample(prepared, options)
+        work |= _one_series_of_models(prepared, options, resources)
         return table({**_head(prepared), **work, "output": written})
     adapter = writer in (adapters_to_adapter, models_to_adapter)
     work = _factors(prepared, resources, adapter=adapter)
@@ -55,6 +57,18 @@ def _head(prepared: Prepared) -> dict[str, str]:
     return {"base": prepared.snapshots[0].reference, kind: f"{plan.T} at steps {steps}"}
 
 
+def _sample(prepared: Prepared, options: RunOptions) -> dict[str, str]:
+    """Describe the sample that the weight vectors come from, if they do."""
+    if options.sample is None:
+        return {}
+    sampling = plan_sample(prepared, options.sample, options.notify, by_tensor=True)
+    if sampling is None:
+        return {}
+    return {
+        "sample": f"{sampling.plan.share:.2%} of the numbers, {size(sampling.cost.nbytes)}, before"
+    }
+
+
 def _one_series_of_models(
     prepared: Prepared, options: RunOptions, resources: Resources
 ) -> dict[str, str]:
@@ -66,7 +80,7 @@ def _one_series_of_models(
         plan,
         everything,
         resources,
-        gram=options.reuse is None,
+        gram=options.reuse is None and options.sample is None,
         remote=False if cached else None,
     )
     scratch = 0 if cached else scratch_bytes(plan, pieces)

@@ -10,8 +10,9 @@ from relex_merge.engine.sampled import Cost, SampleReader, sampled_tensors
 from relex_merge.errors import RelexError
 from relex_merge.formatting import size, table
 from relex_merge.pipeline.inspection import Inspection, of_series
-from relex_merge.report.sampled import LEAST_BLOCKS, LEAST_NUMBERS, is_enough
-from relex_merge.trajectory.sampling.estimate import Sampled
+from relex_merge.report.sampled import LEAST_BLOCKS, LEAST_NUMBERS, is_enough, sample_entry
+from relex_merge.trajectory.sampling.estimate import Sampled, with_true_numels
+from relex_merge.trajectory.sampling.output_error import output_errors
 from relex_merge.trajectory.sampling.plan import (
     SMALLEST_CELL,
     Held,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from relex_merge.engine.resources import Resources
     from relex_merge.pipeline.options import Notify
     from relex_merge.pipeline.prepare import Prepared
+    from relex_merge.report.contents import SampleEntry
+    from relex_merge.trajectory.statistics import SeriesStatistics
 
 WORTH_SAMPLING = 2**30  # bytes on the Hub from which on a sample is the default
 
@@ -156,6 +159,35 @@ def plan_sample(
             "Hub are read; --sample all reads everything"
         )
     return sampling
+
+
+def estimates(sampled: Sampled) -> SeriesStatistics:
+    """Return the estimated statistics of every tensor, with its true size."""
+    plan = sampled.plan
+    return with_true_numels(sampled.statistics(), dict(zip(plan.names, plan.numels, strict=True)))
+
+
+def entry_of_output(sampled: Sampled, prepared: Prepared, target: int) -> SampleEntry:
+    """Return what the report of an output says of the sample that its weight vectors come from.
+
+    Args:
+        sampled: the sample.
+        prepared: the run, all of its parameters settled.
+        target: which of the run's targets.
+    """
+    made = {t.name: t for t in prepared.plan.tensors if t.parameters and t.out.numel}
+    found = output_errors(
+        sampled,
+        {name: tensor.parameters[target] for name, tensor in made.items() if tensor.parameters},
+        {name: str(tensor.out.dtype).removeprefix("torch.") for name, tensor in made.items()},
+    )
+    entry = sample_entry(sampled.plan)
+    entry["output_error"] = {
+        "error": found.error,
+        "update": found.update,
+        "rounding": found.rounding,
+    }
+    return entry
 
 
 def _bytes_of(prepared: Prepared, rows: list[int]) -> int:

@@ -221,18 +221,24 @@ def sample_lines(report: Report) -> list[str]:
     sample = report.get("sample")
     if sample is None:
         return []
-    lines = [
+    errors = "; ± is one standard error" if "standard_errors" in report["model"] else ""
+    return [
         f"sampled: {sample['share']:.2%} of the numbers ({sample['numbers']:,} in "
-        f"{sample['blocks']:,} blocks); ± is one standard error"
+        f"{sample['blocks']:,} blocks){errors}",
+        *sample_remarks(report),
     ]
-    error = sample.get("output_error")
-    if error is not None and error["update"] > 0:
-        lines.append(
-            f"the written tensors are about {error['error'] / error['update']:.2%} of the update "
-            f"away from exact ones; rounding to the output's dtype costs "
-            f"{error['rounding'] / error['update']:.2%}"
-        )
-    return lines
+
+
+def sample_remarks(report: Report) -> list[str]:
+    """Say how far what was written is from what exact Gram matrices would have given."""
+    error = report["sample"].get("output_error") if "sample" in report else None
+    if error is None or not error["update"] > 0:
+        return []
+    return [
+        "with weight vectors from the sample the written tensors are about "
+        f"{error['error'] / error['update']:.2g} of the update away from the exact ones; rounding "
+        f"to the output's dtype costs {error['rounding'] / error['update']:.2g} of it"
+    ]
 
 
 def error_cell(entry: TensorEntry, figure: str, form: str) -> str:
