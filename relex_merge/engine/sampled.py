@@ -36,10 +36,17 @@ def sampled_tensors(plan: ModelPlan) -> list[TensorPlan]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a sample takes: requests of the checkpoint that needs most, and bytes of all sources."""
+    """What a sample takes.
+
+    Attributes:
+        requests: of the source that needs most.
+        wanted: bytes of the sample in all sources together.
+        traffic: bytes that are read for them; more where a gap is cheaper than another request.
+    """
 
     requests: int
-    nbytes: int
+    wanted: int
+    traffic: int
 
 
 @dataclass(frozen=True)
@@ -56,12 +63,14 @@ class SampleReader:
 
     def cost(self, cells: Sequence[Cell]) -> Cost:
         """Return what reading ``cells`` takes."""
-        requests, nbytes = 0, 0
+        requests, wanted, traffic = 0, 0, 0
         for row, source in enumerate(self.model.sources):
             ranges = [self._range(piece, row) for cell in cells for piece in cell.pieces]
-            requests = max(requests, source.requests(ranges))
-            nbytes += sum(r.stop - r.start for r in ranges)
-        return Cost(requests, nbytes)
+            takes = source.traffic(ranges)
+            requests = max(requests, takes.requests)
+            traffic += takes.nbytes
+            wanted += sum(r.stop - r.start for r in ranges)
+        return Cost(requests, wanted, traffic)
 
     @memory_errors()
     def read(

@@ -65,7 +65,7 @@ def _sample(prepared: Prepared, options: RunOptions) -> dict[str, str]:
     if sampling is None:
         return {}
     return {
-        "sample": f"{sampling.plan.share:.2%} of the numbers, {size(sampling.cost.nbytes)}, before"
+        "sample": f"{sampling.plan.share:.2%} of the numbers, {size(sampling.cost.traffic)}, before"
     }
 
 

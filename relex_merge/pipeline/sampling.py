@@ -66,7 +66,7 @@ class Sampling:
         """
         prepared = self.prepared
         found = Sampled(self.plan, prepared.plan.steps, prepared.fingerprint())
-        self.reader.read(self.plan.drawn, found, resources, progress(self.cost.nbytes))
+        self.reader.read(self.plan.drawn, found, resources, progress(self.cost.wanted))
         return found
 
     def inspect(self, resources: Resources, progress: Progress, notify: Notify) -> Inspection:
@@ -92,7 +92,7 @@ class Sampling:
             )
             found.grow(larger)
             cost = self.reader.cost(added)
-            self.reader.read(added, found, resources, progress(cost.nbytes))
+            self.reader.read(added, found, resources, progress(cost.wanted))
 
     def describe(self) -> str:
         """Return a table in plain text of what is read."""
@@ -111,7 +111,7 @@ class Sampling:
                 "requests": f"{cost.requests:,} a checkpoint, besides those for headers"
                 if any(s.streamed for s in self.prepared.snapshots)
                 else f"{cost.requests:,} reads a checkpoint",
-                "to read": f"{size(cost.nbytes)} of {size(whole)} from "
+                "to read": f"{size(cost.traffic)} of {size(whole)} from "
                 f"{'the Hub' if any(s.streamed for s in self.prepared.snapshots) else 'the disk'}",
             }
         )
@@ -155,7 +155,7 @@ def plan_sample(
     sampling = Sampling(prepared, size_asked, plan, SampleReader(model, tensors))
     if asked is None:
         notify(
-            f"sampled: {size(sampling.cost.nbytes)} of {size(_bytes_of(prepared, remote))} on the "
+            f"sampled: {size(sampling.cost.traffic)} of {size(_bytes_of(prepared, remote))} on the "
             "Hub are read; --sample all reads everything"
         )
     return sampling
@@ -201,9 +201,9 @@ def _bytes_of(prepared: Prepared, rows: list[int]) -> int:
 def _check(plan: SamplePlan, wanted: int) -> None:
     """Raise RelexError where a sample is too small for any figure of the whole model."""
     held = sum(plan.held.values(), Held())
-    if is_enough(held) and wanted:
+    needed = min(max(LEAST_NUMBERS, LEAST_BLOCKS * SMALLEST_CELL), plan.total)
+    if is_enough(held) and wanted >= needed:
         return
-    needed = min(max(LEAST_NUMBERS, LEAST_BLOCKS * SMALLEST_CELL, 1), plan.total)
     share = min(-(-needed * 1000 // max(plan.total, 1)) / 1000, 1.0)
     raise RelexError(
         f"a sample of {wanted:,} of {plan.total:,} numbers is too small for any figure; at least "

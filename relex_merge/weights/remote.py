@@ -24,7 +24,7 @@ from relex_merge.weights.header import (
     parse_header,
 )
 from relex_merge.weights.shards import tensors_of
-from relex_merge.weights.source import Range, Read, Source, TensorInfo
+from relex_merge.weights.source import Range, Read, Source, TensorInfo, Traffic
 
 LONGEST_SPAN = 16 * 2**20  # bytes; longer ones are cut, so that they come in parallel
 WIDEST_GAP = 2**18  # bytes; to read over a smaller one is cheaper than another request
@@ -79,20 +79,20 @@ class HubSource(Source):
         for name, ranges in wanted.items():
             self._connections.read(self._files[name], coalesce(ranges))
 
-    def requests(self, ranges: Sequence[Range]) -> int:
-        """Count requests as :meth:`read` makes them; what the Hub says of a file takes others."""
-        places = [
-            (extent.file, extent.offset + r.start, extent.offset + r.stop)
-            for r in ranges
-            if (extent := self._extents[r.name])
-        ]
-        count, file, start, stop = 0, "", 0, 0
-        for name, first, last in sorted(places):
-            if name != file or first - stop > WIDEST_GAP:
-                count += -(-(stop - start) // LONGEST_SPAN)
-                file, start = name, first
-            stop = last
-        return count - (-(stop - start) // LONGEST_SPAN)
+    def traffic(self, ranges: Sequence[Range]) -> Traffic:
+        """Count what :meth:`read` asks for, gaps that it reads over included."""
+        places = []
+        for r in ranges:
+            extent = self._extents[r.name]
+            places.append((extent.file, extent.offset + r.start, extent.offset + r.stop))
+        spans: list[tuple[str, int, int]] = []
+        for file, start, stop in sorted(places):
+            if spans and spans[-1][0] == file and start - spans[-1][2] <= WIDEST_GAP:
+                spans[-1] = (file, spans[-1][1], stop)
+            else:
+                spans.append((file, start, stop))
+        lengths = [stop - start for _, start, stop in spans]
+        return Traffic(sum(-(-length // LONGEST_SPAN) for length in lengths), sum(lengths))
 
     def fingerprint(self) -> list[Any]:
         """Repo and commit, and the folder in it."""

@@ -75,6 +75,14 @@ class Range:
     stop: int
 
 
+@dataclass(frozen=True)
+class Traffic:
+    """Reads of a disk, or requests over a network, and the bytes that they bring."""
+
+    requests: int
+    nbytes: int
+
+
 class Source(ABC):
     """The weights of one model. Reads may come from any thread.
 
@@ -101,9 +109,9 @@ class Source(ABC):
             RelexError: the bytes cannot be read, or are not those of the time of opening.
         """
 
-    def requests(self, ranges: Sequence[Range]) -> int:
-        """Return how many reads of a disk, or requests over a network, ``ranges`` take."""
-        return len(ranges)
+    def traffic(self, ranges: Sequence[Range]) -> Traffic:
+        """Return what reading ``ranges`` takes; none of them may overlap another."""
+        return Traffic(len(ranges), sum(r.stop - r.start for r in ranges))
 
     def fingerprint(self) -> list[Any]:
         """Return, as JSON, what must be the same in another run for the bytes to be the same.

@@ -236,7 +236,7 @@ def draw_by_request(
     if requests is None:
         requests = round(REQUESTS * max(1.0, wanted / max(total, 1) / REQUESTS_SHARE))
     count = max(1, min(requests // PAIR, wanted // PAIR // SMALLEST_CELL))
-    cell = max(wanted // (count * PAIR), 1)
+    cell = max(-(-wanted // (count * PAIR)), 1)
     edges = [total * h // count for h in range(count + 1)]
     strata = []
     for start, stop in pairwise(edges):
