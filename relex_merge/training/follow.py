@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 from mergekit.options import MergeOptions
 
 from relex_merge.checkpoints.files import GRAM
@@ -15,6 +16,7 @@ from relex_merge.engine.factors import adapters_of
 from relex_merge.engine.growing import grow
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
+from relex_merge.engine.sample_memory import SampleMemory, Wanted
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import progress_bars
 from relex_merge.pipeline import prepare
@@ -31,6 +33,7 @@ from relex_merge.weights.memory import Memory
 
 RECIPE = "relex_recipe.yml"
 HISTORY = "relex_history.json"
+SAMPLE = 10**6  # numbers of a checkpoint that are held
 FEWEST = 2  # checkpoints that make a trajectory
 ASSUMED = (
     "# TrajectoryCallback was given no target_step: the one below is where the run itself ends.\n"
@@ -47,6 +50,7 @@ class Trajectory:
         target: step to extrapolate to.
         memory: bytes for earlier checkpoints.
         assumed: whether the target is only where the run ends, since none was asked for.
+        exact: whether Gram matrices are formed from all numbers and not from a sample.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Trajectory:
         memory: int,
         *,
         assumed: bool = False,
+        exact: bool = False,
     ) -> None:
         self.folder = folder
         self.history: list[Figures] = []
@@ -64,6 +69,8 @@ class Trajectory:
         self._target = target
         self._assumed = assumed
         self._memory = Memory(memory)
+        self._sample = None if exact else SampleMemory(SAMPLE)
+        self._prepared: prepare.Prepared | None = None
         self._known: SeriesStatistics | None = None
         self._options = MergeOptions()
 
@@ -85,11 +92,27 @@ class Trajectory:
             self._known = self._known.select(self._known.steps <= step)
         self.history = [f for f in self._read_history() if f.step <= step]
 
-    def update(self, step: int) -> Figures | None:
+    def wanted(self) -> list[Wanted]:
+        """Return which numbers of the checkpoint that came last the trainer may bring.
+
+        None of them has to be brought: what is missing is read from the checkpoint's files.
+        """
+        self._prepared = None
+        if self._sample is None or len(self.folder.steps()) < FEWEST:
+            return []
+        prepared = self._prepare()
+        if adapters_of(prepared.plan):
+            return []
+        self._prepared = prepared
+        return self._sample.wanted(prepared.plan, prepared.plan.T)
+
+    def update(self, step: int, live: Mapping[str, torch.Tensor] | None = None) -> Figures | None:
         """Take in a checkpoint that lies in the folder; write the Gram matrices and the recipe.
 
         Args:
             step: of the checkpoint.
+            live: name → its numbers, as asked for by :meth:`wanted` just before, from the
+                parameters themselves.
 
         Returns:
             The figures of the trajectory; None while there is only one checkpoint.
@@ -101,10 +124,14 @@ class Trajectory:
             self._known = self._known.select(self._known.steps != step)
         if len(self.folder.steps()) < FEWEST:
             return None
-        prepared = self._prepare()
+        prepared, self._prepared = self._prepared or self._prepare(), None
         resources = available(self._options, None)
         if adapters_of(prepared.plan):
             found = form_grams(prepared, resources, lambda _: lambda _: None)
+        elif self._sample is not None:
+            last = prepared.plan.steps[-1] == step
+            brought = live if last and live is not None else {}
+            found = self._sample.grow(prepared.plan, brought, prepared.fingerprint())
         else:
             tensors = grow(prepared.plan, self._known, self._memory, resources.workers)
             found = SeriesStatistics(prepared.plan.steps, tensors, prepared.fingerprint())
@@ -121,11 +148,12 @@ class Trajectory:
         if self._known is None:
             return f"{kept}; a trajectory needs {FEWEST}, so save more often"
         beyond = "" if self._target > self._known.steps[-1] else " --target-step N"
+        reuse = "" if self._known.sampled else f" --reuse {self.gram}"
         said = self.history[-1].verdict if self.history else "unknown"
         return (
             f"{kept}. Weights say of step {self._target:g}: {said}. Go on with\n"
             f"  relex-merge inspect {self.recipe}\n"
-            f"  relex-merge run {self.recipe} OUT --reuse {self.gram}{beyond}"
+            f"  relex-merge run {self.recipe} OUT{reuse}{beyond}"
         )
 
     def _prepare(self) -> prepare.Prepared:

@@ -56,14 +56,3 @@ def budget(given: int | None) -> int:
     if given < 0:
         raise RelexError(f"memory is {given}; give a number of bytes, or 0 to hold nothing")
     return given
-
-
-def agree(stop: bool) -> bool:
-    """Return what rank 0 says, on every rank of a distributed run; all of them must call it."""
-    from torch import distributed
-
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return stop
-    said = [stop]
-    distributed.broadcast_object_list(said, src=0)
-    return said[0]
