@@ -65,7 +65,11 @@ def with_holdout(recipe: Recipe, references: Sequence[str]) -> Recipe:
 
 
 def of_series(
-    prepared: Prepared, found: SeriesStatistics, sampled: Sampled | None = None
+    prepared: Prepared,
+    found: SeriesStatistics,
+    sampled: Sampled | None = None,
+    *,
+    alone: bool = False,
 ) -> Inspection:
     """Return the report of a series.
 
@@ -73,6 +77,7 @@ def of_series(
         prepared: the series, those held out included.
         found: its Gram matrices, over all that was prepared.
         sampled: the sample that they were estimated from, if they are estimates.
+        alone: whether only the recipe's own predictor is backtested.
     """
     asked = {
         tensor.name: tensor.parameters[0]
@@ -90,6 +95,7 @@ def of_series(
         prepared.stored_dtype,
         holdout=None if prepared.observed.all() else found,
         choice=resolved.choice,
+        alone=alone,
     )
     if sampled is not None:
         report = with_sample(report, sampled, resolved.parameters, prepared.observed)

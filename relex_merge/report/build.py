@@ -57,6 +57,7 @@ def build_report(
     target_step: float,
     dtype: str,
     holdout: SeriesStatistics | None = None,
+    alone: bool = False,
 ) -> Report:
     """Make the report of a series as JSON-ready plain values.
 
@@ -69,6 +70,8 @@ def build_report(
         dtype: of the checkpoints' files ("bfloat16").
         holdout: statistics of the same tensors over the observed *and* later checkpoints, for true
             errors, which can overrule the verdict and change nothing else.
+        alone: whether only the recipe's own predictor is backtested, which takes a fraction of the
+            time.
 
     Raises:
         RelexError: there is no tensor, or a held-out step is not beyond the window.
@@ -83,7 +86,7 @@ def build_report(
         reason = f"its Gram matrix holds NaN, infinity or numbers beyond {LARGEST:g}{more}"
         gaps.note(f"tensors.{broken[0]}", reason)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # undefined figures: None
-        tried = assess(statistics, parameters, target_step, holdout, gaps.attempt)
+        tried = assess(statistics, parameters, target_step, holdout, gaps.attempt, alone=alone)
         return _report(statistics, tried, origin, target_step, dtype, gaps)
 
 

@@ -16,6 +16,7 @@ from relex_merge.formatting import cell
 from relex_merge.report.contents import Report, TensorEntry, missing
 from relex_merge.report.evaluation_tables import render_function, render_tasks
 from relex_merge.report.plot import draw
+from relex_merge.report.sampled import error_cell
 from relex_merge.report.table import COLUMNS, render_table
 from relex_merge.trajectory.statistics import SeriesStatistics
 
@@ -138,9 +139,10 @@ def _tensor_table(report: Report) -> str:
 
 
 def _tensor_row(name: str, entry: TensorEntry) -> str:
-    figures = [(entry[key], form) for _, key, form in COLUMNS]
+    figures = [(entry[key], form, error_cell(entry, key, form)) for _, key, form in COLUMNS]
     cells = [f'<td data-value="{escape(name)}">{escape(name)}</td>']
-    for value, form in [*figures, (entry["numel"], ",d")]:
+    for value, form, error in [*figures, (entry["numel"], ",d", "")]:
         raw = "" if value is None else repr(value)
-        cells.append(f'<td data-value="{raw}">{escape(cell(value, form))}</td>')
+        shown = " ".join(part for part in (cell(value, form), error) if part)
+        cells.append(f'<td data-value="{raw}">{escape(shown)}</td>')
     return f"<tr>{''.join(cells)}</tr>"

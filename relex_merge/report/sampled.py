@@ -242,6 +242,6 @@ def sample_remarks(report: Report) -> list[str]:
 
 
 def error_cell(entry: TensorEntry, figure: str, form: str) -> str:
-    """Return a figure's standard error as a cell of the table; a dash where there is none."""
+    """Return a figure's standard error as a cell of a table; nothing where there is none."""
     error = entry.get("standard_errors", {}).get(figure)
     return "" if error is None else "±" + cell(error, form.lstrip("+"))

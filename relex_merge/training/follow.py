@@ -136,7 +136,7 @@ class Trajectory:
             tensors = grow(prepared.plan, self._known, self._memory, resources.workers)
             found = SeriesStatistics(prepared.plan.steps, tensors, prepared.fingerprint())
         self._known = found
-        figures = _figures(of_series(prepared, found).report)
+        figures = _figures(of_series(prepared, found, alone=True).report)
         self.history = [f for f in self.history if f.step < step] + [figures]
         self._save(prepared.recipe.to_yaml())
         return figures
