@@ -16,7 +16,7 @@ from relex_merge.pipeline import dry_run, prepare
 from relex_merge.pipeline.automatic import is_open, refuse_auto
 from relex_merge.pipeline.given_evaluation import find_evaluation
 from relex_merge.pipeline.grams import form_grams
-from relex_merge.pipeline.inspection import Inspection, of_output, of_series, with_holdout
+from relex_merge.pipeline.inspection import Inspection, of_output, of_series, open_series
 from relex_merge.pipeline.options import Notify, RunOptions, keep_silent
 from relex_merge.pipeline.progress import progress_bar
 from relex_merge.pipeline.run import Result, Run
@@ -26,7 +26,7 @@ from relex_merge.pipeline.staging import check_free, resolved, staging
 from relex_merge.recipe.load import RecipeSource, load_recipe
 from relex_merge.recipe.variant import Variant
 from relex_merge.report.contents import Report
-from relex_merge.trajectory.sampling.size import SHARE, read_sample_size
+from relex_merge.trajectory.sampling.size import EXACT, sample_of_run
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
@@ -41,9 +41,6 @@ __all__ = [
     "forecast_inspection",
     "inspect",
 ]
-
-
-EXACT = "exact"
 
 
 def _accept_all(report: Report) -> None:
@@ -124,7 +121,7 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
             stream=stream,
             evaluation=find_evaluation(named, loaded, notify),
             reuse=None if reuse is None else Path(reuse),
-            sample=_sample_of(gram, reuse),
+            sample=sample_of_run(gram, reuse),
             form=form,
             lora_rank=lora_rank,
             figure=find_spec("matplotlib") is not None if figure is None else figure,
@@ -173,31 +170,6 @@ def _several(what: str, given: float | Sequence[float] | None) -> tuple[float | 
     return tuple(given)
 
 
-def _sample_of(gram: str, reuse: str | Path | None) -> str | None:
-    """Return the size of the sample that ``gram`` asks for; None for exact matrices.
-
-    Raises:
-        RelexError: ``gram`` is neither, or there are matrices to reuse.
-    """
-    mode, _, asked = gram.partition(":")
-    if gram == EXACT:
-        return None
-    if mode != "sample":
-        raise RelexError(f"--gram {gram}: give exact, sample, or sample:1% for another share")
-    if reuse is not None:
-        raise RelexError(
-            f"--reuse {reuse} brings exact Gram matrices, and --gram sample estimates them; leave "
-            "one of them out"
-        )
-    asked = asked or f"{SHARE:.1%}"
-    size = read_sample_size(asked)
-    if size is None or size.grows:
-        raise RelexError(
-            f"--gram {gram}: give a share (sample:1%) or how many numbers (sample:64M)"
-        )
-    return asked
-
-
 def forecast(  # noqa: PLR0913  # as extrapolate
     recipe: RecipeSource,
     out: str | Path,
@@ -243,7 +215,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
         variants=variants if len(variants) > 1 else (Variant(),),
         stream=stream,
         reuse=None if reuse is None else Path(reuse),
-        sample=_sample_of(gram, reuse),
+        sample=sample_of_run(gram, reuse),
         form=form,
         lora_rank=lora_rank,
     )
@@ -333,7 +305,7 @@ def examine(  # noqa: PLR0913  # as extrapolate
             )
         return of_output(Path(source), target_step)
     options = options or _default_options()
-    prepared = _prepared_to_inspect(source, target_step, holdout, options, stream, quiet)
+    prepared = open_series(source, target_step, holdout, options, stream, quiet=quiet)
     sampling = plan_sample(prepared, sample, notify)
     resources = available(options, memory_budget)
     with progress_bar("reading checkpoints", quiet=quiet, in_bytes=True) as progress:
@@ -365,33 +337,6 @@ def forecast_inspection(
     options = options or _default_options()
     # Without --stream only headers are looked at too: nothing is downloaded for a forecast.
     ahead = None if stream is False else stream
-    prepared = _prepared_to_inspect(source, target_step, holdout, options, ahead, True)
+    prepared = open_series(source, target_step, holdout, options, ahead, quiet=True)
     sampling = plan_sample(prepared, sample, notify)
     return dry_run.describe_reading(prepared) if sampling is None else sampling.describe()
-
-
-def _prepared_to_inspect(
-    source: RecipeSource,
-    target_step: float | None,
-    holdout: Sequence[str],
-    options: MergeOptions,
-    stream: bool | None,
-    quiet: bool,
-) -> prepare.Prepared:
-    """Open the series of a recipe, with the checkpoints that are held out.
-
-    Raises:
-        RelexError: the recipe is for another method, or only mergekit's own path can run it.
-    """
-    recipe = load_recipe(source, target_step=target_step)
-    if not recipe.is_relex:
-        raise RelexError(f"inspect is for merge_method: relex; {recipe.name} uses another one")
-    recipe = with_holdout(recipe, holdout)
-    try:
-        with hub_bars(not quiet):
-            return prepare.prepare(recipe, [Variant()], options, stream, holdout=True)
-    except NeedsMergekit as reason:
-        raise RelexError(
-            f"{recipe.name} uses {reason}; inspect reads plain series: a recipe with models: and "
-            "a base of the same vocabulary"
-        ) from reason

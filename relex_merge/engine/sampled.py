@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from relex_merge.errors import RelexError
 from relex_merge.trajectory.sampling.estimate import Sampled
 from relex_merge.trajectory.sampling.plan import Cell, Piece
 from relex_merge.trajectory.statistics import TensorStatistics
-from relex_merge.weights.source import Range, Read, Source
+from relex_merge.weights.source import Range, Read
 
 LARGEST_BATCH = 256 * 2**20  # bytes of all rows that are in memory at a time
 
@@ -40,12 +41,10 @@ class Cost:
 
     Attributes:
         requests: of the source that needs most.
-        wanted: bytes of the sample in all sources together.
-        traffic: bytes that are read for them; more where a gap is cheaper than another request.
+        traffic: bytes that are read; more than it holds where a gap is cheaper than a request.
     """
 
     requests: int
-    wanted: int
     traffic: int
 
 
@@ -63,14 +62,17 @@ class SampleReader:
 
     def cost(self, cells: Sequence[Cell]) -> Cost:
         """Return what reading ``cells`` takes."""
-        requests, wanted, traffic = 0, 0, 0
+        requests, traffic = 0, 0
         for row, source in enumerate(self.model.sources):
             ranges = [self._range(piece, row) for cell in cells for piece in cell.pieces]
             takes = source.traffic(ranges)
             requests = max(requests, takes.requests)
             traffic += takes.nbytes
-            wanted += sum(r.stop - r.start for r in ranges)
-        return Cost(requests, wanted, traffic)
+        return Cost(requests, traffic)
+
+    def nbytes(self, cells: Sequence[Cell]) -> int:
+        """Return the bytes of ``cells`` in all sources together."""
+        return sum(self._nbytes(piece) for cell in cells for piece in cell.pieces)
 
     @memory_errors()
     def read(
@@ -124,11 +126,7 @@ class SampleReader:
         batch: list[Cell] = []
         held = 0
         for cell in cells:
-            nbytes = sum(
-                self._itemsize(piece, row) * (piece.stop - piece.start)
-                for piece in cell.pieces
-                for row in range(self.model.T + 1)
-            )
+            nbytes = self.nbytes([cell])
             if batch and held + nbytes > most:
                 yield batch
                 batch, held = [], 0
@@ -170,11 +168,19 @@ class SampleReader:
             found[piece.tensor] = sums
         return found
 
-    def _range(self, piece: Piece, row: int) -> Range:
-        itemsize = self._itemsize(piece, row)
-        name = self.tensors[piece.tensor].stored[row]
-        return Range(name, piece.start * itemsize, piece.stop * itemsize)
+    @cached_property
+    def _widths(self) -> list[int]:
+        """Bytes of one number of each tensor in all sources together."""
+        rows = range(self.model.T + 1)
+        return [
+            sum(self.model.sources[row].tensors[t.stored[row]].dtype.itemsize for row in rows)
+            for t in self.tensors
+        ]
 
-    def _itemsize(self, piece: Piece, row: int) -> int:
-        source: Source = self.model.sources[row]
-        return source.tensors[self.tensors[piece.tensor].stored[row]].dtype.itemsize
+    def _nbytes(self, piece: Piece) -> int:
+        return self._widths[piece.tensor] * (piece.stop - piece.start)
+
+    def _range(self, piece: Piece, row: int) -> Range:
+        name = self.tensors[piece.tensor].stored[row]
+        itemsize = self.model.sources[row].tensors[name].dtype.itemsize
+        return Range(name, piece.start * itemsize, piece.stop * itemsize)

@@ -66,7 +66,9 @@ class Sampling:
         """
         prepared = self.prepared
         found = Sampled(self.plan, prepared.plan.steps, prepared.fingerprint())
-        self.reader.read(self.plan.drawn, found, resources, progress(self.cost.wanted))
+        self.reader.read(
+            self.plan.drawn, found, resources, progress(self.reader.nbytes(self.plan.drawn))
+        )
         return found
 
     def inspect(self, resources: Resources, progress: Progress, notify: Notify) -> Inspection:
@@ -91,8 +93,8 @@ class Sampling:
                 f"a sample of {plan.share:.2%} leaves the verdict open; reading {larger.share:.2%}"
             )
             found.grow(larger)
-            cost = self.reader.cost(added)
-            self.reader.read(added, found, resources, progress(cost.wanted))
+            advance = progress(self.reader.nbytes(added))
+            self.reader.read(added, found, resources, advance)
 
     def describe(self) -> str:
         """Return a table in plain text of what is read."""

@@ -91,22 +91,25 @@ def with_sample(
     own = values(sampled.statistics())
     others = [values(replicate) for replicate in sampled.replicates()]
     held = sampled.plan.held
-    groups = _groups(list(held))
+    groups, everything = _groups(list(report["tensors"])), _groups(list(held))
     gaps = report.setdefault("gaps", [])
     for part in _SETS:
         small: list[Held] = []
         for label, entry in report[part].items():
             what = reduce(add, (held[name] for name in groups[part][label]))
-            entry["numel"] = what.of
+            entry["numel"] = sum(
+                held[n].of for n in everything[part].get(label, groups[part][label])
+            )
             if is_enough(what):
                 told = [other.entries[part][label] for other in others]
                 entry["standard_errors"] = _errors(own.entries[part][label], told)
             else:
                 small.append(what)
                 _leave_out(entry)
-        missing = len(groups[part]) - len(report[part])
+        missing = max(len(everything[part]) - len(report[part]), 0)
         if small or missing:
-            gaps.append({"part": part, "reason": _too_small(part, small, missing, groups[part])})
+            reason = _too_small(part, small, missing, len(everything[part]))
+            gaps.append({"part": part, "reason": reason})
     report["model"]["numel"] = sampled.plan.total
     report["model"]["standard_errors"] = _errors(
         own.entries["model"]["model"], [other.entries["model"]["model"] for other in others]
@@ -177,11 +180,11 @@ def _leave_out(entry: TensorEntry) -> None:
     entry["step_spectrum"] = [None] * len(entry["step_spectrum"])
 
 
-def _too_small(part: str, small: list[Held], missing: int, groups: Mapping[str, list[str]]) -> str:
+def _too_small(part: str, small: list[Held], missing: int, total: int) -> str:
     least = min(small, key=lambda held: held.numbers, default=Held())
     least = Held() if missing else least
     return (
-        f"sample too small for {len(small) + missing} of {len(groups)} {part}: the smallest part "
+        f"sample too small for {len(small) + missing} of {total} {part}: the smallest part "
         f"is {least.numbers:,} numbers in {least.blocks} blocks, at least {LEAST_NUMBERS:,} in "
         f"{LEAST_BLOCKS} blocks are needed; give a larger --sample"
     )

@@ -32,7 +32,7 @@ def read(prepared: Prepared, plan: SamplePlan, budget: int | None = None) -> Ser
     reader = SampleReader(prepared.plan, sampled_tensors(prepared.plan))
     nbytes: list[int] = []
     reader.read(plan.drawn, found, available(MergeOptions(), budget), nbytes.append)
-    assert sum(nbytes) == reader.cost(plan.drawn).wanted
+    assert sum(nbytes) == reader.nbytes(plan.drawn)
     return found.statistics()
 
 

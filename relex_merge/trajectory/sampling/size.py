@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from relex_merge.errors import RelexError
 
 ALL = "all"
-AUTO = "auto"
+EXACT = "exact"
 SHARE = 0.005  # of the numbers, where the user does not say
 MOST = 0.05  # share up to which ``auto`` goes on
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "B": 3}
@@ -64,6 +64,33 @@ def read_sample_size(text: str) -> SampleSize | None:
             "share that it may reach), or all"
         )
     return SampleSize(None, count)
+
+
+def sample_of_run(gram: str, reuse: object) -> str | None:
+    """Return the size of the sample that a run's ``--gram`` asks for; None for exact matrices.
+
+    Args:
+        gram: what the user wrote.
+        reuse: the matrices of an earlier run, None where there are none.
+
+    Raises:
+        RelexError: ``gram`` is neither, or there are matrices to reuse.
+    """
+    if gram == EXACT:
+        return None
+    mode, _, asked = gram.partition(":")
+    if mode != "sample":
+        raise RelexError(f"--gram {gram}: give exact, sample, or sample:1% for another share")
+    if reuse is not None:
+        raise RelexError(
+            f"--reuse {reuse} brings exact Gram matrices, and --gram sample estimates them; leave "
+            "one of them out"
+        )
+    asked = asked or f"{SHARE:.1%}"
+    size = read_sample_size(asked)
+    if size is None or size.grows:
+        raise RelexError(f"--gram {gram}: give a share (sample:1%) or numbers (sample:64M)")
+    return asked
 
 
 def _share(text: str) -> float | None:
