@@ -96,10 +96,9 @@ def with_sample(
     for part in _SETS:
         small: list[Held] = []
         for label, entry in report[part].items():
-            what = reduce(add, (held[name] for name in groups[part][label]))
-            entry["numel"] = sum(
-                held[n].of for n in everything[part].get(label, groups[part][label])
-            )
+            names = groups[part][label]
+            what = reduce(add, (held[name] for name in names))
+            entry["numel"] = sum(held[name].of for name in everything[part].get(label, names))
             if is_enough(what):
                 told = [other.entries[part][label] for other in others]
                 entry["standard_errors"] = _errors(own.entries[part][label], told)

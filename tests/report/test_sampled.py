@@ -12,7 +12,7 @@ from relex_merge.report.sampled import error_cell, sample_lines, with_sample
 from relex_merge.report.table import render_table
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.sampling.estimate import Sampled
-from relex_merge.trajectory.sampling.plan import draw_by_tensor
+from relex_merge.trajectory.sampling.plan import draw_by_request, draw_by_tensor
 from relex_merge.trajectory.statistics import TensorStatistics
 from tests.support.report_cases import QWEN, Trajectory, make, report_of
 
@@ -21,9 +21,12 @@ TARGET = 45.0
 HELD_OUT = np.append(np.ones(12, dtype=bool), np.zeros(3, dtype=bool))
 
 
-def sample(run: Trajectory, share: float, seed: int = 0) -> Sampled:
+def sample(run: Trajectory, share: float, seed: int = 0, requests: int = 0) -> Sampled:
     sizes = [M.shape[1] for M in run.deltas.values()]
-    plan = draw_by_tensor(list(run.deltas), sizes, int(share * sum(sizes)), seed=seed)
+    wanted = int(share * sum(sizes))
+    plan = draw_by_tensor(list(run.deltas), sizes, wanted, seed=seed)
+    if requests:
+        plan = draw_by_request(list(run.deltas), sizes, wanted, seed=seed, requests=requests)
     found = Sampled(plan, run.steps)
     for cell in plan.drawn:
         parts = {}
@@ -84,6 +87,18 @@ def test_all_numbers_leave_no_error() -> None:
     assert report["model"]["backtest_skill"] == pytest.approx(exact["model"]["backtest_skill"])
     assert report["verdict"] == exact["verdict"]
     assert report["gaps"] == []
+
+
+def test_few_requests_leave_tensors_out_and_the_model_whole() -> None:
+    run = make(STEPS, d=4000)
+    exact, report = report_of(run.statistics(), TARGET), reported(sample(run, 0.3, requests=8))
+    assert len(report["tensors"]) < len(QWEN)
+    assert report["model"]["numel"] == 4000 * len(QWEN)
+    assert report["kinds"]["q_proj"]["numel"] == 3 * 4000
+    off = abs(report["model"]["backtest_skill"] - exact["model"]["backtest_skill"])
+    assert off < 5 * report["model"]["standard_errors"]["backtest_skill"]
+    reason = next(g["reason"] for g in report["gaps"] if g["part"] == "tensors")
+    assert f"of {len(QWEN)} tensors" in reason
 
 
 def test_held_out_checkpoints_are_judged_from_the_sample_too() -> None:
