@@ -14,6 +14,7 @@ from relex_merge.report.sampled import LEAST_BLOCKS, LEAST_NUMBERS, is_enough, s
 from relex_merge.trajectory.sampling.estimate import Sampled, with_true_numels
 from relex_merge.trajectory.sampling.output_error import output_errors
 from relex_merge.trajectory.sampling.plan import (
+    REMOTE_CELLS,
     SMALLEST_CELL,
     Held,
     SamplePlan,
@@ -151,8 +152,10 @@ def plan_sample(
     tensors = sampled_tensors(model)
     names, numels = [t.name for t in tensors], [t.out.numel for t in tensors]
     wanted = size_asked.numbers(sum(numels))
-    draw = draw_by_request if remote and not by_tensor else draw_by_tensor
-    plan = draw(names, numels, wanted)
+    if remote and not by_tensor:
+        plan = draw_by_request(names, numels, wanted)
+    else:
+        plan = draw_by_tensor(names, numels, wanted, cells=REMOTE_CELLS if remote else None)
     _check(plan, wanted)
     sampling = Sampling(prepared, size_asked, plan, SampleReader(model, tensors))
     if asked is None:

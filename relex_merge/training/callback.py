@@ -152,7 +152,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
             folder,
             base,
             target,
-            settings.budget(self._memory),
+            settings.budget(self._memory, exact=self._exact),
             assumed=self._target is None,
             exact=self._exact,
         )
@@ -184,7 +184,10 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         live: dict[str, torch.Tensor] = {}
         asked = wanted if self._exact else from_first_rank(wanted)
         if asked and kwargs.get("model") is not None:
-            live = live_numbers(kwargs["model"], asked)
+            try:
+                live = live_numbers(kwargs["model"], asked)
+            except Exception as error:  # the files have the same numbers
+                _LOG.warning("the parameters could not be sampled (%s)", error)
         if self._trajectory is not None and wanted is not None:
             with _logged(state):
                 stop = self._measure(self._trajectory, state, live)

@@ -377,6 +377,8 @@ def test_settings_that_cannot_work_are_found_when_training_begins(
         train(base, tmp_path, TrajectoryCallback(60, series=tmp_path / "a@b"))
     with pytest.raises(RelexError, match="memory is -1"):
         train(base, tmp_path, TrajectoryCallback(60, memory=-1))
+    with pytest.raises(RelexError, match="memory is for exact=True"):
+        train(base, tmp_path, TrajectoryCallback(60, memory=10**9))
     with pytest.raises(RelexError, match="revision-format"):
         TrajectoryCallback(60, revision_format="step")
 

@@ -26,7 +26,8 @@ import numpy.typing as npt
 SEED = 0
 GROUPS = 16
 """Parts of a sample that a jackknife leaves out in turn."""
-CELLS = 32  # of a tensor, where it holds so many
+CELLS = 32  # of a tensor at least, where its share is that large
+REMOTE_CELLS = 4  # of every tensor, where each of them is a request
 SMALLEST_CELL = 64  # numbers
 LARGEST_CELL = 4096  # numbers of a cell where a read costs little
 WHOLE_CELL = 2**18  # numbers of a cell where all are read
@@ -189,7 +190,12 @@ class SamplePlan:
 
 
 def draw_by_tensor(
-    names: Sequence[str], numels: Sequence[int], wanted: int, *, seed: int = SEED
+    names: Sequence[str],
+    numels: Sequence[int],
+    wanted: int,
+    *,
+    seed: int = SEED,
+    cells: int | None = None,
 ) -> SamplePlan:
     """Draw about ``wanted`` numbers, from every tensor some, from small ones all.
 
@@ -198,6 +204,7 @@ def draw_by_tensor(
         numels: numbers of each.
         wanted: numbers of all together.
         seed: of what is drawn.
+        cells: of a tensor that is not read whole; by default many small ones.
     """
     d = np.asarray(numels, dtype=np.float64)
     m = _allocation(d, wanted)
@@ -208,7 +215,8 @@ def draw_by_tensor(
         if share >= numel:
             cell, count = WHOLE_CELL, -(-numel // WHOLE_CELL)
         else:
-            cell = int(np.clip(share // CELLS, SMALLEST_CELL, LARGEST_CELL))
+            largest = LARGEST_CELL if cells is None else numel
+            cell = int(np.clip(share // (cells or CELLS), SMALLEST_CELL, largest))
             count = int(np.clip(round(share / cell), 1, -(-numel // cell)))
         strata.append(Stratum(start, start + numel, cell, count))
         start += numel

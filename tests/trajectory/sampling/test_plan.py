@@ -19,8 +19,8 @@ LAYER = (*MLP, 256, 256 * 1536, 1536 * 1536, 1536, 1536 * 1536, 256, 256 * 1536)
 QWEN = (151936 * 1536, *LAYER * 28, 1536)
 
 Draw: TypeAlias = Callable[..., SamplePlan]
+DRAWS: list[Draw] = [draw_by_tensor, draw_by_request]
 numels = st.lists(st.integers(0, 1000), min_size=1, max_size=6).filter(lambda d: sum(d) > 0)
-draws = st.sampled_from([draw_by_tensor, draw_by_request])
 
 
 def drawn(plan: SamplePlan) -> npt.NDArray[np.float64]:
@@ -40,7 +40,7 @@ def names(sizes: Sequence[int]) -> list[str]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(numels, st.floats(0.05, 1.0), draws)
+@given(numels, st.floats(0.05, 1.0), st.sampled_from(DRAWS))
 def test_no_number_is_drawn_twice_and_the_larger_plan_holds_the_smaller(
     sizes: list[int], share: float, draw: Draw
 ) -> None:
@@ -80,6 +80,13 @@ def test_few_requests_at_half_a_percent_of_qwen() -> None:
     assert len(plan.drawn) <= 32
     assert 0.0048 < plan.share <= 0.00501
     assert plan.doubled(1.0).share == pytest.approx(0.01, rel=0.01)
+
+
+def test_every_tensor_of_qwen_in_some_hundred_requests() -> None:
+    plan = draw_by_tensor(names(QWEN), QWEN, int(0.005 * sum(QWEN)), cells=4)
+    assert len(plan.drawn) < 4 * len(QWEN)
+    assert min(held.numbers for held in plan.held.values()) >= 256
+    assert plan.share == pytest.approx(0.005, rel=0.05)
 
 
 def test_the_plan_is_the_same_on_every_machine() -> None:
