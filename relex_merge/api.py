@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
-from relex_merge.errors import RelexError
+from relex_merge.errors import RefusedError, RelexError
 from relex_merge.evaluation.public import evaluate
 from relex_merge.hub.download import progress_bars as hub_bars
 from relex_merge.pipeline import dry_run, prepare
 from relex_merge.pipeline.automatic import is_open, refuse_auto
 from relex_merge.pipeline.given_evaluation import find_evaluation
 from relex_merge.pipeline.grams import form_grams
-from relex_merge.pipeline.inspection import Inspection, of_output, of_series, open_series
+from relex_merge.pipeline.inspection import (
+    Inspection,
+    of_output,
+    of_output_in_place,
+    of_series,
+    open_series,
+)
 from relex_merge.pipeline.options import Notify, RunOptions, keep_silent
 from relex_merge.pipeline.progress import progress_bar
 from relex_merge.pipeline.run import Result, Run
 from relex_merge.pipeline.sampling import plan_sample
-from relex_merge.pipeline.spare import spare_sources
-from relex_merge.pipeline.staging import check_free, resolved, staging
+from relex_merge.pipeline.spare import spare_sources, spare_sources_in_place
+from relex_merge.pipeline.staging import Staging, check_free, resolved, staging
+from relex_merge.pipeline.staging_in_place import local_out, staging_in_place
+from relex_merge.places.address import normal, place_or_path
+from relex_merge.places.filesystem import open_place
+from relex_merge.places.upload import Destination
 from relex_merge.recipe.load import RecipeSource, load_recipe
+from relex_merge.recipe.names import TargetStep
 from relex_merge.recipe.variant import Variant
 from relex_merge.report.contents import Report
 from relex_merge.trajectory.sampling.size import EXACT, sample_of_run
@@ -51,7 +63,7 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     recipe: RecipeSource,
     out: str | Path,
     *,
-    target_step: float | Sequence[float] | None = None,
+    target_step: TargetStep | Sequence[TargetStep] | None = None,
     scale: float | Sequence[float] | None = None,
     force: bool = False,
     options: MergeOptions | None = None,
@@ -73,17 +85,18 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     Args:
         recipe: path of a YAML file, or the YAML structure. Any mergekit recipe; for
             ``merge_method: relex`` through the out-of-core engine.
-        out: a folder that does not exist yet, or an empty one.
-        target_step: replaces the recipe's; a sequence writes ``out/step-N`` for each, in one pass
-            over the checkpoints.
+        out: a folder that does not exist yet, or an empty one; or an address of such a one, as
+            ``s3://bucket/out``.
+        target_step: replaces the recipe's, a number or "auto"; a sequence writes ``out/step-N`` for
+            each, in one pass over the checkpoints.
         scale: λ, replaces the recipe's; a sequence writes ``out/step-N-scale-λ`` for each
             combination with the targets, in the same pass.
         force: replace a folder that is not empty.
         options: mergekit's options; default ``MergeOptions()``.
         memory_budget: bytes that the engine may allocate; default a quarter of the free memory, at
             most 4 GiB.
-        stream: read weights from the Hub in ranges (True), through its cache (False), or in ranges
-            when they are not in the cache (None).
+        stream: read weights from the Hub and from places in ranges (True), through the cache
+            (False), or in ranges when they are not in the cache (None).
         reuse: an earlier output of the same series, or its relex_gram.safetensors: its Gram
             matrices are used instead of being formed again.
         gram: ``exact``, or ``sample`` (``sample:1%``) to compute the weight vectors from a part of
@@ -111,11 +124,13 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     first = variants[0]
     loaded = load_recipe(recipe, target_step=first.target_step, scale=first.scale)
     named = None if evaluation is None else Path(evaluation)
+    merge = options or _default_options()
+    place = _address(out)
     run = Run(
         loaded,
-        resolved(out),
+        local_out(place, merge.transformers_cache) if place else resolved(out),
         RunOptions(
-            merge=options or _default_options(),
+            merge=merge,
             variants=variants if len(variants) > 1 else (Variant(),),
             memory_budget=memory_budget,
             stream=stream,
@@ -129,10 +144,12 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
             anyway=anyway,
             notify=notify,
         ),
+        place,
     )
+    if place:
+        spare_sources_in_place(run.recipe, place)
     spare_sources(run.recipe, run.out)
-    command = [run.command(), force]
-    with staging(run.out, force, command=command, notify=notify) as stage, hub_bars(not quiet):
+    with _staging(run, force) as stage, hub_bars(not quiet):
         if stage.ended:
             notify(f"{run.out} was finished by an earlier run of this command, stopped at its end")
             return run.ended()
@@ -140,11 +157,28 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
         try:
             for report in reports:
                 accept(report)
-        except RelexError:
-            stage.forget()  # what was refused is not worth keeping
+        except RelexError as error:
+            if not isinstance(error, RefusedError) or error.final:
+                stage.forget()  # what was refused is not worth keeping
             raise
         stage.publish(force)
     return result
+
+
+def _address(out: str | Path) -> str | None:
+    """Return the address of an output in a place, None for a folder."""
+    given = place_or_path(out)
+    return normal(given) if isinstance(given, str) else None
+
+
+def _staging(run: Run, force: bool) -> AbstractContextManager[Staging]:
+    """Return the staging folder of a run, for an OUT on this disk or in a place."""
+    command, notify = [run.command(), force], run.options.notify
+    if run.place is None:
+        return staging(run.out, force, command=command, notify=notify)
+    return staging_in_place(
+        run.place, run.out, force, command=command, notify=notify, quiet=run.options.quiet
+    )
 
 
 def _default_options() -> MergeOptions:
@@ -154,17 +188,21 @@ def _default_options() -> MergeOptions:
 
 
 def _variants(
-    target_step: float | Sequence[float] | None, scale: float | Sequence[float] | None
+    target_step: TargetStep | Sequence[TargetStep] | None, scale: float | Sequence[float] | None
 ) -> tuple[Variant, ...]:
     """Return every combination of the targets and scales that were given."""
     targets = _several("target steps", target_step)
-    scales = _several("scales", scale)
+    scales = cast("tuple[float | None, ...]", _several("scales", scale))
     return tuple(Variant(step, factor) for step in targets for factor in scales)
 
 
-def _several(what: str, given: float | Sequence[float] | None) -> tuple[float | None, ...]:
-    if not isinstance(given, Sequence):
+def _several(
+    what: str, given: TargetStep | Sequence[TargetStep] | None
+) -> tuple[TargetStep | None, ...]:
+    if given is None or isinstance(given, (str, float, int)):
         return (given,)
+    if "auto" in given and len(given) > 1:
+        raise RelexError(f"{what}: auto chooses one, so give it alone")
     if len(set(given)) != len(given) or not given:
         raise RelexError(f"{what} {list(given)}: give each once, and at least one")
     return tuple(given)
@@ -174,7 +212,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
     recipe: RecipeSource,
     out: str | Path,
     *,
-    target_step: float | Sequence[float] | None = None,
+    target_step: TargetStep | Sequence[TargetStep] | None = None,
     scale: float | Sequence[float] | None = None,
     force: bool = False,
     options: MergeOptions | None = None,
@@ -204,7 +242,11 @@ def forecast(  # noqa: PLR0913  # as extrapolate
     Raises:
         RelexError: as :func:`extrapolate` would before it reads weights.
     """
-    check_free(resolved(out), force)
+    place = _address(out)
+    if place:
+        Destination(open_place(place)).check_free(force)
+    else:
+        check_free(resolved(out), force)
     variants = _variants(target_step, scale)
     first = variants[0]
     loaded = load_recipe(recipe, target_step=first.target_step, scale=first.scale)
@@ -226,7 +268,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
     except NeedsMergekit as reason:
         refuse_auto(loaded, reason)
         return f"through mergekit's own path (the recipe uses {reason}): every revision whole"
-    text = dry_run.describe(prepared, asked, available(asked.merge, memory_budget), Path(out))
+    text = dry_run.describe(prepared, asked, available(asked.merge, memory_budget), out)
     if is_open(prepared.plan) and reuse is None:
         text += "\nbefore that, everything is read once more to choose what `auto` leaves open"
     return text
@@ -235,7 +277,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
 def inspect(  # noqa: PLR0913  # as extrapolate
     source: RecipeSource,
     *,
-    target_step: float | None = None,
+    target_step: TargetStep | None = None,
     holdout: Sequence[str] = (),
     options: MergeOptions | None = None,
     memory_budget: int | None = None,
@@ -247,8 +289,8 @@ def inspect(  # noqa: PLR0913  # as extrapolate
     """Return the trust report of a recipe or of a finished output, without writing a model.
 
     Args:
-        source: a recipe as for :func:`extrapolate`, or the folder of a finished output, whose Gram
-            matrices are read instead of weights.
+        source: a recipe as for :func:`extrapolate`, or the folder (or address) of a finished
+            output, whose Gram matrices are read instead of weights.
         target_step: replaces the recipe's.
         holdout: references (brace ranges too) of checkpoints beyond the observed ones; the true
             error there is reported.
@@ -281,7 +323,7 @@ def inspect(  # noqa: PLR0913  # as extrapolate
 def examine(  # noqa: PLR0913  # as extrapolate
     source: RecipeSource,
     *,
-    target_step: float | None = None,
+    target_step: TargetStep | None = None,
     holdout: Sequence[str] = (),
     options: MergeOptions | None = None,
     memory_budget: int | None = None,
@@ -295,15 +337,20 @@ def examine(  # noqa: PLR0913  # as extrapolate
     Raises:
         RelexError: whatever is wrong, with the remedy.
     """
-    if isinstance(source, (str, Path)) and Path(source).is_dir():
-        if holdout:
+    if isinstance(source, (str, Path)):
+        given = place_or_path(source)
+        finished = isinstance(given, str) or given.is_dir()
+        if finished and holdout:
             raise RelexError("--holdout needs the recipe: a finished output has no weights of them")
-        if sample is not None:
+        if finished and sample is not None:
             raise RelexError(
                 f"{source} is a finished output: its Gram matrices are read, and no weights; leave "
                 "--sample out, or inspect the recipe"
             )
-        return of_output(Path(source), target_step)
+        if isinstance(given, str):
+            return of_output_in_place(given, target_step)
+        if finished:
+            return of_output(given, target_step)
     options = options or _default_options()
     prepared = open_series(source, target_step, holdout, options, stream, quiet=quiet)
     sampling = plan_sample(prepared, sample, notify)
@@ -318,7 +365,7 @@ def examine(  # noqa: PLR0913  # as extrapolate
 def forecast_inspection(
     source: RecipeSource,
     *,
-    target_step: float | None = None,
+    target_step: TargetStep | None = None,
     holdout: Sequence[str] = (),
     options: MergeOptions | None = None,
     stream: bool | None = None,
@@ -332,8 +379,10 @@ def forecast_inspection(
     Raises:
         RelexError: as :func:`inspect` would before it reads weights.
     """
-    if isinstance(source, (str, Path)) and Path(source).is_dir():
-        return f"{source} is a finished output: its Gram matrices are read, and no weights"
+    if isinstance(source, (str, Path)):
+        given = place_or_path(source)
+        if isinstance(given, str) or given.is_dir():
+            return f"{source} is a finished output: its Gram matrices are read, and no weights"
     options = options or _default_options()
     # Without --stream only headers are looked at too: nothing is downloaded for a forecast.
     ahead = None if stream is False else stream

@@ -1,9 +1,13 @@
-"""The one exception that reaches a user, words for others, and what no message may show."""
+"""The one exception that reaches a user, words for others, and what no message may show.
+
+The command line of ``pip`` that a message or a page tells to type stands here too.
+"""
 
 from __future__ import annotations
 
 import errno
 import re
+import shlex
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +54,20 @@ class RelexError(Exception):
         super().__init__(printable(blank_secrets(str(message))))
 
 
+class RefusedError(RelexError):
+    """A model that was not wanted, as its verdict is.
+
+    Attributes:
+        final: whether what was computed is not worth keeping either.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: object, *, final: bool = True) -> None:
+        super().__init__(message)
+        self.final = final
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn a failed write to ``path`` into a RelexError that says what to do."""
@@ -71,6 +89,35 @@ def _remedy(error: OSError) -> str:
     if error.errno == errno.ENAMETOOLONG:
         return "choose a shorter name"
     return "choose another place for it, or make this one writable"
+
+
+INSTALL = "pip install .  # in a checkout of relex-merge"
+"""How this package is installed: it is on no index."""
+
+EXTRAS = {
+    "eval": ("lm-eval[math]>=0.4.12",),
+    "gs": ("gcsfs>=2024.6",),
+    "plot": ("matplotlib>=3.8",),
+    "s3": ("s3fs>=2024.6",),
+    "trl": ("datasets>=3", "trl>=1.0"),
+    "vllm": ("lm-eval[math,vllm]>=0.4.12",),
+}
+"""What the optional dependencies in pyproject.toml are, as an index has them."""
+
+
+def pip_line(extra: str) -> str:
+    """Return the command that installs what an extra needs, wherever it is typed."""
+    return f"pip install {' '.join(map(shlex.quote, EXTRAS[extra]))}"
+
+
+def not_installed(who: str, extra: str) -> RelexError:
+    """Return the error of something that needs an optional package.
+
+    Args:
+        who: what needs which package, such as "plots need matplotlib".
+        extra: the extra that has the package.
+    """
+    return RelexError(f"{who}, which is not installed: {pip_line(extra)}")
 
 
 def where_it_happened(error: BaseException) -> str:

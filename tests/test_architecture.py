@@ -10,7 +10,7 @@ from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "relex_merge"
 MOST_FILES_IN_ROOT = 8
-MOST_ON_FIRST_LEVEL = 16
+MOST_ON_FIRST_LEVEL = 17
 
 
 def test_imports_keep_to_the_rules(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from relex_merge.checkpoints.configs import check_base, identity, read_config
+from relex_merge.checkpoints.configs import check_base, check_unquantized, identity, read_config
 from relex_merge.checkpoints.files import CONFIG
 from relex_merge.checkpoints.json_files import Json
 from relex_merge.checkpoints.locate import local_folder
 from relex_merge.checkpoints.series import Base, Checkpoint
+from relex_merge.checkpoints.sharded import companions_of
 from relex_merge.errors import RelexError
 from relex_merge.hub import download
 from relex_merge.hub.references import hub_reference, may_be_on_hub
+from relex_merge.places.address import is_place
+from relex_merge.places.download import bring
+from relex_merge.places.pin import pin
 
 # The adapter's own word counts most; a configuration's _name_or_path may be where it was resumed.
 _KEYS = ("base_model_name_or_path", "base_model", "_name_or_path")
@@ -39,10 +43,10 @@ def propose(
             if not isinstance(value, str) or not value:
                 continue
             folder = local_folder(value)
-            name = str(folder.resolve()) if folder else value
+            name = str(folder.resolve()) if folder else value.rstrip("/")
             if name in own:
                 continue
-            if folder or (may_be_on_hub(value) and value.count("/") == 1):
+            if folder or is_place(value) or (may_be_on_hub(value) and value.count("/") == 1):
                 return Base(name, f"{key} in {where}"), notes
             notes.append(f"{key} in {where} says {value}, which is not on this machine")
     return None, notes
@@ -57,12 +61,21 @@ def or_step_zero(base: Base | None, checkpoints: Sequence[Checkpoint]) -> Base |
 
 
 def config_of(reference: str, cache_dir: str | None = None) -> Json:
-    """Read the config.json of a folder or Hub reference. Raises RelexError without one."""
+    """Read the config.json of a folder, an address or a Hub reference.
+
+    Raises RelexError without one; the message calls it a base.
+    """
+    if is_place(reference):
+        there = pin(reference)
+        if CONFIG not in there.files:
+            raise RelexError(f"the base {reference} has no {CONFIG}; is it a model?")
+        return read_config(bring(there, [CONFIG], cache_dir) / CONFIG, f"{reference}/{CONFIG}")
     folder = local_folder(reference)
     if folder:
-        if not (folder / CONFIG).is_file():
+        config = companions_of(folder) / CONFIG
+        if not config.is_file():
             raise RelexError(f"the base {reference} has no {CONFIG}; is it a model?")
-        return read_config(folder / CONFIG)
+        return read_config(config)
     if not may_be_on_hub(reference):
         raise RelexError(f"the base {reference} does not exist; it was taken for a local folder")
     place = hub_reference(reference)
@@ -78,7 +91,7 @@ def check(base: str, checkpoint: str, own: Json, cache_dir: str | None = None) -
     """Check that a base is there and can be what a checkpoint came from.
 
     Args:
-        base: folder or Hub reference.
+        base: folder, address or Hub reference.
         checkpoint: reference, for messages.
         own: the checkpoint's config.json; of an adapter, which has none, it is empty, and only the
             base is looked at.
@@ -88,6 +101,7 @@ def check(base: str, checkpoint: str, own: Json, cache_dir: str | None = None) -
         RelexError: it is not there, or (MisfitError) it is another model.
     """
     config = config_of(base, cache_dir)
+    check_unquantized(config, f"the base {base}")
     if identity(config, "model") is None:
         raise RelexError(f"the base {base} has a {CONFIG} that names no architecture")
     check_base(base, config, checkpoint, own)

@@ -32,8 +32,11 @@ from relex_merge.checkpoints.files import (
     find_weights,
     is_shard,
     require_weights,
+    weights_among,
 )
 from relex_merge.checkpoints.json_files import parse_object, peek_json
+from relex_merge.checkpoints.locate import local_folder
+from relex_merge.checkpoints.sharded import find_sharded
 from relex_merge.errors import RelexError
 
 TEMPORARY = re.compile(
@@ -102,6 +105,24 @@ def weights_of(folder: Path) -> Weights:
 
 
 # a checkpoint of a run
+
+
+def why_not_whole(folder: Path) -> str | None:
+    """Return why a local checkpoint is not whole, in shards or not; None when it is.
+
+    Raises:
+        RelexError: it has no weights.
+    """
+    names = [path.name for path in folder.iterdir()]
+    if weights_among(names) is None:
+        try:
+            found = find_sharded(folder)
+            if found is not None:
+                found.check()
+                return None
+        except NotWholeError as error:
+            return str(error)
+    return missing_part(folder, weights_of(folder))
 
 
 def missing_part(folder: Path, weights: Weights) -> str | None:
@@ -174,7 +195,7 @@ def check_finished(folder: Path) -> Finished:
     Raises:
         RelexError: it is not; the message names the file.
     """
-    if not folder.is_dir():
+    if not local_folder(str(folder)):
         raise RelexError(f"{folder} is not a folder; run the recipe first, then push its output")
     files = _visible(folder)
     report = _output_json(folder / REPORT) if REPORT in files else None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from relex_merge.checkpoints.files import ADAPTER_CONFIG, CONFIG
+from relex_merge.checkpoints.files import ADAPTER_CONFIG, CONFIG, TRAINED
 from relex_merge.checkpoints.json_files import Json, read_json
 from relex_merge.checkpoints.series import Kind
 from relex_merge.errors import RelexError
@@ -77,6 +77,15 @@ def _check(config: Json, where: str) -> None:
             wanted = "a number of 1 or more"
         if not right:
             raise RelexError(f"{where}{key} is {str(value)[:60]!r}, not {wanted}; fetch it again")
+
+
+def check_unquantized(config: Json, label: str) -> None:
+    """Raise MisfitError for the configuration of quantized weights: bitsandbytes, GPTQ, FP8, …."""
+    said = config.get("quantization_config")
+    if said:
+        method = said.get("quant_method") if isinstance(said, dict) else None
+        named = f"by {method!s:.40}, as quantization_config" if method else "as quantization_config"
+        raise MisfitError(f"{label} is quantized ({named} in {CONFIG} says); {TRAINED}")
 
 
 def identity(config: Json, kind: Kind) -> Identity | None:

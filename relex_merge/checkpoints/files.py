@@ -25,7 +25,6 @@ INDEX = constants.SAFETENSORS_INDEX_FILE
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 TRAINER_STATE = "trainer_state.json"  # transformers writes it last
-_FSDP = re.compile(r"model_world_size_\d+_rank_\d+\.pt")  # verl's
 
 # What this package writes beside the weights.
 REPORT = "relex_report.json"
@@ -35,6 +34,10 @@ FIGURE = "relex_report.png"
 GRAM = "relex_gram.safetensors"
 EVALUATION_FIGURE = "relex_evaluation.png"
 EVAL_RESULTS = ".eval_results"  # the Hub's folder of benchmark results
+
+# What TrajectoryCallback leaves in the trainer's output folder.
+SERIES_FOLDER = "relex_series"
+SERIES_RECIPE = "relex_recipe.yml"
 
 # What transformers writes beside the weights.
 TOKENIZER = (
@@ -60,9 +63,21 @@ GENERATION = ("generation_config.json",)
 # Everything of a checkpoint but its weights: configuration, tokenizer, chat template, card.
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.py", CARD)
 
+# Models packed for inference, most of them quantized: nothing that a trainer writes.
+_PACKED = {
+    ".gguf": "GGUF",
+    ".ggml": "GGML",
+    ".onnx": "ONNX",
+    ".tflite": "TFLite",
+    ".engine": "TensorRT",
+    ".mlpackage": "Core ML",
+}
+TRAINED = "extrapolation needs the unquantized checkpoints that the trainer wrote"
+
 # Folders that trainers keep beside the policy: no part of its series unless a pattern asks for it.
 _BESIDE = {"critic", "_critic", "reward", "reward_model", "ref", "reference"}
 _OF_OTHERS = {"node_modules", "wandb", "__pycache__"}
+_OPTIMIZER = re.compile(r"optim(izer)?(_\d+)?")  # accelerate's and verl's folders of its state
 
 
 class NotWholeError(Exception):
@@ -211,6 +226,12 @@ def read_index(path: Path) -> dict[str, str]:
     return places
 
 
+def total(sizes: Iterable[int | None]) -> int | None:
+    """Return the sum of sizes; None where one of them is not known."""
+    known = list(sizes)
+    return None if None in known else sum(size or 0 for size in known)
+
+
 def require_weights(names: Collection[str], folder: Path, label: str) -> Weights:
     """Return the weights of a checkpoint that is to be read; as :func:`find_weights`.
 
@@ -236,6 +257,8 @@ def _nothing(names: Collection[str]) -> str:
         return f"is an adapter without {ADAPTER_WEIGHTS[0]}"
     if not set(ADAPTER_WEIGHTS).isdisjoint(names):
         return f"has no {ADAPTER_CONFIG}, which says how its factors are scaled"
+    if packed := packed_among(names):
+        return f"holds {packed}; {TRAINED}, as safetensors"
     return (
         f"holds no weights ({SINGLE}, its shards with an index, {constants.PYTORCH_WEIGHTS_NAME}, "
         f"or an adapter); it holds {some(sorted(names))}"
@@ -250,16 +273,22 @@ def is_adapter(names: Collection[str]) -> bool:
     return not {ADAPTER_CONFIG, *ADAPTER_WEIGHTS}.isdisjoint(names)
 
 
+def packed_among(names: Iterable[str]) -> str | None:
+    """Say that a model among these files is packed for inference; None where there is none."""
+    for name in sorted(names):
+        if kind := _PACKED.get(Path(name).suffix.lower()):
+            return f"{name}, a {kind} file, packed for inference (most of them quantized)"
+    return None
+
+
 def is_model_folder(names: Collection[str]) -> bool:
     """Whether a folder is meant to hold a model, be it there or not."""
-    return CONFIG in names or ADAPTER_CONFIG in names or weights_among(names) is not None
-
-
-def has_fsdp_shards(names: Iterable[str]) -> bool:
-    """Whether verl has saved a model in the shards of its ranks here."""
-    return any(_FSDP.fullmatch(name) for name in names)
+    named = CONFIG in names or ADAPTER_CONFIG in names or weights_among(names) is not None
+    return named or packed_among(names) is not None
 
 
 def is_beside(name: str) -> bool:
     """Whether a folder of this name is no part of a series."""
-    return name.lower() in _BESIDE | _OF_OTHERS or name.startswith(".")
+    lower = name.lower()
+    beside = lower in _BESIDE | _OF_OTHERS or _OPTIMIZER.fullmatch(lower) is not None
+    return beside or name.startswith(".")

@@ -14,20 +14,41 @@ from pathlib import Path
 
 from relex_merge.checkpoints.base_model import or_step_zero, propose
 from relex_merge.checkpoints.complete import check_weights
-from relex_merge.checkpoints.configs import check_same_model, config_name, identity, read_config
+from relex_merge.checkpoints.configs import (
+    check_same_model,
+    check_unquantized,
+    config_name,
+    identity,
+    read_config,
+)
 from relex_merge.checkpoints.files import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    SERIES_FOLDER,
+    SERIES_RECIPE,
     TRAINER_STATE,
     NotWholeError,
     Weights,
     find_weights,
-    has_fsdp_shards,
     is_beside,
     is_model_folder,
+    weights_among,
 )
-from relex_merge.checkpoints.grouping import Candidate, choose, grouped
+from relex_merge.checkpoints.foreign import (
+    CKPT_CONTENTS,
+    foreign_checkpoint,
+    is_unfinished_megatron,
+)
+from relex_merge.checkpoints.grouping import Candidate, choose, deleted, grouped
 from relex_merge.checkpoints.json_files import Json, peek_json
 from relex_merge.checkpoints.locate import local_folder
-from relex_merge.checkpoints.notes import LeftOut, left_out, nothing_found, without_weights
+from relex_merge.checkpoints.notes import (
+    LeftOut,
+    left_out,
+    nothing_found,
+    packed_series,
+    without_weights,
+)
 from relex_merge.checkpoints.series import (
     Base,
     Checkpoint,
@@ -35,10 +56,21 @@ from relex_merge.checkpoints.series import (
     Series,
     end_of_run,
 )
+from relex_merge.checkpoints.sharded import (
+    COMPANIONS,
+    LORA_FOLDER,
+    Sharded,
+    find_sharded,
+    is_sharded,
+)
 from relex_merge.checkpoints.steps import Named, compile_pattern, read_by, read_name
 from relex_merge.errors import RelexError
 from relex_merge.formatting import some
 
+_OURS = (SERIES_RECIPE, f"{SERIES_FOLDER}/{SERIES_RECIPE}")  # what TrajectoryCallback wrote
+# Layouts of checkpoints in shards, by their form.
+_SHARDED = {"fsdp": "fsdp", "dcp": "dcp", "dcp-safetensors": "dcp", "full": "fsdp"}
+_COPIES = {COMPANIONS, LORA_FOLDER}  # in which shards may lie once more, as a whole
 _DEEPEST = 6  # folders, as in checkpoints/project/run/global_step_1/actor/huggingface
 
 
@@ -54,7 +86,9 @@ class ModelFolder:
         config: what its configuration says, empty without one.
         dtype: of most of its numbers.
         changed: when its weights were last written, in seconds since 1970.
+        size: bytes of its weights.
         fault: why it cannot be read, None when it is whole.
+        sharded: the shards that the weights are in, None for weights as a whole.
     """
 
     path: Path
@@ -64,7 +98,16 @@ class ModelFolder:
     config: Json = field(default_factory=dict)
     dtype: str | None = None
     changed: float = 0.0
+    size: int = 0
     fault: str | None = None
+    sharded: Sharded | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """The files with the weights."""
+        if self.sharded is not None:
+            return [self.sharded.folder / file for file in self.sharded.files]
+        return [self.path / file for file in self.weights.files] if self.weights else []
 
     def left_out(self) -> LeftOut:
         """Return the folder as one that cannot be read."""
@@ -115,7 +158,7 @@ def find_local(folder: str | Path, pattern: str | None = None) -> Series:
         taken,
         or_step_zero(base, taken),
         end_of_run(taken[-1].step, states),
-        (*choice.notes, *left_out(faulty), *remarks),
+        (*choice.notes, *deleted(choice.group), *left_out(faulty), *remarks),
     )
 
 
@@ -135,15 +178,18 @@ def _model_folders(root: Path, *, everything: bool) -> Iterator[ModelFolder]:
             continue
         sizes, below = _listing(path)
         found = None
-        if is_model_folder(sizes) or has_fsdp_shards(sizes):
-            found = _look_into(root, path, sizes)
+        if is_model_folder(sizes) or is_sharded(sizes, below):
+            found = _look_into(root, path, sizes, below)
             yield found
-        if depth == _DEEPEST or (found and depth and not found.fault):
+        inside = found is not None and depth and not found.fault
+        if found is None and (foreign := foreign_checkpoint(path, sizes, below)):
+            yield ModelFolder(path, path.relative_to(root).as_posix(), sizes, fault=foreign)
+        if depth == _DEEPEST or (inside and not (found and found.sharded)):
             continue  # what lies inside a checkpoint belongs to it
         waiting += [
             (path / name, (*above, real))
             for name in sorted(below, reverse=True)
-            if everything or not is_beside(name)
+            if (everything or not is_beside(name)) and (not inside or name in _COPIES)
         ]
 
 
@@ -162,24 +208,53 @@ def _listing(path: Path) -> tuple[dict[str, int], list[str]]:
     return sizes, folders
 
 
-def _look_into(root: Path, path: Path, sizes: Mapping[str, int]) -> ModelFolder:
+def _look_into(
+    root: Path, path: Path, sizes: Mapping[str, int], below: Sequence[str]
+) -> ModelFolder:
     """Return a model folder with its weights checked as far as their headers go."""
     name, weights = path.relative_to(root).as_posix(), None
     try:
+        if is_unfinished_megatron(path):
+            fault = f"verl has not written {CKPT_CONTENTS}, which it writes last, yet"
+            return ModelFolder(path, name, sizes, fault=fault)
+        if weights_among(sizes) is None and is_sharded(sizes, below):
+            return _look_into_shards(path, name, sizes)
         weights = find_weights(sizes, path)
         if weights is None:
-            fault = "FSDP shards only" if has_fsdp_shards(sizes) else without_weights(sizes)
-            return ModelFolder(path, name, sizes, fault=fault)
+            return ModelFolder(path, name, sizes, fault=without_weights(sizes))
         dtype = check_weights(path, weights)
         file = config_name(weights.kind)
         config = read_config(path / file, file)
-        changed = max((path / file).stat().st_mtime for file in weights.files)
+        check_unquantized(config, "it")
+        changed, size = _written([path / file for file in weights.files])
     except (NotWholeError, RelexError) as error:
         return ModelFolder(path, name, sizes, weights, fault=str(error))
     except FileNotFoundError as error:  # a trainer renames what it has written, or removes it
         fault = f"{Path(error.filename).name} was moved or removed meanwhile"
         return ModelFolder(path, name, sizes, weights, fault=fault)
-    return ModelFolder(path, name, sizes, weights, config, dtype, changed)
+    return ModelFolder(path, name, sizes, weights, config, dtype, changed, size)
+
+
+def _written(files: Sequence[Path]) -> tuple[float, int]:
+    """Return when the last of some files was written, and the bytes of all. Raises OSError."""
+    stats = [file.stat() for file in files]
+    return max(stat.st_mtime for stat in stats), sum(stat.st_size for stat in stats)
+
+
+def _look_into_shards(path: Path, name: str, sizes: Mapping[str, int]) -> ModelFolder:
+    """Return a folder with shards of a model. Raises NotWholeError when they are not whole."""
+    found = find_sharded(path)
+    assert found is not None  # the names say so
+    found.check()
+    if found.kind == "adapter" and found.adapter_folder is not None:
+        config = read_config(found.adapter_folder / ADAPTER_CONFIG)
+    else:
+        config = read_config(found.companions / CONFIG)
+    weights = Weights(found.kind, found.files)
+    changed, size = _written([found.folder / file for file in found.files])
+    return ModelFolder(
+        path, name, sizes, weights, config, found.dtype, changed, size, sharded=found
+    )
 
 
 # the series
@@ -198,12 +273,11 @@ def check_nameable(taken: Sequence[Checkpoint]) -> None:
 
 def _candidate(folder: ModelFolder, named: Named) -> Candidate:
     assert folder.weights is not None  # it is whole
-    files = folder.weights.files
     checkpoint = Checkpoint(
         named.step,
         str(folder.path),
-        _layout(named),
-        size=sum(folder.sizes[file] for file in files),
+        _SHARDED[folder.sharded.form] if folder.sharded else layout_of(named),
+        size=folder.size,
         dtype=folder.dtype,
         date=datetime.fromtimestamp(int(folder.changed), timezone.utc).isoformat(),
         kind=folder.weights.kind,
@@ -211,7 +285,7 @@ def _candidate(folder: ModelFolder, named: Named) -> Candidate:
     return Candidate(checkpoint, named.shape, named.family, named.guessed)
 
 
-def _layout(named: Named) -> str:
+def layout_of(named: Named) -> str:
     """Return which trainer names its folders so."""
     plain = read_name(named.name)
     shape = plain.shape if plain else named.shape
@@ -234,12 +308,13 @@ def _nothing(
     looked = (
         f"looked for folders that {pattern!r} finds and that hold a model"
         if pattern
-        else "looked for checkpoint-N, global_step_N/actor/huggingface, global_stepN_hf and other "
-        "folders with a number, with config.json and model.safetensors (or adapter_config.json and "
-        "adapter_model.safetensors) in them"
+        else "looked for checkpoint-N, global_step_N/actor, global_stepN_hf and other folders "
+        "with a number, with config.json and model.safetensors, adapter_config.json and "
+        "adapter_model.safetensors, or the shards of FSDP or torch.distributed.checkpoint in them"
     )
-    shards = [f for f in seen if has_fsdp_shards(f.sizes)]
-    if not shards and not numbered and [f.name for f in seen] == ["."]:
+    if not numbered and (packed := packed_series(str(root), [n for f in seen for n in f.sizes])):
+        return packed
+    if not numbered and [f.name for f in seen] == ["."]:
         return (
             f"{root} holds one model and no series below it; give the folder that its checkpoints "
             f"lie in ({looked})"
@@ -249,7 +324,7 @@ def _nothing(
     there = some(models or sorted(path.name for path in root.iterdir()))
     return nothing_found(
         str(root),
-        [folder.left_out() for folder in shards or numbered],
+        [folder.left_out() for folder in numbered],
         f"{looked}; {which}: {there}",
     )
 
@@ -261,14 +336,26 @@ def _base(
     kind = first.weights.kind if first.weights else "model"
     labelled = [
         (f"{first.name}/{config_name(kind)}", first.config),
-        ("README.md", _front_matter(root / "README.md")),
-        (f"{first.name}/README.md", _front_matter(first.path / "README.md")),
+        *((name, _yaml(root / name)) for name in _OURS),
+        ("README.md", front_matter(root / "README.md")),
+        (f"{first.name}/README.md", front_matter(first.path / "README.md")),
     ]
     # transformers writes down where a model was loaded from, which may be the run itself
     return propose(labelled, own=[str(path.resolve()) for path in (root, *checkpoints)])
 
 
-def _front_matter(readme: Path) -> Json:
+def _yaml(path: Path) -> Json:
+    """Return the mapping in a YAML file, empty where there is none."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def front_matter(readme: Path) -> Json:
     """Return the mapping at the head of a model card, empty where there is none."""
     import yaml
     from huggingface_hub import metadata_load

@@ -30,7 +30,7 @@ from relex_merge.checkpoints.hub_layouts import (
     from_subfolders,
 )
 from relex_merge.checkpoints.json_files import Json
-from relex_merge.checkpoints.notes import left_out, nothing_found
+from relex_merge.checkpoints.notes import left_out, nothing_found, packed_series
 from relex_merge.checkpoints.series import NothingFoundError, Series, end_of_run
 from relex_merge.checkpoints.steps import compile_pattern
 from relex_merge.errors import RelexError
@@ -53,9 +53,9 @@ class Overview:
     commits: Sequence[GitCommitInfo]
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """Path → bytes, of every file of the revision."""
-        return {file.rfilename: file.size or 0 for file in self.info.siblings or ()}
+    def sizes(self) -> dict[str, int | None]:
+        """Path → bytes (None where the server does not say), of every file of the revision."""
+        return {file.rfilename: file.size for file in self.info.siblings or ()}
 
 
 def find_on_hub(place: HubReference, pattern: str | None, cache_dir: str | None = None) -> Series:
@@ -164,6 +164,8 @@ def _said_by(end: Detail, cache_dir: str | None) -> list[tuple[str, Json]]:
 def _nothing(seen: Overview, folders: Subfolders, pattern: str | None) -> str:
     """Say what was looked for and what is there."""
     place, refs = seen.place, seen.refs
+    if not folders.faulty and (packed := packed_series(str(place), seen.sizes)):
+        return packed
     looked = (
         f"what {pattern!r} finds"
         if pattern

@@ -19,11 +19,15 @@ _RANK = (
     "openrlhf",
     "transformers",
     "plain",
+    "fsdp",
+    "dcp",
     "branches",
     "tags",
     "subfolders",
     "commits",
 )
+# What loses the small updates of reinforcement learning; the same steps in float32 come first.
+_NARROW = ("BF16", "F16")
 _SHOWN = 12  # steps listed in a note
 
 
@@ -52,7 +56,8 @@ class Group:
         adapters = checkpoints[0].kind == "adapter"
         few = len(checkpoints) < 2
         rank = _RANK.index(self.layout)
-        return (few, self.guessed, -len(checkpoints), rank, adapters, self.shape)
+        narrow = checkpoints[-1].dtype in _NARROW
+        return (few, self.guessed, -len(checkpoints), narrow, rank, adapters, self.shape)
 
     @property
     def title(self) -> str:
@@ -147,6 +152,8 @@ def _why(taken: Group, other: Group) -> str:
         return "whose numbers say that they are steps"
     if len(taken.checkpoints) != len(other.checkpoints):
         return "which has the most checkpoints"
+    if (taken.checkpoints[-1].dtype in _NARROW) != (other.checkpoints[-1].dtype in _NARROW):
+        return "which is stored in float32"
     if taken.layout != other.layout:
         return f"since {taken.layout} come before {other.layout}"
     return "the first of several that are equally long"
@@ -170,6 +177,22 @@ def about_steps(group: Group) -> list[str]:
         steps = f"step{'s' * (len(missing) != 1)}"
         notes.append(f"gaps: {steps} {listed} missing, every {stride} elsewhere")
     return notes
+
+
+def deleted(group: Group) -> list[str]:
+    """Return a note on first steps that OpenRLHF has deleted: it keeps a few checkpoints only."""
+    steps = [checkpoint.step for checkpoint in group.checkpoints]
+    if group.layout != "openrlhf" or len(steps) < 2:
+        return []
+    stride = min(b - a for a, b in pairwise(steps))
+    before = (steps[0] - 1) // stride
+    if not before:
+        return []
+    return [
+        f"{before} earlier step{'s' * (before != 1)} ({steps[0] - before * stride} to "
+        f"{steps[0] - stride}) are not there: OpenRLHF keeps as many checkpoints as "
+        "--ckpt.max_num says; set it higher for a series from the beginning of the run"
+    ]
 
 
 def gaps(steps: Sequence[int]) -> tuple[list[int], int]:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from relex_merge.checkpoints.configs import (
     check_same_model,
+    check_unquantized,
     config_name,
     dtype,
     identity,
     read_config,
 )
-from relex_merge.checkpoints.files import TRAINER_STATE, weights_among
+from relex_merge.checkpoints.files import TRAINER_STATE, total, weights_among
 from relex_merge.checkpoints.json_files import Json, peek_json
 from relex_merge.checkpoints.notes import without_weights
 from relex_merge.checkpoints.series import Checkpoint, NothingFoundError, Series
@@ -41,14 +42,14 @@ class Detail:
 
     Attributes:
         checkpoint: with what was learnt about it.
-        sizes: file → bytes, of its own folder.
+        sizes: file → bytes, of its own folder; None where the server does not say.
         whole: whether it has weights.
         card: the head of its model card.
         content: the Hub's ids of the weight files.
     """
 
     checkpoint: Checkpoint
-    sizes: Mapping[str, int]
+    sizes: Mapping[str, int | None]
     whole: bool
     card: Json = field(default_factory=dict)
     content: tuple[str | None, ...] = ()
@@ -91,13 +92,13 @@ def card_of(info: ModelInfo) -> Json:
 def _detail(checkpoint: Checkpoint, place: HubReference, files: Sequence[RepoSibling]) -> Detail:
     start = f"{place.folder}/" if place.folder else ""
     below = {
-        f.rfilename.removeprefix(start): f.size or 0 for f in files if f.rfilename.startswith(start)
+        f.rfilename.removeprefix(start): f.size for f in files if f.rfilename.startswith(start)
     }
     sizes = {name: size for name, size in below.items() if "/" not in name}
     weights = weights_among(sizes)
     if weights is None:
         return Detail(checkpoint, sizes, whole=False)
-    size = sum(sizes[file] for file in weights.files)
+    size = total(sizes[file] for file in weights.files)
     ids = {file.rfilename: file.blob_id for file in files}
     content = tuple(ids[start + file] for file in weights.files)
     known = replace(checkpoint, size=size, kind=weights.kind)
@@ -216,7 +217,8 @@ def _same_weights(details: Sequence[Detail]) -> list[str]:
     """Return a note on steps that hold the very same weights: a save that never arrived."""
     steps: dict[tuple[str | None, ...], list[int]] = {}
     for detail in details:
-        steps.setdefault(detail.content, []).append(detail.checkpoint.step)
+        if None not in detail.content:  # not every server tells the ids
+            steps.setdefault(detail.content, []).append(detail.checkpoint.step)
     same = [" = ".join(map(str, group)) for group in steps.values() if len(group) > 1]
     return [f"the weights of these steps are the same: {', '.join(same)}"] if same else []
 
@@ -229,6 +231,8 @@ def _of_one_model(details: Sequence[Detail], cache_dir: str | None) -> list[Deta
     samples = {d.checkpoint.size: d for d in (*reversed(details), details[-1], details[0])}
     looked = {id(d): d for d in (details[0], details[-1], *samples.values())}
     said = {key: config_of(d, cache_dir) for key, d in looked.items()}
+    for key, detail in looked.items():
+        check_unquantized(said[key], detail.checkpoint.reference)
     check_same_model(
         [
             (d.checkpoint.reference, identity(said[key], d.checkpoint.kind))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from relex_merge.checkpoints.files import (
-    has_fsdp_shards,
     is_beside,
     is_model_folder,
+    total,
     weights_among,
 )
 from relex_merge.checkpoints.grouping import Candidate
 from relex_merge.checkpoints.notes import LeftOut, without_weights
 from relex_merge.checkpoints.series import Checkpoint
+from relex_merge.checkpoints.sharded import is_sharded
 from relex_merge.checkpoints.steps import Named, read_by, read_title
 from relex_merge.hub.references import HubReference
 
@@ -82,11 +83,11 @@ class Subfolders:
 
 
 def from_subfolders(
-    place: HubReference, sha: str, sizes: Mapping[str, int], pattern: re.Pattern[str] | None
+    place: HubReference, sha: str, sizes: Mapping[str, int | None], pattern: re.Pattern[str] | None
 ) -> Subfolders:
     """Return the folders below the place's own. sizes: path in the repo → bytes, of every file."""
     top = f"{place.folder}/" if place.folder else ""
-    folders: dict[str, dict[str, int]] = {}
+    folders: dict[str, dict[str, int | None]] = {}
     for path, size in sizes.items():
         folder, _, file = path.rpartition("/")
         if folder and path.startswith(top):
@@ -101,7 +102,7 @@ def from_subfolders(
         if inside or (pattern is None and any(map(is_beside, name.split("/")))):
             continue
         named = read_by(pattern, name)
-        if named is None or not (is_model_folder(files) or has_fsdp_shards(files)):
+        if named is None or not (is_model_folder(files) or is_sharded(files)):
             continue
         candidate = _candidate(place, sha, folder, files, named)
         if candidate:
@@ -112,7 +113,7 @@ def from_subfolders(
     return Subfolders(tuple(found), tuple(faulty))
 
 
-def _fault(folder: str, files: Mapping[str, int]) -> str:
+def _fault(folder: str, files: Collection[str]) -> str:
     """Say why a folder is no checkpoint that a recipe could name."""
     sign = next((sign for sign in "@+" if sign in folder), None)
     if sign:
@@ -121,7 +122,7 @@ def _fault(folder: str, files: Mapping[str, int]) -> str:
 
 
 def _candidate(
-    place: HubReference, sha: str, folder: str, files: Mapping[str, int], named: Named
+    place: HubReference, sha: str, folder: str, files: Mapping[str, int | None], named: Named
 ) -> Candidate | None:
     weights = weights_among(files)
     if weights is None or set("@+") & set(folder):
@@ -131,7 +132,7 @@ def _candidate(
         str(HubReference(place.repo, folder, place.revision or "main")),
         "subfolders",
         sha=sha,
-        size=sum(files[file] for file in weights.files),
+        size=total(files[file] for file in weights.files),
         kind=weights.kind,
     )
     return Candidate(checkpoint, named.shape, named.family, named.guessed)

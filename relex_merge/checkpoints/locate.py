@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,9 +16,14 @@ from relex_merge.checkpoints.files import (
     is_adapter,
     require_weights,
 )
+from relex_merge.checkpoints.sharded import Sharded, require_sharded
 from relex_merge.errors import RelexError
 from relex_merge.hub import download
 from relex_merge.hub.references import HubReference, hub_reference, may_be_on_hub, no_such
+from relex_merge.places import download as places
+from relex_merge.places.address import is_place, normal, without_scheme
+from relex_merge.places.pin import PlacePin, pin
+from relex_merge.places.together import together
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -27,20 +31,24 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One model as it is read: its reference, and its files on this disk or at a Hub commit.
+    """One model as it is read: its reference, and its files on this disk, the Hub or in a place.
 
     Attributes:
-        reference: as the recipe has it, a Hub reference or an absolute folder path.
-        pin: the Hub commit, None for a local folder.
+        reference: as the recipe has it, a Hub reference, an address or an absolute folder path.
+        pin: the Hub commit, or the state of a folder in a place; None for a local folder.
         folder: the folder on this disk; for a streamed model without its weights, and for one
             between the base and the last checkpoint without anything but an index of shards.
-        streamed: whether the weights are read from the Hub in ranges instead of from ``folder``.
+        streamed: whether the weights are read in ranges from where they lie instead of from
+            ``folder``.
+        sharded: the shards that the weights are in, None where ``folder`` has them as a whole; then
+            ``folder`` is the one with configuration and tokenizer.
     """
 
     reference: str
-    pin: download.Pin | None
+    pin: download.Pin | PlacePin | None
     folder: Path
     streamed: bool = False
+    sharded: Sharded | None = None
 
     @property
     def sha(self) -> str | None:
@@ -57,16 +65,26 @@ class Snapshot:
     @property
     def is_adapter(self) -> bool:
         """Whether it is a PEFT adapter, and not a model that has one beside its own weights."""
+        if self.sharded is not None:
+            return self.sharded.kind == "adapter"
         return is_adapter(self.files)
 
 
 def local_folder(text: str) -> Path | None:
     """Return the folder of that name on this disk, None where there is none."""
     try:
-        folder = Path(text).expanduser()
-        return folder if folder.is_dir() else None
-    except (OSError, RuntimeError):  # the name is too long, or of the home of no user
+        folder = None if is_place(text) else without_scheme(text).expanduser()
+        return folder if folder and folder.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # the name is too long, or of the home of no user
         return None
+
+
+def is_local_file(text: str) -> bool:
+    """Tell whether there is a file of that name on this disk."""
+    try:
+        return Path(text).expanduser().is_file()
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def locate(
@@ -78,10 +96,10 @@ def locate(
     the others are left where they are when they are streamed. Each moving ref is looked at once.
 
     Args:
-        references: folders, or ``owner/name[/sub/folder][@revision]``.
+        references: folders, ``owner/name[/sub/folder][@revision]``, or addresses of places.
         cache_dir: the Hub's cache.
-        stream: True reads weights from the Hub in ranges, False downloads them to the cache, None
-            streams what is not cached already.
+        stream: True reads weights in ranges from where they lie, False downloads them to the cache,
+            None streams what is not cached already.
 
     Raises:
         RelexError: the message names the reference.
@@ -92,9 +110,14 @@ def locate(
     return in_parallel(lambda item: fetch(*item), list(zip(references, found, strict=True)))
 
 
-def check_reference(reference: str) -> None:
-    """Raise RelexError for a local folder that is not there, or that is given a revision."""
-    _place(reference)
+def check_reference(reference: str) -> str | None:
+    """Return the Hub repo that a reference is of, None for a local folder and an address.
+
+    Raises:
+        RelexError: it is a local folder that is not there, or that is given a revision.
+    """
+    place = _named(reference)
+    return place.repo if isinstance(place, HubReference) else None
 
 
 def in_parallel(call: Callable[[A], B], arguments: Sequence[A]) -> list[B]:
@@ -102,27 +125,29 @@ def in_parallel(call: Callable[[A], B], arguments: Sequence[A]) -> list[B]:
 
     An error or Ctrl-C is passed on at once: downloads that are under way are not waited for.
     """
-    pool = ThreadPoolExecutor(download.at_once()[0])
-    try:
-        return list(pool.map(call, arguments))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    return together(call, arguments, download.at_once()[0])
 
 
-def _find(references: Sequence[str], cache_dir: str | None) -> list[Path | download.Pin]:
-    """Return local folders, and the commits that the other references point to now."""
-    places = [_place(reference) for reference in references]
-    moving = {(p.repo, p.revision): p for p in places if isinstance(p, HubReference)}
+def _find(references: Sequence[str], cache_dir: str | None) -> list[Path | download.Pin | PlacePin]:
+    """Return local folders, and the states that the other references point to now."""
+    named = [_named(reference) for reference in references]
+    moving = {(p.repo, p.revision): p for p in named if isinstance(p, HubReference)}
     found = in_parallel(lambda place: _commit(place, cache_dir), list(moving.values()))
     commits = dict(zip(moving, found, strict=True))
+    addresses = [p for p in named if isinstance(p, str)]
+    pins = dict(zip(addresses, in_parallel(pin, addresses), strict=True))
     return [
-        commits[p.repo, p.revision].at(p.folder) if isinstance(p, HubReference) else p
-        for p in places
+        commits[p.repo, p.revision].at(p.folder)
+        if isinstance(p, HubReference)
+        else (pins[p] if isinstance(p, str) else p)
+        for p in named
     ]
 
 
-def _place(reference: str) -> Path | HubReference:
-    """Return the local folder of that name, else what is to be looked for on the Hub."""
+def _named(reference: str) -> Path | HubReference | str:
+    """Return the local folder of that name, the address, or what to look for on the Hub."""
+    if is_place(reference):
+        return normal(reference)
     path, _, revision = reference.partition("@")
     folder = local_folder(path)
     if folder:
@@ -145,7 +170,7 @@ def _commit(place: HubReference, cache_dir: str | None) -> download.Commit:
 
 def _fetch(
     reference: str,
-    found: Path | download.Pin,
+    found: Path | download.Pin | PlacePin,
     *,
     cache_dir: str | None,
     stream: bool | None,
@@ -153,7 +178,12 @@ def _fetch(
 ) -> Snapshot:
     """Bring to the disk what is read from there."""
     if isinstance(found, Path):
+        sharded = require_sharded(found, reference)
+        if sharded is not None:
+            return Snapshot(str(found), None, sharded.companions, sharded=sharded)
         return Snapshot(str(found), None, found)
+    if isinstance(found, PlacePin):
+        return _fetch_from_place(found, cache_dir, stream, reference in ends)
     small = partial(download.download, found, SMALL_FILES, cache_dir)
     if not found.files:  # offline: the cache decides
         return Snapshot(reference, found, small())
@@ -174,3 +204,24 @@ def _fetch(
     elif ADAPTER_CONFIG in found.files:
         download.download_file(found, ADAPTER_CONFIG, cache_dir)
     return Snapshot(reference, found, folder, streamed)
+
+
+def _fetch_from_place(
+    found: PlacePin, cache_dir: str | None, stream: bool | None, is_end: bool
+) -> Snapshot:
+    """Bring to the disk what is read from there: as for the Hub, with a cache of its own."""
+    address = found.place.address
+    small = found.matching(SMALL_FILES)
+    index = index_among(found.files)
+    folder = places.bring(found, [index] if index else [], cache_dir)
+    weights = require_weights(found.files, folder, address)
+    streamed = stream is not False and weights.safetensors
+    if streamed and not stream:
+        streamed = not places.is_here(found, weights.files, cache_dir)
+    if not streamed:
+        places.bring(found, [*small, *weights.files], cache_dir)
+    elif is_end:
+        places.bring(found, small, cache_dir)
+    elif ADAPTER_CONFIG in found.files:
+        places.bring(found, [ADAPTER_CONFIG], cache_dir)
+    return Snapshot(address, found, folder, streamed)

@@ -50,9 +50,17 @@ def _part(steps: Sequence[int], part: str, last_step: int) -> set[int]:
     return {step for step in steps if first <= step <= last and (step - first) % stride == 0}
 
 
+def or_share(part: str | None) -> str:
+    """Say how a share of the run is written, after what may have been meant for one."""
+    if part is None or not _STEP.fullmatch(part.strip()) or not 0 < int(part) <= 100:
+        return ""
+    return f"; for the first {int(part)} % of the run write --observe {int(part)}%"
+
+
 def _there(steps: Sequence[int], part: str) -> str:
     if _STEP.fullmatch(part):
         near = sorted(steps, key=lambda step: abs(step - int(part)))[:4]
-        return f"the nearest that it has: {', '.join(map(str, sorted(near)))}"
+        there = f"the nearest that it has: {', '.join(map(str, sorted(near)))}"
+        return f"{there}{or_share(part)}"
     some = ", ".join(map(str, steps[:4])) + (f", … {steps[-1]}" if len(steps) > 4 else "")
     return f"it has {some}"

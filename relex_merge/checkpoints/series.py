@@ -59,8 +59,8 @@ class Series:
 
     Attributes:
         source: the folder or the Hub repo.
-        layout: how the checkpoints are kept there: transformers, verl, openrlhf, plain, branches,
-            tags, commits or subfolders.
+        layout: how the checkpoints are kept there: transformers, verl, openrlhf, plain, fsdp, dcp,
+            branches, tags, commits or subfolders.
         checkpoints: ascending by step, no step twice.
         base: what is proposed as base, None where nothing says it.
         last_step: where the run ended or was to end.

@@ -55,6 +55,8 @@ _INNER = {
     "merged",
     "model",
     "policy",
+    "pytorch_model_fsdp_0",
+    "weights",
 }
 
 

@@ -8,32 +8,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from relex_merge.errors import RelexError
+from relex_merge.errors import RefusedError
 
 if TYPE_CHECKING:
     from relex_merge.report.contents import Report
-    from relex_merge.report.evaluation import Kind
 
-REFUSAL = "do not extrapolate"
 NOTHING = "nothing to extrapolate"
-WITNESSES: dict[Kind, str] = {
-    "geometry": "the backtests speak",
-    "function": "its evaluation on text speaks",
-    "labels": "its answers to tasks speak",
-}
-
-
-class RefusedError(RelexError):
-    """``--strict`` met a bad verdict, or the user said no."""
-
-    exit_code = 3
 
 
 def ask(*, strict: bool, yes: bool) -> Callable[[Report], None]:
-    """Return a function that prints a verdict, and asks, refuses or warns when it is bad.
+    """Return a function that prints a verdict, and asks where something speaks against the model.
 
-    It asks on a terminal, refuses with ``strict``, and warns otherwise. It raises RefusedError when
-    nothing is to be written.
+    It asks on a terminal, warns with ``yes``, and refuses with ``strict`` or where nobody can be
+    asked; only then what was computed is kept for the same command with ``--yes``. It raises
+    RefusedError when nothing is to be written.
 
     Args:
         strict: refuse without asking.
@@ -41,27 +29,31 @@ def ask(*, strict: bool, yes: bool) -> Callable[[Report], None]:
     """
 
     def accept(report: Report) -> None:
-        verdict, choice = report["verdict"], report.get("choice")
-        if choice is not None:
-            from relex_merge.report.table import chosen
+        from relex_merge.report.doubts import doubts
+        from relex_merge.report.table import chosen
 
+        choice = report.get("choice")
+        if choice is not None:
             click.echo(f"chosen predictor: {chosen(choice)}", err=True)
             for reason in choice["reasons"]:
                 click.echo(f"  - {reason}", err=True)
         _show(report)
-        if verdict["verdict"] == NOTHING:
+        if report["verdict"]["verdict"] == NOTHING:
             click.echo(f"writing step {report['target_step']:g} from within the series", err=True)
-        if verdict["verdict"] != REFUSAL:
-            return
-        if strict:
-            raise RefusedError("nothing was written: the verdict is bad and --strict was given")
         if report["method"].get("predictor") == "stay":
             click.echo("writing the last observed checkpoint", err=True)
+        against = "; ".join(doubts(report))
+        if not against:
             return
-        if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
-            witness = WITNESSES[verdict.get("evidence", "geometry")]
-            click.echo(f"WARNING: writing a model that {witness} against", err=True)
-        elif not click.confirm("Write the model all the same?", err=True):
+        if strict:
+            raise RefusedError(f"nothing was written: {against}, and --strict was given")
+        if yes:
+            click.echo(f"WARNING: writing a model although {against}", err=True)
+        elif not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise RefusedError(
+                f"nothing was written: {against}; give --yes to write it all the same", final=False
+            )
+        elif not click.confirm(f"{against[0].upper()}{against[1:]}. Write it?", err=True):
             raise RefusedError("nothing was written")
 
     return accept

@@ -193,7 +193,7 @@ def command(
     The verdict is about scale 1 at the recipe's own target, or about the first OUT. Several outputs
     must be of one series; a folder of `step-N` folders stands for all of them.
     """
-    from relex_merge.recipe.ahead import check_ahead
+    from relex_merge.recipe.ahead import check_ahead, check_hub
 
     if choose != (output is not None):
         raise click.UsageError("--choose and -o FILE go together")
@@ -204,6 +204,9 @@ def command(
         partial(check_file, "--prompts", options["prompts"]),
         partial(check_file, "--text", options["text"]),
     )
+    for source in sources:
+        if not source.is_dir():
+            check_hub(source)
     sign_of_life(asked.quiet)
     from relex_merge.cli.evaluation_text import render_evaluation
     from relex_merge.evaluation.destinations import Destinations, write_beside

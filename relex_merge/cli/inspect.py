@@ -12,10 +12,11 @@ import click
 
 from relex_merge.cli.ahead import check_all, sign_of_life
 from relex_merge.cli.merge_options import AskedOptions, merging_options
-from relex_merge.cli.options import SIZE, Merging
+from relex_merge.cli.options import PLACE_OR_PATH, SIZE, TARGET_STEP, Merging
 
 if TYPE_CHECKING:
     from relex_merge.pipeline.inspection import Inspection
+    from relex_merge.recipe.names import TargetStep
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -23,12 +24,13 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 class _Inspect(Merging):
     writes = False
     about: ClassVar[Mapping[str, str]] = {
-        "RECIPE": "mergekit YAML with merge_method: relex, or the folder of a finished output."
+        "RECIPE": "mergekit YAML with merge_method: relex, or the folder of a finished output (or "
+        "its address in an object store)."
     }
 
 
 @click.command("inspect", cls=_Inspect)
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=PLACE_OR_PATH)
 @click.option("--json", "json_file", type=FILE, help="Write the whole report.")
 @click.option("--plot", type=FILE, help="Draw it: a .png, .svg or .pdf.")
 @click.option("--gram", type=FILE, help="Write the Gram matrices, for run --reuse FILE.")
@@ -38,7 +40,7 @@ class _Inspect(Merging):
     "--tensor", "tensors", multiple=True, help="For --coefficients; default all in a .csv."
 )
 @click.option("--rank", type=click.IntRange(1), default=1, help="Directions in --coefficients.")
-@click.option("--target-step", type=float, help="Replaces the recipe's.")
+@click.option("--target-step", type=TARGET_STEP, help="Replaces the recipe's.")
 @click.option(
     "--holdout",
     metavar="REF",
@@ -56,8 +58,8 @@ class _Inspect(Merging):
 @click.option("--dry-run", is_flag=True, help="Say what would be read, and stop.")
 @merging_options
 def command(
-    recipe: Path,
-    target_step: float | None,
+    recipe: Path | str,
+    target_step: TargetStep | None,
     holdout: tuple[str, ...],
     memory_budget: int | None,
     stream: bool | None,
@@ -68,19 +70,28 @@ def command(
 ) -> None:
     """Say how far the trajectory of RECIPE can be trusted.
 
-    RECIPE is a recipe file, or the folder of a finished output: then no weights are read.
+    RECIPE is a recipe file, or the folder of a finished output (or its address in an object store):
+    then no weights are read.
     """
-    from relex_merge.recipe.ahead import check_ahead
+    from relex_merge.recipe.advice import check_output
+    from relex_merge.recipe.ahead import check_ahead, check_hub
 
     wanted = _Files(**files)
-    checks = [] if recipe.is_dir() else [partial(check_ahead, recipe, target_step=target_step)]
-    check_all(*checks, wanted.check, partial(_check_sample, sample, wanted.gram))
+    sized = partial(_check_sample, sample, wanted.gram)
+    finished = isinstance(recipe, str) or recipe.is_dir()
+    if isinstance(recipe, str):  # an output in a place
+        check_all(wanted.check, sized)
+    elif finished:
+        check_all(partial(check_output, recipe), wanted.check, sized)
+    else:
+        check_all(partial(check_ahead, recipe, target_step=target_step), wanted.check, sized)
+        check_hub(recipe, target_step=target_step)
     sign_of_life(asked.quiet)
     from relex_merge.api import examine, forecast_inspection
-    from relex_merge.report import render_table
+    from relex_merge.report import print_report
 
     options = asked.made()
-    if wanted.gram and not recipe.is_dir():
+    if wanted.gram and not finished:
         sample = "all"  # what run --reuse takes is exact
     notify = partial(click.echo, err=True)
     if dry_run:
@@ -107,7 +118,7 @@ def command(
         quiet=asked.quiet,
         notify=notify,
     )
-    click.echo(render_table(found.report))
+    print_report(found.report)
     wanted.save(found)
 
 
@@ -144,6 +155,11 @@ class _Files:
         """Raise now what would fail only after all weights were read."""
         from relex_merge.report.style import check_format
 
+        if self.rank > 1 and not self.coefficients:
+            raise click.UsageError(
+                "--rank counts the directions in --coefficients FILE; the rank of the prediction "
+                f"stands in the recipe. Write there:\n\n  parameters:\n    rank: {self.rank}"
+            )
         for file in (self.json_file, self.plot, self.gram, self.html, self.coefficients):
             if file and not file.parent.is_dir():
                 raise click.UsageError(f"{file}: there is no folder {file.parent}")

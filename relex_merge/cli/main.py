@@ -55,10 +55,10 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        # ``relex-merge RECIPE OUT`` is a likely slip; click's own message would not say so.
-        name = args[0]
-        if name not in _COMMANDS and name.endswith((".yml", ".yaml")):
-            ctx.fail(f"No such command {name!r}; did you mean: relex-merge run {name} OUT")
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from relex_merge.cli.meant import unknown_command
+
+            ctx.fail(unknown_command(args, _COMMANDS))
         return super().resolve_command(ctx, args)
 
 
@@ -70,10 +70,6 @@ def group() -> None:
 
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM, as shells have it."""
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, handled like Ctrl-C: what is half done is cleaned up."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -89,58 +85,66 @@ def main(args: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     """Run the command and tell what goes wrong; returns the exit code."""
+    struck: list[int] = []  # signals that came
     try:
-        with _terminable():
+        with _stoppable(struck):
             code: Any = group.main(arguments, prog_name="relex-merge", standalone_mode=False)
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
         click.echo(blank(shown.getvalue()), err=True, nl=False)
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt) as error:
-        what = "terminated" if _was_terminated(error) else "interrupted"
-        click.echo(f"{what}; nothing half done is left at OUT", err=True)
-        _leave(TERMINATED if _was_terminated(error) else 1)
+    except (click.Abort, KeyboardInterrupt):
+        _leave(_interrupted(struck))
     except RelexError as error:
         _trace(arguments, error)
         for message in getattr(error, "messages", [str(error)]):
             click.echo(f"error: {blank(message)}", err=True)
-        return TERMINATED if _was_terminated(error) else error.exit_code
+        return TERMINATED if signal.SIGTERM in struck else error.exit_code
     except Exception as error:
         _trace(arguments, error)
+        if struck:  # C code may turn an interruption into an error of its own
+            return _interrupted(struck)
         click.echo(f"error: {blank(where_it_happened(error))} (-v shows more)", err=True)
         return 1
     return code or 0
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Raise Terminated at SIGTERM; a second one ends the process at once, as ever."""
+def _stoppable(struck: list[int]) -> Iterator[None]:
+    """Raise KeyboardInterrupt at SIGINT and SIGTERM, and note which of them came.
 
-    def terminate(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise Terminated
+    A second SIGTERM ends the process at once, as ever.
+    """
 
-    default = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    if not default or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGTERM, terminate)
+    def stop(number: int, frame: object) -> None:
+        struck.append(number)
+        if number == signal.SIGTERM:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    before: dict[int, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+    usual = [number for number, handler in before.items() if signal.getsignal(number) == handler]
+    if threading.current_thread() is not threading.main_thread():
+        usual = []
+    for number in usual:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in usual:
+            signal.signal(number, before[number])
 
 
-def _was_terminated(error: BaseException | None) -> bool:
-    """Tell whether SIGTERM is what an error came from."""
-    seen: set[int] = set()  # errors may come from each other in a circle
-    while error is not None and id(error) not in seen:
-        if isinstance(error, Terminated):
-            return True
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False
+def _interrupted(struck: list[int]) -> int:
+    """Say what ended the command; returns the exit code."""
+    terminated = signal.SIGTERM in struck
+    what = "terminated" if terminated else "interrupted"
+    click.echo(f"{what}; nothing half done is left at OUT", err=True)
+    return TERMINATED if terminated else 1
 
 
 def _leave(code: int) -> NoReturn:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from relex_merge.cli.meant import Device
+
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
@@ -58,7 +60,7 @@ OPTIONS: dict[str, _Option] = {
     "lora_merge_cache": _Option(str, None, "Where adapters merged into models are kept."),
     "lora_merge_dtype": _Option(str, None, "dtype in which adapters are merged into models."),
     "cuda": _flag("Compute on the GPU."),
-    "device": _Option(str, None, "Compute there: cpu, cuda, cuda:1, mps, xpu, auto."),
+    "device": _Option(Device(), None, "Compute there: cpu, cuda, cuda:1, mps, xpu, auto."),
     "low_cpu_memory": _flag("Keep intermediate values on the GPU."),
     "out_shard_size": _Option(ShardSize(), 5 * 10**9, "Bytes of a shard  [default: 5B]"),
     "copy_tokenizer": _flag("Copy the tokenizer.", default=True),

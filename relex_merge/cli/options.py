@@ -31,6 +31,39 @@ class Size(click.ParamType[int]):
 SIZE = Size()
 
 
+class PlaceOrPath(click.ParamType[Any]):
+    """A path on this disk, or the address of a place (``s3://bucket/folder``) as it was written."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a path, or the address."""
+        from relex_merge.places.address import place_or_path
+
+        return place_or_path(value)
+
+
+PLACE_OR_PATH = PlaceOrPath()
+
+
+class TargetStep(click.ParamType[Any]):
+    """A step, or ``auto``."""
+
+    name = "step"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or ``auto``."""
+        if value == "auto":
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no step; give a number, or auto", param, ctx)
+
+
+TARGET_STEP = TargetStep()
+
+
 class Merging(click.Command):
     """A command with mergekit's options, which its help shows in a section of their own.
 
@@ -46,6 +79,17 @@ class Merging(click.Command):
     sections: ClassVar[Mapping[str, Sequence[str]]] = {}
     writes: ClassVar[bool] = True
     about: ClassVar[Mapping[str, str]] = {}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line; of what stands in the recipe, say so."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            from relex_merge.cli.meant import explain_option
+
+            explain_option(error, given)
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the arguments and the sections."""

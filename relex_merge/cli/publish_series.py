@@ -7,9 +7,12 @@ from typing import Any
 
 import click
 
+from relex_merge.cli.meant import check_folder_first
+from relex_merge.cli.options import PLACE_OR_PATH
+
 
 @click.command("publish-series")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PLACE_OR_PATH)
 @click.argument("repo")
 @click.option(
     "--revision-format",
@@ -21,6 +24,11 @@ import click
 @click.option("--observe", metavar="STEPS", help="Only these: 1-75, 1-75:5, 1,5,10 or 15%.")
 @click.option("--pattern", metavar="REGEX", help="On the folders' paths; first group = step.")
 @click.option("--base", metavar="MODEL", help="What the run started from, for the card.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of the published weights; by default as they are stored.",
+)
 @click.option("--private", is_flag=True, help="Make the repo private if it is created.")
 @click.option("--watch", is_flag=True, help="Go on while a training run writes; Ctrl-C ends it.")
 @click.option("--until-step", type=int, metavar="N", help="With --watch: end after this step.")
@@ -33,12 +41,14 @@ import click
 )
 @click.option("--quiet", is_flag=True, help="No progress bars and no remarks.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
-def command(folder: Path, repo: str, quiet: bool, verbose: bool, **how: Any) -> None:
+def command(folder: Path | str, repo: str, quiet: bool, verbose: bool, **how: Any) -> None:
     """Publish every checkpoint below FOLDER to the Hub repo REPO, each as a revision of its own.
 
-    Weights, configuration and tokenizer only. Repeat it after an interruption: what is complete is
-    skipped.
+    FOLDER may be a place in an object store (s3://bucket/run). Weights, configuration and
+    tokenizer only; FSDP and DCP shards become safetensors. Repeat it after an interruption: what is
+    complete is skipped.
     """
+    check_folder_first("publish-series", folder, repo)
     from relex_merge.publishing.publish_series import publish_series
 
     def remark(message: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from relex_merge.cli.meant import check_folder_first
 from relex_merge.cli.options import publishing_options
 
 
@@ -20,6 +21,7 @@ from relex_merge.cli.options import publishing_options
 @publishing_options
 def command(out: Path, repo: str, force: bool, quiet: bool, verbose: bool, **how: Any) -> None:
     """Publish OUT, a finished output, to the Hub repo REPO: one commit, a revision of its own."""
+    check_folder_first("push", out, repo)
     publish(out, repo, force=force, quiet=quiet, **how)
 
 

@@ -41,8 +41,8 @@ def command(  # noqa: PLR0913, PLR0917  # click hands over each option as a keyw
 ) -> None:
     """Write a recipe for SERIES.
 
-    SERIES is a Hub repo (owner/name), one revision of it (owner/name@main), or a local folder of
-    checkpoints.
+    SERIES is a Hub repo (owner/name), one revision of it (owner/name@main), or a folder of
+    checkpoints, on this disk or in an object store (s3://bucket/run).
     """
     from relex_merge.cli import series_table
     from relex_merge.errors import RelexError, disk_errors

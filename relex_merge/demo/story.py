@@ -40,8 +40,8 @@ from relex_merge.demo.table import DemoResult, Row, compare, render
 from relex_merge.demo.task_files import task_name, write_task
 from relex_merge.demo.tasks import load_task, split_prompts
 from relex_merge.demo.training import train
-from relex_merge.errors import disk_errors
-from relex_merge.report import render_table, save_html
+from relex_merge.errors import disk_errors, pip_line
+from relex_merge.report import render_text, save_html
 from relex_merge.report.contents import to_json
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Story:
         """Show what ``relex-merge inspect`` says, before anything is extrapolated."""
         found = examine(recipe, quiet=True)
         folder = self.out / "trust-report"
-        text = render_table(found.report)
+        text = render_text(found.report)
         with disk_errors(folder):
             folder.mkdir(exist_ok=True)
             (folder / "report.txt").write_text(text + "\n", encoding="utf-8")
@@ -311,7 +311,7 @@ class Story:
         with disk_errors(file):
             file.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8")
         if not find_spec("matplotlib"):
-            self.echo("No plots: they need matplotlib, pip install relex-merge[plot].")
+            self.echo(f"No plots: they need matplotlib ({pip_line('plot')}).")
             return
         from relex_merge.demo.plot import save_accuracy_plot
 

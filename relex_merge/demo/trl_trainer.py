@@ -14,7 +14,7 @@ from tqdm import tqdm
 from relex_merge.demo.lora import load_policy
 from relex_merge.demo.model import quiet_transformers
 from relex_merge.demo.session import Session
-from relex_merge.errors import RelexError
+from relex_merge.errors import not_installed
 
 if TYPE_CHECKING:
     from relex_merge.demo.tasks import Task
@@ -26,9 +26,7 @@ def require_trl() -> None:
         import datasets  # noqa: F401
         import trl  # noqa: F401
     except ImportError as error:
-        raise RelexError(
-            f"--trainer trl needs {error.name}; install it with: pip install relex-merge[trl]"
-        ) from error
+        raise not_installed(f"--trainer trl needs {error.name}", "trl") from error
 
 
 def train_with_trl(

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relex_merge.checkpoints.configs import check_unquantized
 from relex_merge.checkpoints.files import CONFIG, INDEX, SINGLE
 from relex_merge.checkpoints.json_files import parse_object
 from relex_merge.errors import RelexError
@@ -64,16 +65,13 @@ def read_config(folder: Path, label: str, *, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
     with config_errors(label):
-        _check_layers(parse_object((folder / CONFIG).read_bytes()), label)
+        said = parse_object((folder / CONFIG).read_bytes())
+        check_unquantized(said, label)
+        _check_layers(said, label)
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
         architectures = config.architectures or []
         if len(architectures) != 1 or not isinstance(architectures[0], str):
             raise RelexError(f"{label}: {CONFIG} must name one entry under architectures")
-        if getattr(config, "quantization_config", None):
-            raise RelexError(
-                f"{label} is quantized (quantization_config in {CONFIG}); extrapolation needs the "
-                "unquantized checkpoints"
-            )
     return config
 
 

@@ -32,7 +32,7 @@ from relex_merge.engine.plan import ModelPlan
 from relex_merge.engine.resources import Resources
 from relex_merge.engine.schedule import Piece, Schedule, Segment, make_schedule
 from relex_merge.engine.solving import Task, TensorSolver
-from relex_merge.engine.threads import single_threaded
+from relex_merge.engine.threads import compute_pool, single_threaded
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.weights.source import Read
@@ -111,7 +111,7 @@ class Engine:
             kernels.ieee_float32(),
             single_threaded(),
             ThreadPoolExecutor(readers, "relex-read") as self._readers,
-            ThreadPoolExecutor(self._workers, "relex-compute") as self._compute,
+            compute_pool(self._workers, "relex-compute") as self._compute,
         ):
             loader = threading.Thread(target=self._guard(self._load), name="relex-load")
             loader.start()

@@ -18,7 +18,7 @@ import torch
 from relex_merge.engine import kernels
 from relex_merge.engine.memory_limits import memory_errors
 from relex_merge.engine.plan import ModelPlan, TensorPlan
-from relex_merge.engine.threads import single_threaded
+from relex_merge.engine.threads import compute_pool, single_threaded
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
 from relex_merge.weights.memory import Memory, Numbers
@@ -55,7 +55,7 @@ def grow(
         for row, source in enumerate(plan.sources)
     ]
     growth = _Growth(plan, known.tensors if known else {}, np.flatnonzero(~old).tolist(), old, rows)
-    with kernels.ieee_float32(), single_threaded(), ThreadPoolExecutor(workers) as pool:
+    with kernels.ieee_float32(), single_threaded(), compute_pool(workers, "relex-compute") as pool:
         found = {tensor.name: _tensor(growth, tensor, pool) for tensor in tensors}
     for source in plan.sources:
         source.check_unchanged()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from relex_merge.checkpoints.files import TRAINED
 from relex_merge.engine.architecture import config_errors
 from relex_merge.errors import RelexError
 from relex_merge.recipe.load import Recipe
@@ -192,7 +193,13 @@ def _is_untied_head(weight: WeightInfo, config: Any) -> bool:
 def _check_shapes(
     weight: WeightInfo, infos: Sequence[TensorInfo], sources: Sequence[Source]
 ) -> None:
+    mixed = any(info.dtype.is_floating_point for info in infos)
     for info, source in zip(infos, sources, strict=True):
+        if mixed and not info.dtype.is_floating_point:
+            raise RelexError(
+                f"{source.label}: {weight.name} is {info.dtype}, as packed and quantized weights "
+                f"are; {TRAINED}"
+            )
         if info.shape == infos[0].shape:
             continue
         remedy = (
@@ -220,8 +227,7 @@ def _plan_tensor(
     for info, source in zip(infos, sources, strict=True):
         if info.dtype.is_floating_point and info.dtype not in EXTRAPOLATED:
             raise RelexError(
-                f"{source.label}: {weight.name} is {info.dtype}, a quantized format; "
-                "extrapolation needs the unquantized checkpoints"
+                f"{source.label}: {weight.name} is {info.dtype}, a quantized format; {TRAINED}"
             )
     if not all(info.dtype.is_floating_point for info in infos):
         return TensorPlan(weight.name, stored, infos[0].dtype, infos[0], None)

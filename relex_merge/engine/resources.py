@@ -62,7 +62,10 @@ def available(options: MergeOptions, memory_budget: int | None) -> Resources:
     try:
         device = torch.device(options.device or "cpu")
     except RuntimeError as error:
-        raise RelexError(f"--device {options.device}: {error}") from error
+        raise RelexError(
+            f"--device {options.device}: torch has no such device; give cpu, cuda, cuda:1, mps, "
+            "xpu or auto"
+        ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise RelexError(f"--device {device}: no CUDA device is available; leave the option out")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -71,6 +74,15 @@ def available(options: MergeOptions, memory_budget: int | None) -> Resources:
         free, _ = torch.cuda.mem_get_info(device)
         return Resources(device, 2, memory_budget or free // 4)
     return Resources(device, workers, memory_budget or min(free_memory() // 4, LARGEST_DEFAULT))
+
+
+def check_accelerator(options: MergeOptions) -> None:
+    """Raise RelexError for ``--multi-gpu`` where there is no GPU."""
+    if options.multi_gpu and not torch.accelerator.is_available():
+        raise RelexError(
+            "--multi-gpu: there is no GPU here; leave the option out (also --gpu-rich, which sets "
+            "it), and the CPU computes"
+        )
 
 
 def check_threads(options: MergeOptions) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from relex_merge.errors import RelexError
-from relex_merge.evaluation.tasks import PIP, VLLM_PIP, require
+from relex_merge.evaluation.tasks import require
 
 KINDS = ("hf", "vllm")
 # Arguments of lm-eval's hf that say which model is loaded, and how; here it sits in memory already.
@@ -26,7 +26,7 @@ def parse_arguments(text: str, option: str = "--model-args") -> dict[str, Any]:
     Raises:
         RelexError: the text is not of that form, or lm-eval is not installed.
     """
-    require("lm_eval", f"{option} needs lm-evaluation-harness", PIP)
+    require("lm_eval", f"{option} needs lm-evaluation-harness", "eval")
     from lm_eval.utils import simple_parse_args_string
 
     if any("=" not in part for part in text.split(",") if part):
@@ -59,9 +59,9 @@ class BackendRequest:
                     "measured"
                 )
         if self.kind == "vllm":
-            require("vllm", "--model vllm needs vLLM", VLLM_PIP)
+            require("vllm", "--model vllm needs vLLM", "vllm")
             return
-        require("lm_eval", "--model hf needs lm-evaluation-harness", PIP)
+        require("lm_eval", "--model hf needs lm-evaluation-harness", "eval")
         if self.args:
             _check_hf(self.args)
 

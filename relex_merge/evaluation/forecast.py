@@ -24,7 +24,7 @@ from relex_merge.evaluation.text_figures import Prompts, read_items
 from relex_merge.evaluation.tokens import first_tokenizer
 from relex_merge.formatting import size
 from relex_merge.pipeline.automatic import is_open
-from relex_merge.pipeline.prepare import prepare
+from relex_merge.pipeline.prepare import prepare, where_read
 from relex_merge.recipe.listed import listed_checkpoints
 from relex_merge.recipe.variant import Variant
 
@@ -139,9 +139,8 @@ def _of_series(
         scratch = deltas.nbytes + spilled
         buffers = pieces.buffers * pieces.buffer_bytes
     last, base = prepared.snapshots[len(plan.steps)], prepared.snapshots[0]
-    place = "the Hub" if any(s.streamed for s in prepared.snapshots) else "the disk"
     downloaded = [s.reference for s in (base, last) if s.streamed]
-    read = f"{size(once)} of checkpoints from {place}, once"
+    read = f"{size(once)} of checkpoints from {where_read(prepared.snapshots)}, once"
     if downloaded:
         read += f"; {' and '.join(downloaded)} downloaded to the cache"
     on_the_way = 0 if request.every is None else int(sum(plan.steps[:-1] % request.every == 0))

@@ -76,13 +76,15 @@ def compare_outputs(
         )
     resources = available(request.merge, request.memory_budget)
     first = outputs[0]
-    also = others(request, resources.device)
+    also = others(request, resources.device, scratch)
     series = _series(outputs, request, resources, scratch)
     found: dict[Model, Source] = {}
     snapshots = [Snapshot(str(output.folder), None, output.folder) for output in outputs]
     for output, snapshot in zip(outputs, snapshots, strict=True):
         key = ["output", state_of(output.folder)]
-        found[output.candidate] = from_snapshot(snapshot, request, resources.device, key=key)
+        found[output.candidate] = from_snapshot(
+            snapshot, request, resources.device, scratch, key=key
+        )
     sources = {**series.sources, **found, **also}
     tokenizer = first_tokenizer([*series.places, *snapshots])
     marks = sorted({method_mark(output.recipe) for output in outputs})
@@ -111,7 +113,7 @@ def _series(
             "No functional backtest: the series that the outputs were made from cannot be read "
             f"({reason})."
         )
-        return _last_alone(outputs[0].recipe, request, resources, remark)
+        return _last_alone(outputs[0].recipe, request, resources, remark, scratch)
 
 
 def _whole(
@@ -122,7 +124,7 @@ def _whole(
     prepared = prepare(recipe, [Variant()], request.merge, request.streams)
     steps = prepared.plan.steps
     cuts = cuts_at(steps, *targets)
-    live = ends.live_base(request, resources)
+    live = ends.live_base(request, resources, scratch)
     models = SeriesModels(prepared.plan, live, [], cuts, scratch)
     if cuts:
         with progress_bar("reading checkpoints", quiet=request.quiet, in_bytes=True) as bar:
@@ -142,7 +144,7 @@ def _whole(
 
 
 def _last_alone(
-    recipe: Recipe, request: EvaluationRequest, resources: Resources, remark: str
+    recipe: Recipe, request: EvaluationRequest, resources: Resources, remark: str, scratch: Path
 ) -> _Series:
     """Return the last observed checkpoint, which divergences are from, and the base if it is there.
 
@@ -160,13 +162,13 @@ def _last_alone(
             f"the last observed checkpoint {reference} is needed, since candidates are compared "
             f"with it: {error}"
         ) from error
-    sources: dict[Model, Source] = {LAST: from_snapshot(last, request, resources.device)}
+    sources: dict[Model, Source] = {LAST: from_snapshot(last, request, resources.device, scratch)}
     places = [last]
     try:
         (base,) = locate([str(recipe.config.base_model)], cache_dir=cache, stream=False)
     except RelexError:
         remark += " The base is not there either."
     else:
-        sources = {BASE: from_snapshot(base, request, resources.device), **sources}
+        sources = {BASE: from_snapshot(base, request, resources.device, scratch), **sources}
         places.append(base)
     return _Series(sources, places, remarks=[remark])

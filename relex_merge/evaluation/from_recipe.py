@@ -13,6 +13,7 @@ from relex_merge.evaluation.compared import Compared, FunctionalBacktest
 from relex_merge.evaluation.live_model import LiveModel
 from relex_merge.evaluation.request import SCALES
 from relex_merge.evaluation.series_models import Cut, SeriesModels, cuts_at, why_no_cut
+from relex_merge.evaluation.shards import as_a_whole
 from relex_merge.evaluation.subjects import (
     Subjects,
     of_series,
@@ -66,8 +67,8 @@ def compare_recipe(recipe: Recipe, request: EvaluationRequest, scratch: Path) ->
     steps = prepared.plan.steps
     targets = [candidate.target_step for candidate in candidates]
     cuts = cuts_at(steps, *targets)
-    live = ends.live_base(request, resources)
-    also = others(request, resources.device)
+    live = ends.live_base(request, resources, scratch)
+    also = others(request, resources.device, scratch)
     tokenizer = first_tokenizer([ends.last, ends.base])
     read_items(request, live.model.config, tokenizer)  # what is wrong with them is said now
     models = SeriesModels(prepared.plan, live, candidates, cuts, scratch)
@@ -109,10 +110,12 @@ class Ends:
         cache = request.merge.transformers_cache
         return Ends(*locate(references, cache_dir=cache, stream=False))
 
-    def live_base(self, request: EvaluationRequest, resources: Resources) -> LiveModel:
+    def live_base(
+        self, request: EvaluationRequest, resources: Resources, scratch: Path
+    ) -> LiveModel:
         """Load the base. Raises RelexError where transformers cannot."""
         trusted = request.merge.trust_remote_code
-        folder, label = self.base.folder, self.base.reference
+        folder, label = as_a_whole(self.base, scratch), self.base.reference
         return LiveModel(folder, label, resources.device, trust_remote_code=trusted)
 
 

@@ -12,6 +12,7 @@ from relex_merge.checkpoints.complete import check_finished
 from relex_merge.checkpoints.files import RECIPE, REPORT
 from relex_merge.errors import RelexError
 from relex_merge.pipeline.inspection import load_statistics
+from relex_merge.recipe.advice import write_one
 from relex_merge.recipe.load import Recipe, load_recipe
 from relex_merge.report.contents import Report, read_report
 from relex_merge.report.evaluated import written
@@ -84,7 +85,8 @@ def _in(folder: Path) -> list[Output]:
     if not inside:
         raise RelexError(
             f"{folder} is no finished output of a relex recipe, nor a folder of such outputs (no "
-            f"{REPORT} in it); name a recipe, or what `relex-merge run` wrote"
+            f"{REPORT} in it); name a recipe, or what `relex-merge run` wrote; for the checkpoints "
+            f"of a run: {write_one(folder)}"
         )
     return sorted(map(_read, inside), key=lambda output: output.candidate)
 

@@ -17,6 +17,7 @@ from relex_merge.checkpoints.files import require_weights
 from relex_merge.checkpoints.locate import locate
 from relex_merge.evaluation.backends import Backend, HfBackend, Subject, VllmBackend
 from relex_merge.evaluation.live_model import LiveModel
+from relex_merge.evaluation.shards import as_a_whole
 from relex_merge.report.candidates import BASE, LAST, Candidate, Model
 
 if TYPE_CHECKING:
@@ -151,8 +152,13 @@ def on_the_way(models: SeriesModels, steps: Any, every: int | None) -> dict[Mode
     return {f"observed step {steps[n - 1]:g}": Source(_row(models, n), f"row {n}") for n in numbers}
 
 
-def others(request: EvaluationRequest, device: torch.device) -> dict[Model, Source]:
+def others(request: EvaluationRequest, device: torch.device, scratch: Path) -> dict[Model, Source]:
     """Return the models of ``--also``, brought to this disk.
+
+    Args:
+        request: names them.
+        device: where each goes when its turn comes.
+        scratch: a folder for those that are in shards.
 
     Raises:
         RelexError: one of them cannot be found, or is no model.
@@ -162,12 +168,19 @@ def others(request: EvaluationRequest, device: torch.device) -> dict[Model, Sour
     cache = request.merge.transformers_cache
     found = locate(list(request.also), cache_dir=cache, stream=False)
     for snapshot in found:
+        if snapshot.sharded is not None:
+            continue
         require_weights(snapshot.files, snapshot.folder, snapshot.reference)
-    return {s.reference: from_snapshot(s, request, device) for s in found}
+    return {s.reference: from_snapshot(s, request, device, scratch) for s in found}
 
 
 def from_snapshot(
-    snapshot: Snapshot, request: EvaluationRequest, device: torch.device, *, key: Any = None
+    snapshot: Snapshot,
+    request: EvaluationRequest,
+    device: torch.device,
+    scratch: Path,
+    *,
+    key: Any = None,
 ) -> Source:
     """Return a model that transformers loads from its folder.
 
@@ -175,14 +188,18 @@ def from_snapshot(
         snapshot: on this disk.
         request: whether code that the model brings may run.
         device: where the model goes.
+        scratch: a folder for a model that is in shards.
         key: what it is; by default its reference, with its commit or the state of its files.
     """
     trusted = request.merge.trust_remote_code
 
     def put() -> LiveModel:
-        return LiveModel(snapshot.folder, snapshot.reference, device, trust_remote_code=trusted)
+        folder = as_a_whole(snapshot, scratch)
+        return LiveModel(folder, snapshot.reference, device, trust_remote_code=trusted)
 
-    state = snapshot.pin.mark if snapshot.pin else state_of(snapshot.folder)
+    shards = snapshot.sharded
+    own = snapshot.folder if shards is None else shards.folder
+    state = snapshot.pin.mark if snapshot.pin else state_of(own)
     return Source(put, key or [snapshot.reference, state], _whole(snapshot), apart=True)
 
 
@@ -219,7 +236,8 @@ def _candidate(models: SeriesModels, which: Candidate) -> Callable[[], LiveModel
 
 def _whole(snapshot: Snapshot) -> Path | None:
     """Return the folder of a model that lies on this disk as a whole, None for any other."""
-    return None if snapshot.streamed or snapshot.is_adapter else snapshot.folder
+    in_parts = snapshot.streamed or snapshot.sharded is not None
+    return None if in_parts or snapshot.is_adapter else snapshot.folder
 
 
 def state_of(folder: Path) -> list[list[Any]]:

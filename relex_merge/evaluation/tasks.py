@@ -19,12 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from relex_merge.errors import RelexError
+from relex_merge.errors import RelexError, not_installed
 from relex_merge.hub.references import hub_id
 from relex_merge.report.evaluation import DatasetEntry
-
-PIP = "pip install 'lm-eval[math]>=0.4.12'"
-VLLM_PIP = "pip install 'lm-eval[math,vllm]>=0.4.12'"
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of functions whose source is unknown
 
@@ -58,7 +55,7 @@ def load_tasks(
         RelexError: lm-eval is not installed; a name is unknown (near names are listed); a task
             cannot be loaded, for want of its data, say.
     """
-    require("lm_eval", "--tasks needs lm-evaluation-harness", PIP)
+    require("lm_eval", "--tasks needs lm-evaluation-harness", "eval")
     if limit is not None and limit <= 0:
         raise RelexError(f"limit is {limit}; give a number of questions, or a share below 1")
     manager, known = _find(names, include_path)
@@ -73,14 +70,14 @@ def load_tasks(
     return [_loaded(name, task, manager, limit) for name, task in loaded.items()]
 
 
-def require(module: str, who: str, pip: str) -> None:
-    """Check that an optional package is installed.
+def require(module: str, who: str, extra: str) -> None:
+    """Check that an optional package is installed; it belongs to an extra of this one.
 
     Raises:
         RelexError: with the line that installs it.
     """
     if find_spec(module) is None:
-        raise RelexError(f"{who}, which is not installed: {pip}")
+        raise not_installed(who, extra)
 
 
 def _find(names: Sequence[str], include_path: Path | None) -> tuple[Any, list[str]]:

@@ -210,6 +210,7 @@ def _explain_status(error: BaseException, not_found: bool) -> str:
     if not_found:
         return f"no such repo, or no access with this token{said}; check the name, or {TOKEN_HELP}"
     known = {
+        404: f"there is no such page{said}; check that HF_ENDPOINT is a Hub",
         409: f"the Hub reports a conflict{said}; choose another revision or repeat the command",
         412: f"the revision has changed meanwhile{said}; repeat the command",
         413: f"the Hub refuses the size of the upload{said}; use smaller shards",

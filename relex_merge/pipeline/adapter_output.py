@@ -19,7 +19,7 @@ from relex_merge.checkpoints.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from relex_merge.engine.truncated_svd import Truncated
 from relex_merge.errors import disk_errors
 from relex_merge.report.contents import AdapterEntry
-from relex_merge.weights.adapter import PREFIX
+from relex_merge.weights.names import PREFIX
 from relex_merge.weights.source import TensorInfo
 from relex_merge.weights.writer import ShardFile, layout
 

@@ -7,7 +7,7 @@ checkpoints; everything after G is what full checkpoints use.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from relex_merge.engine.factors import (
     split,
 )
 from relex_merge.engine.memory_limits import memory_errors
-from relex_merge.engine.threads import single_threaded
+from relex_merge.engine.threads import compute_pool, single_threaded
 from relex_merge.engine.truncated_svd import truncate_product
 from relex_merge.errors import RelexError
 from relex_merge.trajectory.gram import Array
@@ -97,8 +97,8 @@ class AdapterPass:
         with (
             kernels.ieee_float32(),
             single_threaded(),
-            ThreadPoolExecutor(READERS, "relex-adapters") as readers,
-            ThreadPoolExecutor(self.resources.workers + 1, "relex-factors") as workers,
+            compute_pool(READERS, "relex-adapters") as readers,
+            compute_pool(self.resources.workers + 1, "relex-factors") as workers,
         ):
             tasks = [workers.submit(work, name, i, readers) for name, i in index_of.items()]
             try:

@@ -15,7 +15,8 @@ from relex_merge.pipeline.adapter_output import AdapterOutput, Module, bytes_of
 from relex_merge.pipeline.adapter_pass import AdapterPass
 from relex_merge.pipeline.companions import complete_adapter
 from relex_merge.pipeline.writing import Written
-from relex_merge.weights.adapter import PREFIX, Adapter, Full, LowRank
+from relex_merge.weights.adapter import Adapter, Full, LowRank
+from relex_merge.weights.names import PREFIX
 from relex_merge.weights.source import TensorInfo
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 from relex_merge.engine.plan import Settings
 from relex_merge.errors import RelexError
 from relex_merge.recipe.load import Recipe
+from relex_merge.recipe.names import TargetStep
 from relex_merge.recipe.variant import Variant
 from relex_merge.report.contents import ParametersEntry, Report
 from relex_merge.trajectory.gram import Array
@@ -48,7 +49,7 @@ def recall(
     recipe: Recipe,
     steps: Array,
     names: Iterable[str],
-    target_step: float | None = None,
+    target_step: TargetStep | None = None,
 ) -> dict[str, Parameters]:
     """Return the parameters of each tensor of a finished output.
 
@@ -83,8 +84,10 @@ def recall(
     except (TypeError, KeyError) as error:
         raise RelexError(f"the report beside {recipe.name} has no readable {KEY}") from error
     if target_step is not None:
+        auto = isinstance(target_step, str)
+        target = float(steps[-1]) if isinstance(target_step, str) else target_step
         found = {
-            name: replace(parameters, target_step=target_step, auto_target=False)
+            name: replace(parameters, target_step=target, auto_target=auto)
             for name, parameters in found.items()
         }
     for parameters in set(found.values()):

@@ -8,9 +8,10 @@ from importlib.metadata import version
 
 from relex_merge.checkpoints.locate import Snapshot
 from relex_merge.formatting import whole
+from relex_merge.places.pin import PlacePin
 from relex_merge.recipe.names import METHOD
 from relex_merge.report import build_report
-from relex_merge.report.contents import Method, Report
+from relex_merge.report.contents import Method, Reference, Report
 from relex_merge.trajectory.backtests.results import STAY, Choice
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
@@ -58,9 +59,9 @@ def make_report(
         parameters,
         {
             "method": method,
-            "base": {"reference": base.reference, "sha": base.sha},
+            "base": _reference(base),
             "checkpoints": [
-                {"reference": s.reference, "step": whole(step), "sha": s.sha}
+                {**_reference(s), "step": whole(step)}
                 for s, step in zip(checkpoints, statistics.steps, strict=True)
             ],
             "versions": {package: version(package) for package in _PACKAGES},
@@ -73,3 +74,11 @@ def make_report(
     if choice is not None:
         report["choice"] = choice.as_json()
     return report
+
+
+def _reference(snapshot: Snapshot) -> Reference:
+    """Return what a report says of where a model was read."""
+    found: Reference = {"reference": snapshot.reference, "sha": snapshot.sha}
+    if isinstance(snapshot.pin, PlacePin):
+        found["state"] = snapshot.pin.digest
+    return found

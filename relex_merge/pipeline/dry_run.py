@@ -11,6 +11,7 @@ from relex_merge.engine.spill import scratch_bytes
 from relex_merge.formatting import size, table
 from relex_merge.pipeline import adapters_to_adapter, models_to_adapter, models_to_model
 from relex_merge.pipeline.output_form import writer_for
+from relex_merge.pipeline.prepare import where_read
 from relex_merge.pipeline.sampling import plan_sample
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from relex_merge.pipeline.prepare import Prepared
 
 
-def describe(prepared: Prepared, options: RunOptions, resources: Resources, out: Path) -> str:
+def describe(prepared: Prepared, options: RunOptions, resources: Resources, out: Path | str) -> str:
     """Return a table in plain text of what the run reads, holds and writes.
 
     Raises:
@@ -46,7 +47,7 @@ def describe_reading(prepared: Prepared) -> str:
     through_engine = whole if adapters else range(len(plan.tensors))
     read = sum(factor_bytes(adapters, name) for name in names)
     read += sum(plan.stored_bytes(i) for i in through_engine)
-    place = "the Hub" if any(s.streamed for s in prepared.snapshots) else "the disk"
+    place = where_read(prepared.snapshots)
     return table({**_head(prepared), "to read": f"{size(read)} from {place}, all there is"})
 
 
@@ -85,9 +86,8 @@ def _one_series_of_models(
     )
     scratch = 0 if cached else scratch_bytes(plan, pieces)
     once = sum(plan.stored_bytes(i) for i in everything)
-    remote = any(source.remote for source in plan.sources)
-    place = "the Hub" if remote else "the disk"
-    if remote and cached:
+    place = where_read(prepared.snapshots)
+    if cached and any(source.remote for source in plan.sources):
         place += ", all of it downloaded to the cache first"
     return {
         "tensors": f"{len(plan.tensors)}",
@@ -112,10 +112,9 @@ def _factors(prepared: Prepared, resources: Resources, *, adapter: bool) -> dict
     )
     if not adapter:
         read += sum(info.nbytes for info in plan.sources[0].tensors.values()) * (plan.targets + 1)
-    place = "the Hub" if any(s.streamed for s in prepared.snapshots) else "the disk"
     return {
         "weights": f"{len(factored) + len(through_engine)}",
-        "to read": f"{size(read)} from {place}",
+        "to read": f"{size(read)} from {where_read(prepared.snapshots)}",
         "peak memory": f"{size(held)} of factors and buffers",
         "scratch disk": size(0),
     }

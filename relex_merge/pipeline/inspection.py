@@ -16,9 +16,13 @@ from relex_merge.hub.references import hub_reference
 from relex_merge.pipeline.asked import recall, with_parameters
 from relex_merge.pipeline.documents import make_report
 from relex_merge.pipeline.prepare import Prepared, prepare
+from relex_merge.places.download import bring
+from relex_merge.places.pin import pin
+from relex_merge.recipe.advice import check_output
 from relex_merge.recipe.braces import expand_braces
 from relex_merge.recipe.load import Recipe, RecipeSource, load_recipe
 from relex_merge.recipe.mark import method_mark
+from relex_merge.recipe.names import TargetStep
 from relex_merge.recipe.variant import Variant
 from relex_merge.report.contents import Reference, Report, read_report
 from relex_merge.report.evaluated import with_evaluation
@@ -49,10 +53,12 @@ class Inspection:
 
 def load_statistics(path: Path) -> SeriesStatistics:
     """Read the Gram matrices of a finished output, or a file of them. Raises RelexError."""
-    file = path / GRAM if path.is_dir() else path
-    if not file.is_file():
-        raise RelexError(f"{path} has no {GRAM}: it is no output of a relex recipe")
-    return SeriesStatistics.load(file)
+    if path.is_dir():
+        check_output(path)
+        return SeriesStatistics.load(path / GRAM)
+    if not path.is_file():
+        raise RelexError(f"{path} does not exist; it was taken for a file like {GRAM}")
+    return SeriesStatistics.load(path)
 
 
 def with_holdout(recipe: Recipe, references: Sequence[str]) -> Recipe:
@@ -70,7 +76,7 @@ def with_holdout(recipe: Recipe, references: Sequence[str]) -> Recipe:
 
 def open_series(
     source: RecipeSource,
-    target_step: float | None,
+    target_step: TargetStep | None,
     holdout: Sequence[str],
     options: MergeOptions,
     stream: bool | None,
@@ -143,7 +149,7 @@ def of_series(
     return Inspection(report, observed, found)
 
 
-def of_output(folder: Path, target_step: float | None) -> Inspection:
+def of_output(folder: Path, target_step: TargetStep | None) -> Inspection:
     """Return the report of a finished output, computed again from its Gram matrices.
 
     Args:
@@ -161,6 +167,7 @@ def of_output(folder: Path, target_step: float | None) -> Inspection:
     asked = recall(earlier, recipe, statistics.steps, statistics.tensors, target_step)
     resolved = resolve(asked, statistics)
     report = make_report(statistics, resolved.parameters, snapshots, dtype, choice=resolved.choice)
+    report["base"], report["checkpoints"] = earlier["base"], earlier["checkpoints"]
     report = with_parameters(report, recipe, statistics.steps, asked)
     if "evaluation" in earlier:
         report = with_evaluation(report, earlier["evaluation"], method_mark(recipe))
@@ -171,8 +178,18 @@ def of_output(folder: Path, target_step: float | None) -> Inspection:
     return Inspection(report, statistics, statistics)
 
 
+def of_output_in_place(address: str, target_step: TargetStep | None) -> Inspection:
+    """Do as :func:`of_output` for an output in a place, of which small files are brought here."""
+    pinned = pin(address)
+    names = [name for name in (REPORT, GRAM, RECIPE) if name in pinned.files]
+    missing = {REPORT, GRAM, RECIPE} - set(names)
+    if missing:
+        raise RelexError(f"{address} is no output of relex-merge: it has no {min(missing)}")
+    return of_output(bring(pinned, names), target_step)
+
+
 def _snapshot(item: Reference) -> Snapshot:
     reference, sha = item["reference"], item["sha"]
     place = hub_reference(reference)
-    pin = Pin(place.repo, sha, (), place.folder) if sha else None
-    return Snapshot(reference, pin, Path(reference))
+    commit = Pin(place.repo, sha, (), place.folder) if sha else None
+    return Snapshot(reference, commit, Path(reference))

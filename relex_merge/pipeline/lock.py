@@ -31,7 +31,7 @@ _LOOK = 0.1  # seconds
 class Lock:
     """The lock while it is held."""
 
-    def __init__(self, lease: SoftFileLease, out: Path) -> None:
+    def __init__(self, lease: SoftFileLease, out: Path | str) -> None:
         self._lease = lease
         self._out = out
 
@@ -44,7 +44,9 @@ class Lock:
 
 
 @contextmanager
-def locked(file: Path, out: Path, notify: Notify, lease_seconds: float = LEASE) -> Iterator[Lock]:
+def locked(
+    file: Path, out: Path | str, notify: Notify, lease_seconds: float = LEASE
+) -> Iterator[Lock]:
     """Hold the lock of ``out``, or raise RelexError that says who does.
 
     Args:
@@ -70,7 +72,7 @@ def locked(file: Path, out: Path, notify: Notify, lease_seconds: float = LEASE) 
         lease.release()
 
 
-def _acquire(lease: SoftFileLease, file: Path, out: Path, notify: Notify) -> None:
+def _acquire(lease: SoftFileLease, file: Path, out: Path | str, notify: Notify) -> None:
     """Wait until the lock is ours, or its owner has shown a sign of life."""
     seen = _touched(file)
     begin = time.monotonic()

@@ -29,8 +29,8 @@ class RunOptions:
         merge: mergekit's own options.
         variants: what is made, one output each.
         memory_budget: bytes that the engine may allocate; None leaves it to the engine.
-        stream: whether Hub weights are read in ranges (True) or through the cache (False); None
-            reads in ranges what is not in the cache.
+        stream: whether weights on the Hub and in places are read in ranges (True) or through the
+            cache (False); None reads in ranges what is not in the cache.
         evaluation: what models of the series can do, measured before; None without one.
         reuse: an earlier output, or a file of Gram matrices, that spares one pass.
         sample: how large a sample the weight vectors come from, as :func:`plan_sample` takes it;

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +15,32 @@ import numpy.typing as npt
 import torch
 
 from relex_merge.checkpoints import locate
-from relex_merge.checkpoints.files import ADAPTER_WEIGHTS
+from relex_merge.checkpoints.configs import check_unquantized
+from relex_merge.checkpoints.files import ADAPTER_WEIGHTS, CONFIG
+from relex_merge.checkpoints.json_files import peek_json
+from relex_merge.checkpoints.shard_file import COLLECTOR
 from relex_merge.engine import plan
 from relex_merge.engine.architecture import architecture_of, read_config
 from relex_merge.engine.factors import adapters_of
 from relex_merge.errors import RelexError
 from relex_merge.hub.ranges import Connections
+from relex_merge.places.pin import PlacePin
+from relex_merge.places.ranges import Transfers
 from relex_merge.recipe.listed import listed_checkpoints
 from relex_merge.recipe.load import Recipe
 from relex_merge.recipe.variant import Variant
 from relex_merge.trajectory.statistics import SeriesStatistics
 from relex_merge.weights.adapter import open_adapter
-from relex_merge.weights.adapter_config import read_adapter_config
+from relex_merge.weights.adapter_config import (
+    AdapterConfig,
+    read_adapter_config,
+    read_sharded_config,
+)
 from relex_merge.weights.folder import open_folder
 from relex_merge.weights.merged import MergedSource
-from relex_merge.weights.remote import HubSource
+from relex_merge.weights.names import check_fits
+from relex_merge.weights.remote import HubSource, PlaceSource
+from relex_merge.weights.sharded import open_sharded
 from relex_merge.weights.source import Source, TensorInfo
 
 if TYPE_CHECKING:
@@ -62,7 +73,7 @@ class Prepared:
     def fingerprint(self) -> str:
         """Return a hash that is the same for the same weights.
 
-        It is made from commits on the Hub, and from sizes and times of local files.
+        It is made from commits on the Hub, states in places, and sizes and times of local files.
         """
         marks = [
             snapshot.pin.mark if snapshot.pin else source.fingerprint()
@@ -116,7 +127,8 @@ def prepare(
         recipe: of this package's method.
         variants: what is made, one output each.
         options: mergekit's.
-        stream: whether Hub weights are read in ranges; None reads so what is not in the cache.
+        stream: whether weights on the Hub and in places are read in ranges; None reads so what is
+            not in the cache.
         holdout: whether the checkpoints of that role are read too.
 
     Raises:
@@ -136,9 +148,18 @@ def prepare(
             f"base_model {base.reference} is an adapter; name the model that the adapters are on"
         )
     config = read_config(base.folder, base.reference, trust_remote_code=options.trust_remote_code)
-    connections = Connections()
-    with connections.stopped_by_errors():
-        sources = locate.in_parallel(lambda s: open_source(s, connections), snapshots)
+    for snapshot in snapshots:  # as far as their configurations are on this disk
+        check_unquantized(peek_json(snapshot.folder / CONFIG), snapshot.reference)
+    ranges = Ranges()
+    with (
+        ranges.hub.stopped_by_errors(),
+        ranges.places.stopped_by_errors(),
+        COLLECTOR.at_rest(),
+    ):
+        sources = locate.in_parallel(lambda s: open_source(s, ranges), snapshots)
+    for snapshot, source in zip(snapshots[1:], sources[1:], strict=True):
+        if snapshot.sharded is not None and not snapshot.is_adapter:
+            check_fits(source.tensors, sources[0].tensors, source.label, sources[0].label)
     sources = adapted(snapshots, sources)
     architecture = architecture_of(config, base.folder, sources[0].tensors, options, base.reference)
     steps = np.array([c.step for c in listed], dtype=np.float64)
@@ -153,21 +174,41 @@ def prepare(
     )
 
 
-def open_source(snapshot: locate.Snapshot, connections: Connections) -> Source:
-    """Open the weights of a snapshot, on the disk or in ranges on the Hub. Raises RelexError."""
-    if snapshot.streamed and snapshot.pin is not None:
-        return HubSource(snapshot.pin, snapshot.folder, snapshot.reference, connections)
+@dataclass(frozen=True)
+class Ranges:
+    """What all streamed sources of a run share: requests to the Hub, and to places."""
+
+    hub: Connections = field(default_factory=Connections)
+    places: Transfers = field(default_factory=Transfers)
+
+
+def open_source(snapshot: locate.Snapshot, ranges: Ranges) -> Source:
+    """Open the weights of a snapshot, on the disk or in ranges where it lies. Raises RelexError."""
+    if snapshot.sharded is not None:
+        return open_sharded(snapshot.sharded, snapshot.reference)
+    pin = snapshot.pin if snapshot.streamed else None
+    if isinstance(pin, PlacePin):
+        return PlaceSource(pin, snapshot.folder, snapshot.reference, ranges.places)
+    if pin is not None:
+        return HubSource(pin, snapshot.folder, snapshot.reference, ranges.hub)
     files = [f for f in ADAPTER_WEIGHTS if snapshot.is_adapter and f in snapshot.files][:1]
     if snapshot.is_adapter and not files:
         raise RelexError(f"{snapshot.reference} is an adapter without {ADAPTER_WEIGHTS[0]}")
     return open_folder(snapshot.folder, snapshot.reference, files)
 
 
+def adapter_config_of(snapshot: locate.Snapshot) -> AdapterConfig:
+    """Return what the configuration of an adapter says. Raises RelexError without one."""
+    if snapshot.sharded is not None:
+        return read_sharded_config(snapshot.sharded, snapshot.reference)
+    return read_adapter_config(snapshot.folder, snapshot.reference)
+
+
 def _read_often(snapshots: Sequence[locate.Snapshot]) -> bool:
     """Tell whether the base is read for every adapter, as in mixed series and for DoRA."""
     adapters = [s for s in snapshots[1:] if s.is_adapter]
     mixed = 0 < len(adapters) < len(snapshots) - 1
-    return mixed or any(read_adapter_config(s.folder, s.reference).dora for s in adapters)
+    return mixed or any(adapter_config_of(s).dora for s in adapters)
 
 
 def adapted(snapshots: Sequence[locate.Snapshot], sources: Sequence[Source]) -> list[Source]:
@@ -185,7 +226,7 @@ def adapted(snapshots: Sequence[locate.Snapshot], sources: Sequence[Source]) -> 
     trained_on: dict[str, str] = {}
     for index, snapshot in enumerate(snapshots[1:], start=1):
         if snapshot.is_adapter:
-            config = read_adapter_config(snapshot.folder, snapshot.reference)
+            config = adapter_config_of(snapshot)
             if config.base:
                 trained_on.setdefault(PurePath(config.base).name, snapshot.reference)
             found[index] = MergedSource(base, open_adapter(sources[index], config, base))
@@ -217,3 +258,11 @@ def check_known(prepared: Prepared, known: SeriesStatistics) -> None:
             "the Gram matrices to reuse were formed from other checkpoints, or these have changed "
             "since; run without --reuse"
         )
+
+
+def where_read(snapshots: Sequence[locate.Snapshot]) -> str:
+    """Return where the weights come from: the disk unless some are streamed."""
+    streamed = [snapshot.pin for snapshot in snapshots if snapshot.streamed]
+    places = {pin.place.store for pin in streamed if isinstance(pin, PlacePin)}
+    hub = ["the Hub"] if any(not isinstance(pin, PlacePin) for pin in streamed) else []
+    return " and ".join([*hub, *sorted(places)]) or "the disk"

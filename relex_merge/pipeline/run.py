@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from relex_merge.checkpoints.files import REPORT
 from relex_merge.engine.plan import NeedsMergekit
-from relex_merge.engine.resources import available
+from relex_merge.engine.resources import available, check_accelerator
 from relex_merge.errors import RelexError
 from relex_merge.pipeline import prepare, through_mergekit
 from relex_merge.pipeline.automatic import is_open, refuse_auto, refuse_to_stop, settle
@@ -23,6 +23,7 @@ from relex_merge.pipeline.output_form import writer_for
 from relex_merge.pipeline.progress import progress_bar
 from relex_merge.pipeline.sampling import entry_of_output, estimates, plan_sample
 from relex_merge.pipeline.writing import Job, Written
+from relex_merge.places.address import join
 from relex_merge.recipe.load import Recipe, load_recipe
 from relex_merge.recipe.variant import Variant
 from relex_merge.report.contents import Report, read_report
@@ -42,35 +43,54 @@ class Result:
     """A finished output.
 
     Attributes:
-        out: the folder.
+        out: the folder; of an output in a place, the one that stood for it while it was made.
         report: the content of its relex_report.json (of the last target, where there are several);
             empty for other merge methods, and where no report could be made.
         outputs: target step → folder, several when several targets were asked for; of several
             scales the first.
         variants: what was asked for → folder, every combination of target and scale.
+        place: the address of an output in a place, where its files are now; None for a folder.
     """
 
     out: Path
     report: Report
     outputs: dict[float, Path] = field(default_factory=dict)
     variants: dict[Variant, Path] = field(default_factory=dict)
+    place: str | None = None
+
+    @property
+    def written(self) -> list[str]:
+        """Every model that was written: its folder, or its address."""
+        folders = list(self.variants.values()) or [self.out]
+        if self.place is None:
+            return [str(folder) for folder in folders]
+        return [join(self.place, folder.relative_to(self.out).as_posix()) for folder in folders]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One call of :func:`relex_merge.extrapolate`, its arguments made concrete."""
+    """One call of :func:`relex_merge.extrapolate`, its arguments made concrete.
+
+    Attributes:
+        recipe: what is run.
+        out: the output on this disk; what stands for it there when it goes to a place.
+        options: all else.
+        place: the address of an output that is no folder.
+    """
 
     recipe: Recipe
     out: Path
     options: RunOptions
+    place: str | None = None
 
     def into(self, stage: Staging) -> tuple[Result, list[Report]]:
         """Write the whole output into the staging folder; return it with every target's report."""
+        check_accelerator(self.options.merge)
         if not self.recipe.is_relex:
             self._refuse_own_options()
             stage.begin(None)
             through_mergekit.run_merge(self.recipe, stage.content, self.options.merge)
-            return Result(self.out, _no_report()), []
+            return Result(self.out, _no_report(), place=self.place), []
         try:
             outputs = self._by_engine(stage)
         except NeedsMergekit as reason:
@@ -91,10 +111,12 @@ class Run:
         variants = dict(zip(self.options.variants, folders, strict=True))
         outputs: dict[float, Path] = {}
         for step, folder, variant in zip(steps, folders, variants, strict=True):
-            asked = step if variant.target_step is None else variant.target_step
+            asked = variant.target_step
+            if asked is None or isinstance(asked, str):
+                asked = step
             if asked is not None:
                 outputs.setdefault(asked, folder)
-        return Result(self.out, report, outputs, variants)
+        return Result(self.out, report, outputs, variants, self.place)
 
     def command(self) -> list[Any]:
         """Return what was asked for (JSON), the same for the same command."""

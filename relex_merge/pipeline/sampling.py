@@ -10,6 +10,7 @@ from relex_merge.engine.sampled import Cost, SampleReader, sampled_tensors
 from relex_merge.errors import RelexError
 from relex_merge.formatting import size, table
 from relex_merge.pipeline.inspection import Inspection, of_series
+from relex_merge.pipeline.prepare import where_read
 from relex_merge.report.sampled import LEAST_BLOCKS, LEAST_NUMBERS, is_enough, sample_entry
 from relex_merge.trajectory.sampling.estimate import Sampled, with_true_numels
 from relex_merge.trajectory.sampling.output_error import output_errors
@@ -115,7 +116,7 @@ class Sampling:
                 if any(s.streamed for s in self.prepared.snapshots)
                 else f"{cost.requests:,} reads a checkpoint",
                 "to read": f"{size(cost.traffic)} of {size(whole)} from "
-                f"{'the Hub' if any(s.streamed for s in self.prepared.snapshots) else 'the disk'}",
+                f"{where_read(self.prepared.snapshots)}",
             }
         )
 
@@ -160,8 +161,8 @@ def plan_sample(
     sampling = Sampling(prepared, size_asked, plan, SampleReader(model, tensors))
     if asked is None:
         notify(
-            f"sampled: {size(sampling.cost.traffic)} of {size(_bytes_of(prepared, remote))} on the "
-            "Hub are read; --sample all reads everything"
+            f"sampled: {size(sampling.cost.traffic)} of {size(_bytes_of(prepared, remote))} are "
+            f"read from {where_read(prepared.snapshots)}; --sample all reads everything"
         )
     return sampling
 

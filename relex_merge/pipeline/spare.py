@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from relex_merge.checkpoints.locate import local_folder
 from relex_merge.errors import RelexError
+from relex_merge.places.address import is_place, normal
 from relex_merge.recipe.load import Recipe
 
 
@@ -20,8 +22,8 @@ def spare_sources(recipe: Recipe, out: Path) -> None:
     """
     for reference in recipe.config.referenced_models():
         for part in (reference.model, reference.lora):
-            folder = Path(part.path).expanduser() if part else None
-            if folder is None or not folder.is_dir():
+            folder = local_folder(part.path) if part else None
+            if folder is None:
                 continue
             if any(_lies_in(out, place) for place in _places(folder)):
                 raise RelexError(f"{out} would replace {folder}, which is read; choose another OUT")
@@ -32,6 +34,19 @@ def spare_sources(recipe: Recipe, out: Path) -> None:
                         f"{out} would replace {place}, which {file} links to and which is read; "
                         "choose another OUT"
                     )
+
+
+def spare_sources_in_place(recipe: Recipe, out: str) -> None:
+    """Raise RelexError when replacing OUT in a place would delete a model that is read.
+
+    Args:
+        recipe: names the models.
+        out: address of the output.
+    """
+    for reference in recipe.config.referenced_models():
+        for part in (reference.model, reference.lora):
+            if part and is_place(part.path) and f"{normal(part.path)}/".startswith(f"{out}/"):
+                raise RelexError(f"{out} would replace {part.path}, which is read; choose another")
 
 
 def _places(path: Path) -> Iterator[Path]:

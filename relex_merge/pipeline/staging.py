@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from relex_merge.errors import RelexError, disk_errors
 from relex_merge.pipeline.exchange import exchange
 from relex_merge.pipeline.lock import Lock, locked
 from relex_merge.pipeline.options import Notify, keep_silent
+from relex_merge.places.address import without_scheme
 
 MANIFEST = "manifest.json"
 
@@ -47,7 +48,9 @@ def check_free(out: Path, force: bool) -> None:
 
 def check_free_ahead(out: Path, force: bool) -> None:
     """Check the same before a run; what an earlier run was stopped in is left for that to judge."""
-    if not _staging_folder(out).exists():
+    with disk_errors(out):
+        begun = _staging_folder(out).exists()
+    if not begun:
         check_free(out, force)
 
 
@@ -62,7 +65,7 @@ def resolved(out: str | Path) -> Path:
         out: as the user wrote it.
     """
     try:
-        return Path(out).resolve()
+        return without_scheme(str(out)).resolve()
     except (OSError, RuntimeError) as error:  # RuntimeError before Python 3.13
         raise RelexError(f"{out} is a link that leads nowhere: {error}; name a folder") from error
 
@@ -259,7 +262,13 @@ def _is_vacant(out: Path) -> bool:
 
 @contextmanager
 def staging(
-    out: Path, force: bool, *, command: Any = None, notify: Notify = keep_silent
+    out: Path,
+    force: bool,
+    *,
+    command: Any = None,
+    notify: Notify = keep_silent,
+    make: Callable[[Path, Lock, Any, Notify], Staging] = Staging,
+    shown: str | None = None,
 ) -> Iterator[Staging]:
     """Give the staging folder of OUT to one run at a time; :meth:`Staging.begin` makes it.
 
@@ -271,12 +280,15 @@ def staging(
         force: whether a folder that is not empty may be replaced.
         command: says what was asked for (JSON), so that the same command knows its own result.
         notify: called with remarks for the user.
+        make: makes the staging folder's object, of a kind of its own where OUT is no folder.
+        shown: what to call OUT where another run writes it; by default its path.
 
     Raises:
         RelexError: OUT is in the way, cannot be made, or is being written by another run.
     """
-    with _parent(out), locked(out.parent / f".{out.name}.relex-lock", out, notify) as lock:
-        stage = Staging(out, lock, command, notify)
+    file = out.parent / f".{out.name}.relex-lock"
+    with _parent(out), locked(file, shown or out, notify) as lock:
+        stage = make(out, lock, command, notify)
         stage.recover()
         if not stage.ended:
             check_free(out, force)
@@ -297,7 +309,8 @@ def _leave(stage: Staging, error: BaseException, notify: Notify) -> None:
         return
     kept = f"what is finished is kept in {stage.folder}, and the same command goes on from there"
     if isinstance(error, RelexError):
-        raise RelexError(f"{error}; {kept}") from error
+        error.args = (f"{error}; {kept}",)
+        return
     notify(f"{kept}; to drop it instead: rm -r {stage.folder}")
 
 

@@ -28,11 +28,12 @@ from relex_merge.weights.folder import mark_files, open_folder
 from relex_merge.weights.writer import plan_shards, write_index
 
 if TYPE_CHECKING:
+    from mergekit.config import MergeConfiguration
     from mergekit.options import MergeOptions
 
 
 def run_merge(recipe: Recipe, folder: Path, options: MergeOptions) -> None:
-    """Call mergekit's ``run_merge``, unchanged.
+    """Call mergekit's ``run_merge``, unchanged; models in places are brought here for it.
 
     Args:
         recipe: of any merge method.
@@ -45,14 +46,36 @@ def run_merge(recipe: Recipe, folder: Path, options: MergeOptions) -> None:
     """
     from mergekit.merge import run_merge as merge
 
+    config = _without_addresses(recipe, options)
     try:
-        merge(recipe.config.model_copy(deep=True), str(folder), options, recipe.to_yaml())
+        merge(config, str(folder), options, recipe.to_yaml())
     except Exception as error:
         number = _full(error)
         if number is None:
             raise
         with disk_errors(folder):
             raise OSError(number, os.strerror(number)) from error
+
+
+def _without_addresses(recipe: Recipe, options: MergeOptions) -> MergeConfiguration:
+    """Return the configuration with folders for addresses, which mergekit would take for repos."""
+    parts = [p for m in recipe.config.referenced_models() for p in (m.model, m.lora) if p]
+    addresses = sorted({part.path for part in parts if "://" in part.path})
+    if not addresses:
+        return recipe.config.model_copy(deep=True)
+    found = locate(addresses, cache_dir=options.transformers_cache, stream=False)
+    folders = {a: str(s.folder) for a, s in zip(addresses, found, strict=True)}
+
+    def local(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: local(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [local(entry) for entry in node]
+        if isinstance(node, str) and "://" in node:
+            return "+".join(folders.get(part, part) for part in node.split("+"))
+        return node
+
+    return type(recipe.config).model_validate(local(recipe.settings))
 
 
 def _full(error: Exception) -> int | None:
@@ -88,6 +111,12 @@ def run_relex(
     names = [str(m) for m in recipe.config.referenced_models() if not m.lora]
     found = locate(names, cache_dir=options.transformers_cache, stream=False)
     for snapshot in found:
+        if snapshot.sharded is not None:
+            raise RelexError(
+                f"{snapshot.reference} is in shards, which do not go with what needs mergekit's "
+                "own path (tokenizer settings, slices, modules); leave that out, or publish the "
+                "checkpoints first with relex-merge publish-series"
+            )
         if snapshot.is_adapter:
             raise RelexError(
                 f"{snapshot.reference} is an adapter, and adapters do not go with what needs "

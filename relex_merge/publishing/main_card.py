@@ -18,8 +18,8 @@ from relex_merge.hub.errors import patiently
 from relex_merge.hub.references import HUB, hub_id
 from relex_merge.hub.repo import MAIN, card_of, heads
 from relex_merge.report import markdown
+from relex_merge.report.card_method import PAPER
 from relex_merge.report.front_matter import License, front_matter
-from relex_merge.report.model_card import PAPER
 from relex_merge.report.snippet import loading_snippet
 
 if TYPE_CHECKING:

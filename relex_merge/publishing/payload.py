@@ -21,7 +21,7 @@ from relex_merge.hub.references import hub_id, is_local_path
 from relex_merge.report.contents import Report, as_report
 from relex_merge.report.evaluation_file import EVALUATION_SUFFIX
 from relex_merge.report.local_paths import local_names, scrub, scrub_yaml
-from relex_merge.report.snippet import fill_snippet
+from relex_merge.report.snippet import fill_placeholders
 
 # transformers, PEFT and diffusers call all their configurations so.
 _CONFIG = "config.json"
@@ -84,7 +84,9 @@ def publishable(output: Finished, repo: str, revision: str | None) -> dict[str, 
         ) from error
     if CARD in texts:
         card = scrub(texts[CARD], names)
-        files[CARD] = (fill_snippet(card, report, repo, revision) if report else card).encode()
+        if report is not None:
+            card = fill_placeholders(card, report, repo, revision)
+        files[CARD] = card.encode()
     if report is not None and (clean := scrub(report, names)) != report:
         files[REPORT] = _json_bytes(clean)
     files |= {name: _json_bytes(scrub(content, names)) for name, content in measured.items()}

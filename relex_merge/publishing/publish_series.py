@@ -1,4 +1,4 @@
-"""The checkpoints of a local run as revisions of a Hub repo: all at once, or while it trains."""
+"""The checkpoints of a run as revisions of a Hub repo: all at once, or while it trains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from pathlib import Path
 from relex_merge.checkpoints.base_model import config_of
 from relex_merge.checkpoints.configs import check_base, config_name, read_config
 from relex_merge.checkpoints.series import Checkpoint, Series
+from relex_merge.checkpoints.sharded import companions_of
 from relex_merge.errors import RelexError
+from relex_merge.places.address import is_place, normal, place_or_path
+from relex_merge.publishing.converted import DTYPES
+from relex_merge.publishing.from_place import publish_from_place
 from relex_merge.publishing.publisher import RunFacts, SeriesPublisher, check_whole, publish_all
 from relex_merge.publishing.revision_names import DEFAULT_FORMAT, RevisionFormat
 from relex_merge.publishing.wanted import Wanted
@@ -50,6 +54,7 @@ def publish_series(  # noqa: PLR0913  # a public function: each option is a keyw
     observe: str | None = None,
     pattern: str | None = None,
     base: str | None = None,
+    dtype: str | None = None,
     private: bool = False,
     watch: bool = False,
     until_step: int | None = None,
@@ -67,13 +72,16 @@ def publish_series(  # noqa: PLR0913  # a public function: each option is a keyw
     so that the call can simply be repeated.
 
     Args:
-        folder: where a trainer leaves its checkpoints; see ``relex-merge recipe`` for layouts.
+        folder: where a trainer leaves its checkpoints, or the address of such a place; see
+            ``relex-merge recipe`` for layouts.
         repo: repo id, ``namespace/name``; created if there is none.
         revision_format: name of a revision, with ``{step}`` in it.
         observe: which steps: ``1-75``, ``1-75:5``, ``1,5,10``, ``15%``.
         pattern: a regular expression on the paths below ``folder``; its first group is the step.
         base: the model that the run started from, for the card; by default what the checkpoints
             say.
+        dtype: of the weights that are published, ``float32``, ``bfloat16`` or ``float16``; by
+            default as they are stored. Shards become safetensors files in any case.
         private: whether a new repo is private.
         watch: go on while a training run writes, until the last step was published, ``stop`` is
             set, or Ctrl-C.
@@ -96,13 +104,20 @@ def publish_series(  # noqa: PLR0913  # a public function: each option is a keyw
     if until_step is not None and not watch:
         raise RelexError("--until-step is for --watch")
     named = RevisionFormat(revision_format)
-    wanted = Wanted(Path(folder), pattern, observe)
+    given = place_or_path(folder)
+    wanted = Wanted(given, pattern, observe)
     learner = Learner(repo, named, _reference(base), notify)
+    if dtype is not None and dtype not in DTYPES:
+        raise RelexError(f"dtype {dtype}: choose one of {', '.join(DTYPES)}")
     open_repo = partial(
-        SeriesPublisher.open, repo, named, private=private, token=token, quiet=quiet
+        SeriesPublisher.open, repo, named, private=private, token=token, dtype=dtype, quiet=quiet
     )
     if watch:
-        if not wanted.folder.expanduser().is_dir():
+        if isinstance(given, str):
+            raise RelexError(
+                f"--watch is for a folder on this disk; publish {given} again when more is there"
+            )
+        if not given.expanduser().is_dir():
             raise RelexError(f"{folder} is not a folder; make it, or wait until the run has")
         publisher = open_repo()
         watching = Watch(wanted, publisher, learner.learn, notify, settle, poll, until_step)
@@ -110,10 +125,13 @@ def publish_series(  # noqa: PLR0913  # a public function: each option is a keyw
         done = (tuple(watching.published), tuple(watching.before), watching.waiting)
         return SeriesResult(publisher.url(), *done)
     series = wanted.series()
-    check_whole(series.checkpoints)
+    from_place = isinstance(given, str)
+    if not from_place:
+        check_whole(series.checkpoints)
     run = learner.learn(series)
     publisher = open_repo()
-    published, before = publish_all(publisher, series.checkpoints, run.base, notify)
+    publish = publish_from_place if from_place else publish_all
+    published, before = publish(publisher, series.checkpoints, run.base, notify)
     if not publisher.write_card(run):
         notify(f"{repo} has a README.md of its own on main, which was left as it is")
     return SeriesResult(publisher.url(), tuple(published), tuple(before))
@@ -121,6 +139,8 @@ def publish_series(  # noqa: PLR0913  # a public function: each option is a keyw
 
 def _reference(base: str | None) -> str | None:
     """Return a folder by its full path, so that it is not taken for a repo."""
+    if base is not None and is_place(base):
+        return normal(base)
     if base is None or not Path(base).expanduser().is_dir():
         return base
     return str(Path(base).expanduser().resolve())
@@ -172,5 +192,8 @@ class Learner:
 def _check_fits(base: str, checkpoint: Checkpoint) -> None:
     """Raise RelexError when a base that was named is not there, or is another model."""
     if checkpoint.kind == "model":
-        own = read_config(Path(checkpoint.reference) / config_name("model"))
+        if is_place(checkpoint.reference):
+            own = config_of(checkpoint.reference)
+        else:
+            own = read_config(companions_of(Path(checkpoint.reference)) / config_name("model"))
         check_base(base, config_of(base), checkpoint.reference, own)

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from relex_merge.checkpoints.complete import missing_part, weights_of
+from relex_merge.checkpoints.complete import why_not_whole
 from relex_merge.checkpoints.files import CARD
 from relex_merge.checkpoints.series import Checkpoint
+from relex_merge.checkpoints.sharded import require_sharded
 from relex_merge.errors import RelexError
 from relex_merge.hub.commit import Target, commit_on_branch, holds, upload
 from relex_merge.hub.download import progress_bars
@@ -31,6 +33,7 @@ from relex_merge.hub.repo import (
     standing,
     writing_api,
 )
+from relex_merge.publishing.converted import convert
 from relex_merge.publishing.payload import contents
 from relex_merge.publishing.revision_names import RevisionFormat
 from relex_merge.publishing.series_card import MARK, Published, series_card
@@ -65,8 +68,11 @@ class SeriesPublisher:
         format: names of the revisions.
     """
 
-    def __init__(self, api: HfApi, repo: str, format: RevisionFormat, *, quiet: bool) -> None:
+    def __init__(
+        self, api: HfApi, repo: str, format: RevisionFormat, *, dtype: str | None, quiet: bool
+    ) -> None:
         self.repo = repo
+        self._dtype = dtype
         self.format = format
         self._api = api
         self._quiet = quiet
@@ -80,6 +86,7 @@ class SeriesPublisher:
         *,
         private: bool = False,
         token: str | None = None,
+        dtype: str | None = None,
         quiet: bool = False,
     ) -> SeriesPublisher:
         """Find or create the repo, and ask whether this token may write to it.
@@ -89,12 +96,13 @@ class SeriesPublisher:
             format: names of the revisions.
             private: whether a new repo is private.
             token: access token; by default the one that ``huggingface_hub`` finds.
+            dtype: of the weights that are published; by default as they are stored.
             quiet: no progress bars.
 
         Raises:
             RelexError: the name is none, or the Hub refuses repo or token.
         """
-        publisher = cls(writing_api(repo, token), repo, format, quiet=quiet)
+        publisher = cls(writing_api(repo, token), repo, format, dtype=dtype, quiet=quiet)
         with publisher._asking() as api:
             ensure_repo(api, repo, private)
             check_may_write(api, repo)
@@ -104,6 +112,24 @@ class SeriesPublisher:
         """Return what the repo holds now."""
         with self._asking() as api:
             return standing(api, self.repo)
+
+    def is_missing(self, step: int, there: Standing) -> bool:
+        """Tell whether the revision of a step is still to be made.
+
+        Args:
+            step: of a checkpoint.
+            there: what the repo holds.
+
+        Raises:
+            RelexError: the revision is a tag.
+        """
+        revision = self.format.name(step)
+        if revision in there.tags:
+            raise RelexError(
+                f"{self.repo} has a tag {revision}, and a tag is never moved; choose another "
+                "--revision-format, or delete the tag"
+            )
+        return not there.committed(revision)
 
     def state(self, checkpoint: Checkpoint, base: str | None, there: Standing) -> State:
         """Tell whether the revision of a checkpoint is there, with this content or another one.
@@ -116,17 +142,11 @@ class SeriesPublisher:
         Raises:
             RelexError: the revision is a tag.
         """
-        revision = self.format.name(checkpoint.step)
-        if revision in there.tags:
-            raise RelexError(
-                f"{self.repo} has a tag {revision}, and a tag is never moved; choose another "
-                "--revision-format, or delete the tag"
-            )
-        if not there.committed(revision):
+        if self.is_missing(checkpoint.step, there):
             return "missing"
-        sha = there.branches[revision]
-        with self._asking() as api:
-            same = holds(api, self.repo, sha, self._additions(checkpoint, base))
+        sha = there.branches[self.format.name(checkpoint.step)]
+        with self._asking() as api, self._additions(checkpoint, base) as additions:
+            same = holds(api, self.repo, sha, additions)
         return "complete" if same else "other"
 
     def publish(
@@ -146,11 +166,10 @@ class SeriesPublisher:
             Whether it was committed.
         """
         revision = self.format.name(checkpoint.step)
-        with self._asking() as api:
+        with self._asking() as api, self._additions(checkpoint, base) as additions:
             branches, _ = heads(api, self.repo)
             start = revision if revision in branches else MAIN
             target = Target(revision, start, branches[start])
-            additions = self._additions(checkpoint, base)
             upload(api, self.repo, target, additions)
             if not unchanged(checkpoint):
                 self.forget(checkpoint)
@@ -199,19 +218,32 @@ class SeriesPublisher:
         with progress_bars(not self._quiet), hub_errors(self.repo, str(self._api.token)):
             yield self._api
 
-    def _additions(self, checkpoint: Checkpoint, base: str | None) -> list[CommitOperationAdd]:
-        """Return what the commit adds. Making it hashes every file, so it is made once."""
+    @contextmanager
+    def _additions(
+        self, checkpoint: Checkpoint, base: str | None
+    ) -> Iterator[list[CommitOperationAdd]]:
+        """Yield what the commit adds. Making it hashes every file, so it is made once.
+
+        What is converted before it is published lies in a temporary folder meanwhile, and is made
+        anew when it is asked for again: the disk holds one checkpoint more at any time.
+        """
+        folder, key = Path(checkpoint.reference), (checkpoint.reference, base)
+        if self._dtype is not None or require_sharded(folder, str(folder)) is not None:
+            with TemporaryDirectory(prefix="relex-") as place:
+                convert(folder, Path(place), dtype=self._dtype, base=base)
+                yield self._operations(Path(place), checkpoint.step, base)
+            return
+        if key not in self._hashed:
+            self._hashed[key] = self._operations(folder, checkpoint.step, base)
+        yield self._hashed[key]
+
+    def _operations(self, folder: Path, step: int, base: str | None) -> list[CommitOperationAdd]:
         from huggingface_hub import CommitOperationAdd
         from tqdm import tqdm
 
-        key = checkpoint.reference, base
-        if key not in self._hashed:
-            files = sorted(contents(Path(checkpoint.reference), self.repo, base).items())
-            hashing = tqdm(
-                files, f"hashing step {checkpoint.step}", leave=False, disable=self._quiet
-            )
-            self._hashed[key] = [CommitOperationAdd(name, content) for name, content in hashing]
-        return self._hashed[key]
+        files = sorted(contents(folder, self.repo, base).items())
+        hashing = tqdm(files, f"hashing step {step}", leave=False, disable=self._quiet)
+        return [CommitOperationAdd(name, content) for name, content in hashing]
 
     def _render(self, api: HfApi, steps: Sequence[int], run: RunFacts) -> str:
         return series_card(
@@ -304,7 +336,7 @@ def check_whole(checkpoints: Sequence[Checkpoint]) -> None:
     """Raise RelexError for a checkpoint that is not complete, or is being written."""
     for checkpoint in checkpoints:
         folder = Path(checkpoint.reference)
-        fault = missing_part(folder, weights_of(folder))
+        fault = why_not_whole(folder)
         if fault:
             raise RelexError(
                 f"{folder} is not whole: {fault}; if it is being written, wait or add --watch, "

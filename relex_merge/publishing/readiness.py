@@ -12,9 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from relex_merge.checkpoints.complete import missing_part, weights_of
+from relex_merge.checkpoints.complete import why_not_whole
 from relex_merge.checkpoints.files import TRAINER_STATE
 from relex_merge.checkpoints.series import Checkpoint, Series
+from relex_merge.checkpoints.sharded import TRAINER_FOLDER
+
+LATEST = "latest_checkpointed_iteration.txt"  # verl's note, in the folder of the run
+_ABOVE = 4  # folders from global_step_N/actor/model/huggingface up to that of the run
 
 
 class Readiness:
@@ -41,11 +45,13 @@ class Readiness:
         """
         folder = Path(checkpoint.reference)
         look = self._stillness.still(folder)
-        fault = missing_part(folder, weights_of(folder))
+        fault = why_not_whole(folder)
         if fault:
             return fault
         if _trainer_is_writing(checkpoint, series):
             return f"the trainer has not written {TRAINER_STATE} yet"
+        if _verl_is_writing(checkpoint):
+            return f"verl has not written its step to {LATEST} yet"
         if look is None:
             return f"it has changed within the last {self._settle:g} s"
         self._looks[checkpoint.reference] = look
@@ -65,10 +71,23 @@ def _trainer_is_writing(checkpoint: Checkpoint, series: Series) -> bool:
     An earlier one without the file, and with a later one beside it, shows that this run's trainer
     writes none.
     """
-    if series.layout != "transformers" or checkpoint.step != series.steps[-1]:
+    by_trainer = series.layout == "transformers" or (
+        (Path(checkpoint.reference) / TRAINER_FOLDER).is_dir()
+    )
+    if not by_trainer or checkpoint.step != series.steps[-1]:
         return False
     *earlier, last = (Path(c.reference) / TRAINER_STATE for c in series.checkpoints)
     return not last.is_file() and all(mark.is_file() for mark in earlier)
+
+
+def _verl_is_writing(checkpoint: Checkpoint) -> bool:
+    """Tell whether verl's note of its last checkpoint, which it writes behind it, is of before."""
+    for folder in list(Path(checkpoint.reference).parents)[:_ABOVE]:
+        try:
+            return int((folder / LATEST).read_text()) < checkpoint.step
+        except (OSError, ValueError):
+            continue
+    return False
 
 
 Look: TypeAlias = tuple[tuple[str, int, int, int], ...]

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relex_merge.checkpoints.steps import step_of
+from relex_merge.errors import INSTALL
 from relex_merge.hub.references import HUB, hub_id
 from relex_merge.publishing.revision_names import RevisionFormat
+from relex_merge.report.card_method import PAPER
 from relex_merge.report.front_matter import License, front_matter
-from relex_merge.report.model_card import PAPER
 from relex_merge.report.snippet import loading_snippet
 
 # By this a later run knows the card for its own and may write it anew.
@@ -85,9 +86,7 @@ def _extrapolating(series: Published) -> list[str]:
         _fenced(recipe_text(series), "yaml"),
         "Ask first whether the run may be extrapolated that far, then do it:",
         _fenced(
-            "pip install relex-merge\n"
-            "relex-merge inspect recipe.yml\n"
-            "relex-merge run recipe.yml OUT",
+            f"{INSTALL}\nrelex-merge inspect recipe.yml\nrelex-merge run recipe.yml OUT",
             "bash",
         ),
     ]

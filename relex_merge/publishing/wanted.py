@@ -1,4 +1,4 @@
-"""The local checkpoints that are to be published."""
+"""The checkpoints that are to be published."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from relex_merge.checkpoints.complete import TEMPORARY
+from relex_merge.checkpoints.find_in_place import find_in_place
 from relex_merge.checkpoints.find_local import find_local
 from relex_merge.checkpoints.observe import select
 from relex_merge.checkpoints.series import Checkpoint, NothingFoundError, Series
@@ -18,7 +19,7 @@ class Wanted:
     """Which checkpoints of a folder: all that discovery finds, or some of them.
 
     Attributes:
-        folder: where a trainer leaves them.
+        folder: where a trainer leaves them; text is the address of a place.
         pattern: as the option of the command.
         observe: as the option of the command.
 
@@ -26,7 +27,7 @@ class Wanted:
         RelexError: ``observe`` can choose nothing, whatever the run will hold.
     """
 
-    folder: Path
+    folder: Path | str
     pattern: str | None = None
     observe: str | None = None
 
@@ -37,6 +38,8 @@ class Wanted:
 
     def series(self) -> Series:
         """Return what is there now, in the order of the steps. Raises RelexError for nothing."""
+        if isinstance(self.folder, str):
+            return self._chosen(find_in_place(self.folder, self.pattern))
         return self._chosen(find_local(self.folder, self.pattern))
 
     def so_far(self) -> Series | None:
@@ -62,5 +65,6 @@ class Wanted:
 
     def _is_temporary(self, checkpoint: Checkpoint) -> bool:
         # Discovery gives absolute paths and follows no link on the way.
-        below = PurePath(checkpoint.reference).relative_to(self.folder.expanduser().absolute())
+        root = Path(self.folder).expanduser().absolute()
+        below = PurePath(checkpoint.reference).relative_to(root)
         return any(TEMPORARY.fullmatch(part) for part in below.parts)

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from relex_merge.checkpoints.base_model import check
+from relex_merge.checkpoints.base_model import config_of as config_of_model
 from relex_merge.checkpoints.configs import MisfitError, read_config
 from relex_merge.checkpoints.files import CONFIG
 from relex_merge.checkpoints.hub_details import config_of, detail_of, look_into
 from relex_merge.checkpoints.json_files import Json
 from relex_merge.checkpoints.locate import local_folder
-from relex_merge.checkpoints.observe import select
+from relex_merge.checkpoints.notes import rounding
+from relex_merge.checkpoints.observe import or_share, select
 from relex_merge.checkpoints.series import Base, Checkpoint, Series
+from relex_merge.checkpoints.sharded import companions_of
 from relex_merge.errors import RelexError
+from relex_merge.places.address import is_place, normal
 from relex_merge.recipe.braces import MOST
 from relex_merge.recipe.write import recipe_text
 
@@ -75,15 +79,18 @@ def draft(
     if len(chosen) < 2:
         raise RelexError(
             f"{series.source}: {len(chosen)} checkpoint{'s' * (len(chosen) != 1)} observed; a "
-            f"trajectory needs at least two besides the base{_remarks(series)}"
+            f"trajectory needs at least two besides the base{or_share(observe)}{_remarks(series)}"
         )
-    series = series.noting(*_check_base(series, settled, chosen[0], cache_dir))
+    narrow = rounding(chosen[-1].dtype) if chosen[-1].kind == "model" else []
+    series = series.noting(*_check_base(series, settled, chosen[0], cache_dir), *narrow)
     target, why = _target(series, chosen, target_step)
     return Draft(series, chosen, settled, target, recipe_text(series, chosen, settled, target, why))
 
 
 def _base(series: Series, given: str | None) -> Base:
     if given is not None:
+        if is_place(given):
+            return Base(normal(given))
         folder = local_folder(given)
         return Base(str(folder.resolve()) if folder else given)
     if series.base is None:
@@ -106,8 +113,10 @@ def _check_base(
     own: Json = {}
     if first.kind == "model" and first.sha:
         own = config_of(detail_of(first), cache_dir)
+    elif first.kind == "model" and is_place(first.reference):
+        own = config_of_model(first.reference, cache_dir)
     elif first.kind == "model":
-        own = read_config(Path(first.reference) / CONFIG)
+        own = read_config(companions_of(Path(first.reference)) / CONFIG)
     try:
         check(base.reference, first.reference, own, cache_dir)
     except MisfitError:

@@ -18,7 +18,7 @@ import yaml
 
 from relex_merge.errors import RelexError
 from relex_merge.recipe.braces import MOST, count_braces, expand_braces
-from relex_merge.recipe.names import METHOD
+from relex_merge.recipe.names import METHOD, TargetStep
 from relex_merge.recipe.schema import check_recipe, scalars, unknown
 from relex_merge.recipe.yaml_file import check_structure, read_yaml
 
@@ -63,7 +63,7 @@ class Recipe:
 
 
 def load_recipe(
-    source: RecipeSource, *, target_step: float | None = None, scale: float | None = None
+    source: RecipeSource, *, target_step: TargetStep | None = None, scale: float | None = None
 ) -> Recipe:
     """Read, expand and check a recipe.
 
@@ -87,7 +87,7 @@ def load_recipe(
 
 
 def read_settings(
-    source: RecipeSource, *, target_step: float | None = None, scale: float | None = None
+    source: RecipeSource, *, target_step: TargetStep | None = None, scale: float | None = None
 ) -> dict[str, Any]:
     """Read a recipe and check what needs neither mergekit nor the Hub; arguments as above.
 
@@ -158,7 +158,7 @@ def _require_relex(settings: Mapping[str, Any], name: str, what: str) -> None:
         raise RelexError(f"{what} is for merge_method: {METHOD}; {name} uses {method}")
 
 
-def _with_parameter(settings: Mapping[str, Any], name: str, value: float) -> dict[str, Any]:
+def _with_parameter(settings: Mapping[str, Any], name: str, value: TargetStep) -> dict[str, Any]:
     """Return the settings with another value; parameters that are no mapping are left as is."""
     parameters = settings.get("parameters") or {}
     if not isinstance(parameters, dict):

@@ -222,6 +222,7 @@ class _Recipe(_Strict):
 
 
 KEYS = tuple(_Recipe.model_fields)
+PARAMETERS = tuple(_Parameters.model_fields)
 
 
 # what is said of a place that is wrong

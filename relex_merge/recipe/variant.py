@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from relex_merge.formatting import whole
+from relex_merge.recipe.names import TargetStep
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,14 @@ class Variant:
         scale: λ, replaces the recipe's; None leaves it.
     """
 
-    target_step: float | None = None
+    target_step: TargetStep | None = None
     scale: float | None = None
 
     @property
     def name(self) -> str:
         """The folder of this output where there are several: ``step-500-scale-0.3``."""
-        parts = [] if self.target_step is None else [f"step-{whole(self.target_step)}"]
+        step = self.target_step
+        parts = [] if step is None else [f"step-{step if isinstance(step, str) else whole(step)}"]
         if self.scale is not None:
             parts.append(f"scale-{self.scale:g}")
         return "-".join(parts)

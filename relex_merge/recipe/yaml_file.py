@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from relex_merge.errors import RelexError
+from relex_merge.recipe.advice import no_recipe
 
 T = TypeVar("T")
 
@@ -102,7 +103,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         with path.open("rb") as stream:
             data = stream.read(LONGEST + 1)
     except OSError as error:
-        raise RelexError(f"cannot read the recipe {path}: {error.strerror or error}") from error
+        raise RelexError(no_recipe(path, error)) from error
     if len(data) > LONGEST:
         raise RelexError(f"{path} is not a recipe: it is longer than {LONGEST:,} bytes")
     try:

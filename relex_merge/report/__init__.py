@@ -11,7 +11,7 @@ from relex_merge.report.build import build_report
 from relex_merge.report.coefficients import coefficients_csv, save_coefficients_plot
 from relex_merge.report.html import save_html
 from relex_merge.report.plot import save_plot
-from relex_merge.report.table import render_table
+from relex_merge.report.terminal import print_report, render_text
 from relex_merge.trajectory.backtests.results import Evidence, Verdict
 from relex_merge.trajectory.backtests.verdict import VERDICTS, decide
 
@@ -22,7 +22,8 @@ __all__ = [
     "build_report",
     "coefficients_csv",
     "decide",
-    "render_table",
+    "print_report",
+    "render_text",
     "save_coefficients_plot",
     "save_html",
     "save_plot",

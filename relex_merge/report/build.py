@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from relex_merge.report.columns import legend
 from relex_merge.report.contents import (
     BacktestsEntry,
     ForecastEntry,
@@ -122,6 +123,7 @@ def _report(
         "kinds": group_entries("kinds", kinds, statistics, tried, gaps),
         "tensors": tensors,
         "gaps": gaps.found,
+        "legend": legend(),
         "versions": origin["versions"],
     }
 

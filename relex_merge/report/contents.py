@@ -40,10 +40,14 @@ class Method(TypedDict):
 
 
 class Reference(TypedDict):
-    """A model that was read, and the commit where it came from the Hub."""
+    """A model that was read: the commit where it came from the Hub, the state of a place's files.
+
+    The state is a hash of their names, sizes and versions (ETag, generation, Xet hash).
+    """
 
     reference: str
     sha: str | None
+    state: NotRequired[str]
 
 
 class CheckpointReference(Reference):
@@ -107,11 +111,16 @@ class TensorEntry(ModelFigures):
 
 
 class ModelEntry(TensorEntry):
-    """The figures of the whole model, and its coefficient at every checkpoint."""
+    """The figures of the whole model, and its coefficient along its first direction.
+
+    At every checkpoint, of the polynomial fitted to them, of the model that is written, and of the
+    curve on which that model lies: (step, coefficient) pairs, empty where none is continued.
+    """
 
     coefficients: list[float | None]
     fitted: list[float | None]
     predicted: float | None
+    curve: NotRequired[list[list[float | None]]]
 
 
 class WalkEntry(WalkFigures):
@@ -229,7 +238,7 @@ class SampleEntry(TypedDict):
 
 
 class Report(Promised, total=False):
-    """The content of ``relex_report.json``."""
+    """The content of ``relex_report.json``. legend: what the figures of a tensor mean."""
 
     ratio: float | None
     steps: list[float]
@@ -242,6 +251,7 @@ class Report(Promised, total=False):
     layers: dict[str, TensorEntry]
     kinds: dict[str, TensorEntry]
     gaps: list[Gap]
+    legend: dict[str, str]
     choice: ChoiceEntry
     adapter: AdapterEntry
     parameters: list[ParametersEntry]

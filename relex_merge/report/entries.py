@@ -15,6 +15,7 @@ from operator import add
 import numpy as np
 
 from relex_merge.report.contents import ModelEntry, Skills, TensorEntry, WalkEntry
+from relex_merge.report.written import Written, written
 from relex_merge.trajectory.backtests.assessment import Assessment
 from relex_merge.trajectory.backtests.backtest import Backtests, backtests, plan
 from relex_merge.trajectory.backtests.compared import method as as_predictor
@@ -81,21 +82,21 @@ def model_entry(statistics: SeriesStatistics, tried: Assessment, gaps: Gaps) -> 
     entry = group_entries("model", {"model": tried.names}, statistics, tried, gaps)["model"]
     total, p, T = _subject(tried.names, statistics, tried).total, tried.common, len(tried.steps)
 
-    def coefficients() -> tuple[Array, Array, float]:
+    def coefficients() -> tuple[Array, Array, Written]:
         c = spectra(total.gram[np.newaxis]).coefficients()
         fit = fits(c, tried.steps, tried.target, degree=p.degree, window=p.window)
-        predicted = fit.predicted[0]  # of the plain line
-        if (p.predictor, p.anchor, p.scale) != ("linear", "line", 1):
-            predicted = p.weights(total.gram, tried.steps) @ c[0]
-        return c[0], fit.fitted[0], float(predicted)
+        there = written(tried.grams, tried.steps, tried.parameters, c[0], tried.target)
+        return c[0], fit.fitted[0], there
 
-    undefined = np.full(T, np.nan), np.full(T, np.nan), np.nan
-    c, fitted, predicted = gaps.attempt("model.coefficients", coefficients, undefined)
+    nothing = np.full(T, np.nan)
+    undefined = nothing, nothing, Written(np.nan, np.empty((0, 2)))
+    c, fitted, there = gaps.attempt("model.coefficients", coefficients, undefined)
     return {
         **entry,
         "coefficients": numbers(c),
         "fitted": numbers(fitted),
-        "predicted": json_number(predicted),
+        "predicted": json_number(there.predicted),
+        "curve": [numbers(point) for point in there.curve],
     }
 
 

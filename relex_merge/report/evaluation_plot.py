@@ -6,6 +6,7 @@ scores on those that candidates were chosen by, and flatter the winner.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 3  # panels side by side
+LETTERS = 10  # of the title in an inch
 HOLLOW = "questions that choose"
 _Z = NormalDist().inv_cdf(0.975)
 
@@ -55,12 +57,14 @@ def draw_evaluation(evaluation: Evaluation) -> Figure:
         axes.set_axis_off()
     _draw_legend(figure, panels, styles)
     verdict = evaluation["verdict"]
-    figure.suptitle(
-        f"Verdict: {verdict['verdict']} ({verdict['evidence']}).  "
-        f"Chosen: {evaluation['chosen']['model']}",
-        fontsize=12,
-        parse_math=False,
-    )
+    said = f"Verdict: {verdict['verdict']} ({verdict['evidence']})."
+    chosen = f"Chosen: {evaluation['chosen']['model']}"
+    room = int(figure.get_figwidth() * LETTERS)
+    if len(said) + len(chosen) + 2 <= room:
+        title = f"{said}  {chosen}"
+    else:
+        title = "\n".join(textwrap.fill(line, room) for line in (said, chosen))
+    figure.suptitle(title, fontsize=12, parse_math=False)
     return figure
 
 
@@ -78,7 +82,7 @@ def _draw_legend(figure: Figure, panels: Sequence[Axes], styles: Mapping[_Line, 
     if any(axes.get_gid() == HOLLOW for axes in panels):
         drawn.append(Line2D([], [], marker="o", mfc="none", ls=":", color=GREY))
         names.append(HOLLOW)
-    figure.legend(drawn, names, loc="outside right upper", frameon=False)
+    figure.legend(drawn, names, loc="outside right center", frameon=False)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from relex_merge.formatting import cell
 from relex_merge.report.evaluation import Evaluation, TaskEntry
@@ -11,18 +12,24 @@ _TASKS = ("Tasks", "Filter", "Metric", "Model", "Value", "", "Stderr", "Differen
 _ENDS = ("n", "Split")
 
 
-def render_tasks(evaluation: Evaluation) -> str:
-    """Return the scores of all models as a Markdown table, and what they say; empty without any."""
+@dataclass(frozen=True)
+class Grid:
+    """A table: headings, and rows of as many texts."""
+
+    headers: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+def task_grid(evaluation: Evaluation) -> Grid:
+    """Tabulate the scores of all models in all tasks; without rows where there are none."""
     rows = [
         _task_row(task, entry) for task, entries in evaluation["tasks"].items() for entry in entries
     ]
-    if not rows:
-        return ""
-    return "\n".join([_table((*_TASKS, *_ENDS), rows), "", *_list(evaluation["sentences"])])
+    return Grid((*_TASKS, *_ENDS), rows)
 
 
-def render_function(evaluation: Evaluation) -> str:
-    """Return functional backtests and divergences as Markdown tables."""
+def function_grids(evaluation: Evaluation) -> list[Grid]:
+    """Tabulate functional backtests, where there are any, and divergences."""
     function = evaluation["function"]
     tests = [
         (f"{t['ratio']:.3g}×", cell(t["skill"], "+.2f"), "±", cell(t["stderr"], ".2f"))
@@ -32,11 +39,27 @@ def render_function(evaluation: Evaluation) -> str:
         (m["model"], f"{m['kl']:.3g}", "±", cell(m["stderr"], ".2g"))
         for m in [*function["candidates"], *function["others"]]
     ]
-    parts = [f"{function['tokens']} tokens, {function['prompts']} prompts ({function['text']})"]
-    if tests:
-        parts.append(_table(("Backtest", "Skill", "", "Stderr"), tests))
-    parts.append(_table(("Model", "KL from last (nats a token)", "", "Stderr"), models))
-    return "\n\n".join(parts)
+    grids = [Grid(("Backtest", "Skill", "", "Stderr"), [*tests])] if tests else []
+    return [*grids, Grid(("Model", "KL from last (nats a token)", "", "Stderr"), [*models])]
+
+
+def text_of(evaluation: Evaluation) -> str:
+    """Name the text that functions were compared on."""
+    function = evaluation["function"]
+    return f"{function['tokens']} tokens, {function['prompts']} prompts ({function['text']})"
+
+
+def render_tasks(evaluation: Evaluation) -> str:
+    """Return the scores of all models as a Markdown table, and what they say; empty without any."""
+    grid = task_grid(evaluation)
+    if not grid.rows:
+        return ""
+    return "\n".join([_table(grid), "", *_list(evaluation["sentences"])])
+
+
+def render_function(evaluation: Evaluation) -> str:
+    """Return functional backtests and divergences as Markdown tables."""
+    return "\n\n".join([text_of(evaluation), *map(_table, function_grids(evaluation))])
 
 
 def render_verdict(evaluation: Evaluation) -> str:
@@ -70,10 +93,10 @@ def _task_row(task: str, entry: TaskEntry) -> tuple[str, ...]:
     )
 
 
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
+def _table(grid: Grid) -> str:
+    widths = [max(map(len, column)) for column in zip(grid.headers, *grid.rows, strict=True)]
     rule = "|".join("-" * (width + 2) for width in widths)
-    lines = [_line(headers, widths), f"|{rule}|", *(_line(row, widths) for row in rows)]
+    lines = [_line(grid.headers, widths), f"|{rule}|", *(_line(row, widths) for row in grid.rows)]
     return "\n".join(lines)
 
 

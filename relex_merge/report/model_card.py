@@ -14,7 +14,8 @@ import yaml
 
 from relex_merge.formatting import format_step, significant
 from relex_merge.hub.references import HUB, hub_id, hub_reference
-from relex_merge.report import markdown, table
+from relex_merge.report import markdown
+from relex_merge.report.card_method import MERGEKIT_URL, method_section
 from relex_merge.report.contents import (
     AdapterEntry,
     CheckpointReference,
@@ -32,32 +33,13 @@ from relex_merge.report.evaluation_card import evaluation_section, statements_li
 from relex_merge.report.front_matter import License, front_matter
 from relex_merge.report.hub_results import eval_results
 from relex_merge.report.local_paths import local_names, scrub, scrub_yaml
-from relex_merge.report.snippet import placeholder_snippet
+from relex_merge.report.snippet import placeholder_snippet, placeholder_title
 from relex_merge.trajectory.backtests.entries import ChoiceEntry
 from relex_merge.trajectory.backtests.gaps import Gap
 
-MERGEKIT_URL = "https://github.com/arcee-ai/mergekit"
-PAPER_URL = "https://arxiv.org/abs/2605.21468"
-PAPER = (
-    "RELEX, [You Only Need Minimal RLVR Training: Extrapolating LLMs via Rank-1 Trajectories]"
-    f"({PAPER_URL}), arXiv 2605.21468"
-)
-
-# How each predictor continues the coefficients; `stay` has no curve of its own.
-LAWS = {
-    "sqrt": "The coefficients along it follow a·√s + b, continued to step {target}.",
-    "power": "The coefficients along it follow a·s^p + b, p fitted, continued to step {target}.",
-    "saturating": "The coefficients along it follow c·(1 − e^(−s/τ)), continued to step {target}.",
-    "local": "The coefficients along it keep their latest slope up to step {target}.",
-    "damped": "The coefficients along it follow a line to step {target}, held back by as much as "
-    "backtests show it to overshoot.",
-    "stay": "No continuation was expected to come closer to step {target} than the last observed "
-    "checkpoint, so that is what is written.",
-}
-
-OTHER_LAW = (
-    "The coefficients along it are continued to step {target} by the predictor {law}, which this "
-    "version does not have."
+FIGURE_TEXT = (
+    "Trust report: spectrum, coefficient against step, backtests, and maps of explained variance "
+    "and skill"
 )
 
 _MEASURES: tuple[tuple[Measure, str], ...] = (
@@ -99,7 +81,7 @@ def model_card(
     Args:
         report: what ``relex_report.json`` holds.
         recipe_yaml: the expanded recipe, as in ``mergekit_config.yml``.
-        name: the card's title.
+        name: of the model, for its results; the card's title is that of the base until a push.
         license: what ``base_license`` read from the base's card.
         pipeline_tag: the Hub's task id, or None where it is not known.
         figure: file beside the card that shows the report, if there is one.
@@ -110,31 +92,35 @@ def model_card(
     names = local_names(found, yaml.safe_load(recipe_yaml))
     shown = scrub(found, names)
     base = hub_id(report["base"]["reference"])
-    title = scrub(name, names)
     metadata = front_matter(
-        base, license, pipeline_tag, adapter is not None, results=eval_results(report), name=title
+        base,
+        license,
+        pipeline_tag,
+        adapter is not None,
+        results=eval_results(report),
+        name=scrub(name, names),
     )
     evaluation = shown["evaluation"]
     sections = [
         f"---\n{metadata}\n---",
-        f"# {markdown.text(title)}",
+        scrub(placeholder_title(report), names),
         _opening(shown),
         markdown.fenced(placeholder_snippet(report), "python"),
         *([_adapter(adapter)] if adapter else []),
         "## What was observed",
         _observed(shown),
         "## Method",
-        _method(shown),
+        method_section(shown["method"], shown["target_step"], shown["choice"]),
         "## How far to trust it",
         _trust(shown),
-        *([f"![Trust report]({figure})"] if figure else []),
+        *([f"![{FIGURE_TEXT}]({figure})"] if figure else []),
         *(
             ["## Evaluation", evaluation_section(evaluation, measured(report), evaluation_figure)]
             if evaluation
             else []
         ),
         "## Recipe",
-        f"Run it with `relex-merge run recipe.yml OUT`, a front end of [mergekit]({MERGEKIT_URL}).",
+        _how_to_run(shown),
         markdown.fenced(scrub_yaml(recipe_yaml, names), "yaml"),
         "Versions: "
         + ", ".join(f"{markdown.text(k)} {markdown.text(v)}" for k, v in shown["versions"].items()),
@@ -168,7 +154,7 @@ def _adapter(adapter: AdapterEntry) -> str:
 
 def _opening(report: _Shown) -> str:
     """Say in a paragraph what the model is."""
-    base = markdown.code(report["base"]["reference"])
+    base = _linked(report["base"])
     untrained = "" if _reconstructs(report) else " It was not trained past the last of them."
     return (
         f"{_what(report)}, of an RLVR run from {base}; made with relex-merge from "
@@ -212,7 +198,7 @@ def _observed(report: _Shown) -> str:
         [
             "| | |\n|---|---|",
             *rows,
-            "\n<details>\n<summary>Every checkpoint, with the commit that was read</summary>\n",
+            f"\n<details>\n<summary>Every checkpoint{_commits(report)}</summary>\n",
             "| Step | Checkpoint |\n|---:|---|",
             *listed,
             "\n</details>",
@@ -232,43 +218,46 @@ def _share(report: _Shown) -> str:
     )
 
 
+def _commits(report: _Shown) -> str:
+    """Say that commits are named, where the checkpoints have any."""
+    known = [item["sha"] is not None for item in report["checkpoints"]]
+    if not any(known):
+        return ""
+    return ", with the commit that was read" + ("" if all(known) else " where it came from the Hub")
+
+
+def _linked(item: Reference) -> str:
+    """Name a model, linked to its repo if it was read from the Hub."""
+    shown = markdown.code(item["reference"])
+    repo = None if item["sha"] is None else hub_id(item["reference"])
+    return f"[{shown}]({HUB}/{repo})" if repo else shown
+
+
 def _reference(item: Reference) -> str:
     """Name a checkpoint in a table cell, linked to the commit on the Hub if it has one."""
     reference, sha = item["reference"], item["sha"]
-    shown = markdown.code(reference).replace("|", r"\|")
+    shown = _linked(item).replace("|", r"\|")
     if sha is None:
         return shown
     place = "/".join([sha, *filter(None, [quote(hub_reference(reference).folder)])])
     return f"{shown} at [`{sha[:8]}`]({HUB}/{hub_id(reference)}/tree/{place})"
 
 
-def _method(report: _Shown) -> str:
-    """Describe the arithmetic in a paragraph, with its source."""
-    method = report["method"]
-    rank = significant(method["rank"])
-    line = "line" if rank == "1" else f"{rank}-dimensional subspace"
-    start = (
-        "For every weight tensor θ the updates θ_t − θ₀ of the observed checkpoints from the base "
-        f"are decomposed by an SVD, and their leading {line} is kept. "
+def _how_to_run(report: _Shown) -> str:
+    """Say how the recipe is run, and what it lacks where models were read from local folders."""
+    command = f"with `relex-merge run recipe.yml OUT`, a front end of [mergekit]({MERGEKIT_URL})"
+    local = [item for item in report["checkpoints"] if item["sha"] is None]
+    absent = [
+        *(["the base"] if report["base"]["sha"] is None else []),
+        *([f"{len(local)} of the checkpoints"] if local else []),
+    ]
+    if not absent:
+        return f"Save it as `recipe.yml` and run it {command}: it reads everything from the Hub."
+    return (
+        f"It does not run as it is: {' and '.join(absent)} lay in local folders, of which it "
+        "shows no more than the end of each path. Put the paths or Hub references of your copies "
+        f"there, save it as `recipe.yml` and run it {command}."
     )
-    if _reconstructs(report):
-        rest = "The tensor written is the observed update of that step, projected on it."
-    elif (law := method.get("predictor", "linear")) != "linear":
-        target = format_step(report["target_step"])
-        rest = LAWS.get(law, OTHER_LAW).format(target=target, law=markdown.code(law))
-    else:
-        fitted = "all observed steps" if method["window"] is None else _window(method["window"])
-        rest = (
-            f"The coefficients along it are fitted over {fitted} with a polynomial of degree "
-            f"{significant(method['degree'])} by least squares, continued to step "
-            f"{format_step(report['target_step'])} and added back to the base."
-        )
-    choice = "".join(f"\n\n{line}" for line in _chosen(report))
-    return f"{start}{rest} Source: {PAPER}. Merged with [mergekit]({MERGEKIT_URL}).{choice}"
-
-
-def _window(window: float) -> str:
-    return f"the last {significant(window)} checkpoints"
 
 
 def _trust(report: _Shown) -> str:
@@ -311,23 +300,3 @@ def _gaps(report: _Shown) -> list[str]:
     if not report["gaps"]:
         return []
     return ["\nGaps in the report:\n", *(markdown.item(missing(gap)) for gap in report["gaps"])]
-
-
-def _chosen(report: _Shown) -> list[str]:
-    """Tell how the predictor was chosen, and what spoke for each, where the recipe left it open."""
-    choice = report["choice"]
-    if choice is None:
-        return []
-    reasons = " ".join(markdown.text(reason) for reason in choice["reasons"])
-    said = f"The predictor was chosen by backtests: {table.chosen(choice)}. {reasons}"
-    group = next(g for g in choice["groups"].values() if g["predictor"] == choice["predictor"])
-    if not group["candidates"]:
-        return [said]
-    rows = [
-        f"| {name} | "
-        + " | ".join(significant(x) for x in (c["expected"], c["low"], c["same_ratio"]))
-        + " |"
-        for name, c in group["candidates"].items()
-    ]
-    head = "| Predictor | expected skill | likely at least | backtest |\n|---|---:|---:|---:|"
-    return [said, "\n".join([head, *rows])]

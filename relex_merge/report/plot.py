@@ -7,16 +7,17 @@ against ratio. Bottom: explained variance and skill of every tensor, layers × k
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from relex_merge.formatting import cell
-from relex_merge.report.contents import BacktestsEntry, Report
+from relex_merge.report.contents import BacktestsEntry, ForecastEntry, Report
+from relex_merge.report.maps import draw_map, skill_map, variance_map
 from relex_merge.report.style import COLOURS, GREY, MARKERS, RED, new_figure, save
+from relex_merge.report.table import distinct
 from relex_merge.trajectory.backtests.backtest import stacked
-from relex_merge.trajectory.backtests.groups import places
-from relex_merge.trajectory.gram import Array, in_window, least_squares_rows
+from relex_merge.trajectory.gram import Array, in_window
 from relex_merge.trajectory.spectra import spectra
 from relex_merge.trajectory.statistics import SeriesStatistics, at_rest_where_broken
 
@@ -28,7 +29,8 @@ LOWEST_SKILL = -2.0  # below, how bad it is no longer matters; points are drawn 
 DRAWN = ("linear", "rank_r", "quadratic", "least_squares", "two_point")
 RATIO_TICKS = (1, 2, 5, 10, 20, 50, 100)
 ZOOM_FROM = 3.0  # ratio above which the observed steps get an inset of their own
-OUTSIDE = "–"  # the column of tensors that belong to no layer
+CORNERS = ((0.58, 0.1), (0.12, 0.53), (0.58, 0.53), (0.12, 0.1))  # of an inset, in axes
+INSET = 0.38  # its width and height
 
 
 def save_plot(report: Report, statistics: SeriesStatistics, path: Path) -> None:
@@ -47,18 +49,25 @@ def save_plot(report: Report, statistics: SeriesStatistics, path: Path) -> None:
 
 def draw(report: Report, statistics: SeriesStatistics) -> Figure:
     """Draw the figure; arguments as for :func:`save_plot`."""
-    figure = new_figure(12, 7.6)
-    grid = figure.add_gridspec(2, 1, height_ratios=[1, 1.1])
+    figure = new_figure(12.5, 8.6)
+    grid = figure.add_gridspec(2, 1, height_ratios=[1.2, 1])
     top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
-    spectrum, coefficient, tests = top.subplots(1, 3, width_ratios=[1, 1, 1.25])
+    spectrum, coefficient, tests = top.subplots(1, 3)
     draw_spectrum(spectrum, report)
-    known, _ = at_rest_where_broken(statistics)
-    draw_coefficient(coefficient, report, spectra(stacked(known)).coefficients())
+    draw_coefficient(coefficient, report, coefficients(statistics))
     draw_backtests(tests, report)
     left, right = bottom.subplots(1, 2)
-    draw_maps(left, right, report)
+    draw_map(left, variance_map(report))
+    draw_map(right, skill_map(report))
+    right.set_yticklabels([])
     figure.suptitle(_title(report), fontsize=12)
     return figure
+
+
+def coefficients(statistics: SeriesStatistics) -> Array:
+    """Return (N, T) the coefficients of every tensor along its own first direction."""
+    known, _ = at_rest_where_broken(statistics)
+    return spectra(stacked(known)).coefficients()
 
 
 def _title(report: Report) -> str:
@@ -100,7 +109,24 @@ def draw_spectrum(axes: Axes, report: Report) -> None:
     axes.set_xlabel("direction")
     axes.set_ylabel("share of the variance")
     axes.set_title("Spectrum")
-    axes.legend(frameon=False)
+    legend_below(axes)
+
+
+def legend_below(axes: Axes) -> None:
+    """Put the legend below an axes, where it covers nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(
+            handles,
+            labels,
+            frameon=False,
+            fontsize=8,
+            ncols=2,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.17),
+            handlelength=1.6,
+            columnspacing=1.2,
+        )
 
 
 def _band(rows: Array) -> tuple[Array, Array]:
@@ -129,29 +155,48 @@ def draw_coefficient(axes: Axes, report: Report, tensors: Array) -> None:
     predicted = report["model"]["predicted"]
     if predicted is not None:
         target = float(report["target_step"])  # matplotlib takes no integer of more than 64 bits
-        axes.plot(target, predicted / scale, "*", ms=13, color=COLOURS[1], label="target")
+        label = f"step {target:g}, as written"
+        axes.plot(target, predicted / scale, "*", ms=13, color=COLOURS[1], label=label, zorder=4)
     axes.set_xlabel("step")
     axes.set_ylabel("coefficient / last observed")
     axes.set_title(f"First direction, R² {cell(report['model']['r2'], '.3f')}")
-    axes.legend(frameon=False, loc="upper left")
+    legend_below(axes)
     if report["ratio"] and report["ratio"] > ZOOM_FROM and np.isfinite(c).any():
-        inset = axes.inset_axes((0.58, 0.12, 0.4, 0.4))
+        inset = axes.inset_axes((*_free_corner(axes), INSET, INSET))
         _draw_observed(inset, report, steps, c / scale, band)
         inset.set_xlim(0, steps[-1] * 1.05)
         inset.set_ylim(min(0.0, float(np.nanmin(c / scale))) - 0.05, 1.25)
         inset.tick_params(labelsize=7)
 
 
+def _free_corner(axes: Axes) -> tuple[float, float]:
+    """Return the corner, in the axes' own units, in which an inset covers least of the lines."""
+    drawn = [np.asarray(line.get_xydata(), np.float64) for line in axes.lines]
+    points = axes.transAxes.inverted().transform(axes.transData.transform(np.vstack(drawn)))
+
+    def covered(corner: tuple[float, float]) -> int:
+        low = np.asarray(corner) - 0.1  # with its tick labels
+        inside = (points > low) & (points < np.asarray(corner) + INSET + 0.02)
+        return int(inside.all(axis=1).sum())
+
+    return min(CORNERS, key=covered)
+
+
 def _draw_observed(
     axes: Axes, report: Report, steps: Array, c: Array, band: tuple[Array, Array]
 ) -> None:
-    degree, window = report["method"]["degree"], report["method"]["window"]
+    """Draw the checkpoints and the curve; c (T,) and the curve in units of the last observed."""
+    method, observed = report["method"], report["model"]["coefficients"][-1]
     axes.fill_between(steps, *band, color=COLOURS[0], alpha=0.2, lw=0, label="80 % of tensors")
-    if None not in report["model"]["fitted"]:
-        ends = np.linspace(0, max(float(report["target_step"]), steps[-1]), 100)
-        line = least_squares_rows(steps, ends, degree=degree, window=window) @ c
-        axes.plot(ends, line, "-", color=COLOURS[1], lw=1.2, label="fit")
-    inside = in_window(steps, window)
+    curve = np.asarray([_floats(point) for point in report["model"].get("curve", [])])
+    if len(curve):
+        ends, line = curve.T
+        unit = observed if observed is not None and observed > 0 else 1.0
+        name = method.get("predictor", "linear")
+        scaled = method.get("scale", 1) != 1
+        label = f"{name}, λ = {method['scale']:g}" if scaled else name
+        axes.plot(ends, line / unit, "-", color=COLOURS[1], lw=1.2, label=label)
+    inside = in_window(steps, method["window"])
     axes.plot(steps[inside], c[inside], "o", ms=3, color=COLOURS[0], label="observed")
     axes.plot(steps[~inside], c[~inside], "o", ms=3, mfc="none", color=COLOURS[0])
 
@@ -163,11 +208,8 @@ def draw_backtests(axes: Axes, report: Report) -> None:
     """
     tests = report["backtests"]
     axes.axhline(0, color="0.3", lw=0.8)
-    forecast = tests["forecast"]
-    if forecast:
-        ratio, low, middle, high = np.asarray([_floats(point) for point in forecast["curve"]]).T
-        axes.fill_between(ratio, _clip(low), _clip(high), color="0.8", lw=0)
-        axes.plot(ratio, _clip(middle), "-", color="0.4", lw=2, label="expected with all T")
+    if tests["forecast"]:
+        _draw_forecast(axes, tests["forecast"], len(report["steps"]))
     for i, (key, label) in enumerate(_drawn(tests).items()):
         points = [(t["ratio"], t["skill"][key]) for t in tests["grid"]]
         known = [(ratio, skill) for ratio, skill in points if skill is not None]
@@ -180,17 +222,28 @@ def draw_backtests(axes: Axes, report: Report) -> None:
         ratios, skills = np.asarray(known).T
         axes.plot(ratios, _clip(skills), "*", ms=11, color="black", label="true skill")
     if report["ratio"]:
-        axes.axvline(report["ratio"], color=RED, lw=1, ls="--", label="target")
+        label = f"your ratio, {report['ratio']:.3g}×"
+        axes.axvline(report["ratio"], color=RED, lw=1, ls="--", label=label)
     axes.set_xscale("log")
     ticks = [r for r in RATIO_TICKS if r <= 1.2 * axes.get_xlim()[1]]
     axes.set_xticks(ticks, [f"{r}×" for r in ticks])
     axes.minorticks_off()
     axes.set_ylim(LOWEST_SKILL - 0.1, 1.05)
+    axes.set_yticks([1, 0, -1, LOWEST_SKILL], ["1", "0", "−1", f"<−{-LOWEST_SKILL:g}"])
     axes.set_xlabel("extrapolation ratio")
     axes.set_ylabel("skill (0 = standing still)")
     axes.set_title("Backtests")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    legend_below(axes)
+
+
+def _draw_forecast(axes: Axes, forecast: ForecastEntry, T: int) -> None:
+    """Draw what all backtests together lead one to expect of a fit on all T checkpoints."""
+    ratio, low, middle, high = np.asarray([_floats(point) for point in forecast["curve"]]).T
+    axes.fill_between(
+        ratio, _clip(low), _clip(high), color="0.8", lw=0, label="likely (± 1 deviation)"
+    )
+    label = f"recipe on all {T}, expected"
+    axes.plot(ratio, _clip(middle), "-", color="0.4", lw=2, label=label)
 
 
 def _clip(skill: Array) -> Array:
@@ -198,76 +251,8 @@ def _clip(skill: Array) -> Array:
 
 
 def _drawn(tests: BacktestsEntry) -> dict[str, str]:
-    """Name the five baselines, and the recipe's own method where it is none of them."""
-    grid, labels = tests["grid"], tests["labels"]
-    drawn = {key: labels[key] for key in DRAWN}
-    own = [trial["skill"]["method"] for trial in grid]
-    if all(own != [trial["skill"][key] for trial in grid] for key in drawn):
-        drawn["method"] = labels["method"]  # last, so that the five keep their colours
-    return drawn
-
-
-def table_of(
-    report: Report, key: Literal["explained_variance", "backtest_skill"]
-) -> tuple[list[str], list[str], Array]:
-    """Average a figure over the tensors of each layer and kind.
-
-    Args:
-        report: where the figures are.
-        key: name of the figure.
-
-    Returns:
-        Layers, those tensors first that belong to none; kinds; values (kinds, layers), NaN where a
-        cell has no tensor or the figure is undefined.
-    """
-    where = places(report["tensors"])
-    layers = list(report["layers"])
-    if any(place.layer is None for place in where.values()):
-        layers = [OUTSIDE, *layers]
-    kinds = list(report["kinds"])
-    total = np.zeros((len(kinds), len(layers)))
-    count = np.zeros_like(total)
-    for name, place in where.items():
-        value = report["tensors"][name][key]
-        if value is not None:
-            where_to = kinds.index(place.kind), layers.index(place.layer or OUTSIDE)
-            total[where_to] += value
-            count[where_to] += 1
-    return layers, kinds, np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def draw_maps(left: Axes, right: Axes, report: Report) -> None:
-    """Draw explained variance, from the random walk's to 1, and skill at the ratio, −1 to 1."""
-    walk = report["random_walk"]["explained_variance"]
-    layers, kinds, values = table_of(report, "explained_variance")
-    _draw_map(left, layers, kinds, values, (min(walk or 0.0, 0.999), 1.0), "viridis")
-    left.set_title(f"Explained variance (random walk {cell(walk, '.2f')})")
-    layers, kinds, values = table_of(report, "backtest_skill")
-    _draw_map(right, layers, kinds, values, (-1.0, 1.0), "RdBu")
-    right.set_yticklabels([])
-    ratio = report["ratio"]
-    right.set_title(f"Backtest skill at {ratio:.3g}×" if ratio else "Backtest skill")
-    if np.isnan(values).all():
-        right.text(0.5, 0.5, "cannot be tested", ha="center", transform=right.transAxes)
-
-
-def _draw_map(
-    axes: Axes,
-    layers: list[str],
-    kinds: list[str],
-    values: Array,
-    limits: tuple[float, float],
-    colours: str,
-) -> None:
-    image = axes.imshow(
-        values, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="none"
-    )
-    every = -(-len(layers) // 18)
-    ticks = list(range(len(layers)))[::every]
-    # a dollar in a name is a dollar
-    axes.set_xticks(ticks, [layers[i] for i in ticks], fontsize=8, parse_math=False)
-    axes.set_yticks(range(len(kinds)), kinds, fontsize=8, parse_math=False)
-    axes.set_xlabel("layer")
-    axes.set_facecolor("0.93")
-    bar = axes.figure.colorbar(image, ax=axes, pad=0.01, extend="min")
-    bar.ax.tick_params(labelsize=8)
+    """Name the five baselines and the recipe's own method, which may be one of them."""
+    labels = tests["labels"]
+    named = distinct(tests["grid"], labels)
+    own = [key for key in DRAWN if key not in named][:1] or ["method"]  # last: five keep colours
+    return {key: labels[key] for key in DRAWN} | dict.fromkeys(own, named["method"])

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
@@ -243,7 +243,7 @@ def sample_remarks(report: Report) -> list[str]:
     ]
 
 
-def error_cell(entry: TensorEntry, figure: str, form: str) -> str:
+def error_cell(entry: Mapping[str, Any], figure: str, form: str) -> str:
     """Return a figure's standard error as a cell of a table; nothing where there is none."""
     error = entry.get("standard_errors", {}).get(figure)
     return "" if error is None else "±" + cell(error, form.lstrip("+"))

@@ -1,14 +1,16 @@
-"""The lines of Python that load a published model, and the revision that they name by default.
+"""What a card says of the repo that it is pushed to: its title, and the lines that load the model.
 
-The repo that an output will be pushed to is not known when its card is written: until then the
-lines name a placeholder.
+The repo is not known when the card is written: until then the title names the base, and the lines
+name a placeholder.
 """
 
 from __future__ import annotations
 
 import json
+import re
 
 from relex_merge.formatting import format_step
+from relex_merge.report import markdown
 from relex_merge.report.contents import Report
 
 PLACEHOLDER_REPO = "your-name/your-model"
@@ -50,8 +52,21 @@ def placeholder_snippet(report: Report) -> str:
     return loading_snippet(PLACEHOLDER_REPO, default_revision(report), adapter=adapter)
 
 
-def fill_snippet(card: str, report: Report, repo: str, revision: str | None) -> str:
-    """Put the repo and revision that a card is pushed to in the place of the placeholder.
+def placeholder_title(report: Report) -> str:
+    """Write the heading of a card whose repo is not known yet: the base's name, and the step."""
+    base = re.split(r"[@+]", report["base"]["reference"], maxsplit=1)[0]
+    parts = [part for part in re.split(r"[\\/]", base) if part]
+    return _title(parts[-1] if parts else "A model", report)
+
+
+def _title(name: str, report: Report) -> str:
+    return f"# {markdown.text(name)}: RLVR step {format_step(report['target_step'])}"
+
+
+def fill_placeholders(card: str, report: Report, repo: str, revision: str | None) -> str:
+    """Put the repo and revision that a card is pushed to in the place of the placeholders.
+
+    A title or lines that someone has written anew stay as they are.
 
     Args:
         card: text of the card.
@@ -60,4 +75,7 @@ def fill_snippet(card: str, report: Report, repo: str, revision: str | None) -> 
         revision: branch; None for ``main``.
     """
     filled = loading_snippet(repo, revision, adapter="adapter" in report)
-    return card.replace(placeholder_snippet(report), filled)
+    title = _title(repo.rpartition("/")[2], report)
+    return card.replace(placeholder_snippet(report), filled).replace(
+        f"\n{placeholder_title(report)}\n", f"\n{title}\n", 1
+    )

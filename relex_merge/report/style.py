@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relex_merge.errors import RelexError
+from relex_merge.errors import RelexError, not_installed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,9 +31,7 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise RelexError(
-            "plots need matplotlib; install it with: pip install relex-merge[plot]"
-        ) from error
+        raise not_installed("plots need matplotlib", "plot") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -54,4 +53,16 @@ def save(figure: Figure, path: Path) -> None:
         RelexError: matplotlib cannot write that format.
     """
     check_format(path)
-    figure.savefig(path, dpi=150)
+    with svg_settings("relex"):
+        figure.savefig(path, dpi=150)
+
+
+def svg_settings(name: str) -> AbstractContextManager[None]:
+    """Return a context in which text in an SVG is text, and its ids are the same on every run.
+
+    Args:
+        name: what the ids are made from; figures of one page need names of their own.
+    """
+    from matplotlib import rc_context
+
+    return rc_context({"svg.fonttype": "none", "svg.hashsalt": name})

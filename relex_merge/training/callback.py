@@ -19,13 +19,14 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from relex_merge.checkpoints.files import SERIES_FOLDER
 from relex_merge.checkpoints.series import Checkpoint
 from relex_merge.publishing.publisher import RunFacts, SeriesPublisher, publish_all
 from relex_merge.publishing.revision_names import DEFAULT_FORMAT, RevisionFormat
 from relex_merge.training import settings
 from relex_merge.training.follow import Trajectory
 from relex_merge.training.live import from_first_rank, live_numbers
-from relex_merge.training.series_folder import NAME, SeriesFolder
+from relex_merge.training.series_folder import SeriesFolder
 from relex_merge.training.stopping import Figures, StopRule
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
     At each save: weights, configuration and tokenizer are linked into the series folder, which
     keeps them when ``save_total_limit`` takes the checkpoint away; with ``repo`` they are published
     as a revision, in the background; the Gram matrices grow by the new checkpoint's row; explained
-    variance, R², straightness and the same-ratio backtest skill are logged under ``relex/``; and
+    variance, R², straightness, the same-ratio backtest skill and that of the widest backtest are
+    logged under ``relex/`` (trackers show them as ``train/relex/…``); and
     ``relex_recipe.yml`` in the series folder is what ``relex-merge run`` finishes the job with.
 
     Use it with :meth:`attach`, so that the figures reach the trainer's own logger (W&B,
@@ -66,7 +68,8 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
     stored; the rest is read from the disk again.
 
     Args:
-        target_step: where to extrapolate to; by default the run's own ``max_steps``.
+        target_step: where to extrapolate to; by default the run's own ``max_steps``, and once that
+            is reached the recipe names no target.
         base_model: the model that the run starts from, a folder or a Hub id; by default what the
             model says that it was loaded from.
         repo: Hub repo to publish to; None: link only.
@@ -145,7 +148,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
             return
         settings.check_saves(args)
         base = settings.base_of(kwargs.get("model"), self._base)
-        folder = SeriesFolder(self._series or Path(args.output_dir) / NAME)
+        folder = SeriesFolder(self._series or Path(args.output_dir) / SERIES_FOLDER)
         folder.prepare(Path(args.output_dir), deletes=args.save_total_limit is not None)
         target = self._target if self._target is not None else float(state.max_steps)
         self._trajectory = Trajectory(
@@ -233,6 +236,8 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         figures = trajectory.update(state.global_step, live)
         if figures is None:
             return False
+        for remark in trajectory.remarks if len(trajectory.history) == 1 else ():
+            _LOG.warning("%s", remark)
         self._log(state, figures.logs())
         if self._stop_when is None or self.stopped or not self._stop_when(trajectory.history):
             return False

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from mergekit.options import MergeOptions
 
-from relex_merge.checkpoints.files import GRAM
+from relex_merge.checkpoints.files import GRAM, SERIES_RECIPE
+from relex_merge.checkpoints.notes import rounding
 from relex_merge.engine.factors import adapters_of
 from relex_merge.engine.growing import grow
 from relex_merge.engine.plan import NeedsMergekit
@@ -31,13 +33,16 @@ from relex_merge.training.stopping import Figures
 from relex_merge.trajectory.statistics import SeriesStatistics
 from relex_merge.weights.memory import Memory
 
-RECIPE = "relex_recipe.yml"
 HISTORY = "relex_history.json"
 SAMPLE = 10**6  # numbers of a checkpoint that are held
 FEWEST = 2  # checkpoints that make a trajectory
 ASSUMED = (
     "# TrajectoryCallback was given no target_step: the one below is where the run itself ends.\n"
     "# To go elsewhere change it, or give --target-step N.\n"
+)
+NO_TARGET = (
+    "# TrajectoryCallback was given no target_step, and the run has reached its own end: say how\n"
+    "# far to go with --target-step N, or with parameters: {target_step: N} here.\n"
 )
 
 
@@ -51,6 +56,9 @@ class Trajectory:
         memory: bytes for earlier checkpoints.
         assumed: whether the target is only where the run ends, since none was asked for.
         exact: whether Gram matrices are formed from all numbers and not from a sample.
+
+    Attributes:
+        remarks: what is to be said of the checkpoints, besides figures.
     """
 
     def __init__(
@@ -73,11 +81,12 @@ class Trajectory:
         self._prepared: prepare.Prepared | None = None
         self._known: SeriesStatistics | None = None
         self._options = MergeOptions()
+        self.remarks: list[str] = []
 
     @property
     def recipe(self) -> Path:
         """The recipe that finishes the job."""
-        return self.folder.root / RECIPE
+        return self.folder.root / SERIES_RECIPE
 
     @property
     def gram(self) -> Path:
@@ -126,7 +135,9 @@ class Trajectory:
             return None
         prepared, self._prepared = self._prepared or self._prepare(), None
         resources = available(self._options, None)
-        if adapters_of(prepared.plan):
+        adapters = adapters_of(prepared.plan)
+        self.remarks = [] if adapters else rounding(prepared.stored_dtype)
+        if adapters:
             found = form_grams(prepared, resources, lambda _: lambda _: None)
         elif self._sample is not None:
             last = prepared.plan.steps[-1] == step
@@ -147,13 +158,18 @@ class Trajectory:
         kept = f"{count} checkpoint{'s' * (count != 1)} kept in {self.folder.root}"
         if self._known is None:
             return f"{kept}; a trajectory needs {FEWEST}, so save more often"
-        beyond = "" if self._target > self._known.steps[-1] else " --target-step N"
         reuse = "" if self._known.sampled else f" --reuse {self.gram}"
         said = self.history[-1].verdict if self.history else "unknown"
+        remarks = "".join(f"\nNote: {remark}." for remark in self.remarks)
+        verdict = f"Weights say of step {self._target:g}: {said}"
+        further = ""
+        if self._reached():
+            verdict = "The run is at its target, so say how far to go"
+            further = " --target-step N"
         return (
-            f"{kept}. Weights say of step {self._target:g}: {said}. Go on with\n"
-            f"  relex-merge inspect {self.recipe}\n"
-            f"  relex-merge run {self.recipe} OUT{reuse}{beyond}"
+            f"{kept}. {verdict}.{remarks}\nGo on with\n"
+            f"  relex-merge inspect {self.recipe}{further}\n"
+            f"  relex-merge run {self.recipe} OUT{reuse}{further}"
         )
 
     def _prepare(self) -> prepare.Prepared:
@@ -185,9 +201,24 @@ class Trajectory:
     def _save(self, recipe: str) -> None:
         assert self._known is not None  # it has just been formed
         self._known.save(self.gram)
-        self.recipe.write_text(ASSUMED * self._assumed + recipe, encoding="utf-8")
+        self.recipe.write_text(self._as_asked(recipe), encoding="utf-8")
         history = [asdict(figures) for figures in self.history]
         (self.folder.root / HISTORY).write_text(json.dumps(history, indent=1), encoding="utf-8")
+
+    def _as_asked(self, recipe: str) -> str:
+        """Return the recipe with what a reader must know of a target that no one asked for."""
+        if not self._assumed:
+            return recipe
+        if not self._reached():
+            return ASSUMED + recipe
+        settings = yaml.safe_load(recipe)
+        del settings["parameters"]
+        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100)
+        return NO_TARGET + text
+
+    def _reached(self) -> bool:
+        """Tell whether the target lies no further than the last checkpoint."""
+        return self._known is not None and self._target <= self._known.steps[-1]
 
     def _read_history(self) -> Sequence[Figures]:
         try:

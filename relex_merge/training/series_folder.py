@@ -17,7 +17,6 @@ from relex_merge.checkpoints.find_local import check_nameable
 from relex_merge.checkpoints.series import Checkpoint
 from relex_merge.errors import RelexError
 
-NAME = "relex_series"
 _STEP = "step_"
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from relex_merge.checkpoints import locate
 from relex_merge.engine.memory_limits import free_memory
 from relex_merge.errors import RelexError
-from relex_merge.hub.ranges import Connections
 from relex_merge.pipeline import prepare
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def base_of(model: Any, given: str | None) -> str:
     if Path(reference).expanduser().is_dir():
         reference = str(Path(reference).expanduser().resolve())
     (snapshot,) = locate.locate([reference])
-    prepare.open_source(snapshot, Connections())
+    prepare.open_source(snapshot, prepare.Ranges())
     return str(reference)
 
 

@@ -10,9 +10,8 @@ import torch
 
 from relex_merge.errors import RelexError
 from relex_merge.weights.adapter_config import AdapterConfig
+from relex_merge.weights.names import PREFIX
 from relex_merge.weights.source import EXTRAPOLATED, Source, TensorInfo, read_numbers
-
-PREFIX = "base_model.model."  # PEFT's names: the wrapped model is an attribute of two wrappers
 
 _PAIRS = ((".lora_A.weight", ".lora_B.weight"), (".lora_embedding_A", ".lora_embedding_B"))
 _MAGNITUDES = (".lora_magnitude_vector", ".lora_magnitude_vector.weight")

@@ -11,7 +11,9 @@ from typing import Any
 
 from relex_merge.checkpoints.files import ADAPTER_CONFIG
 from relex_merge.checkpoints.json_files import parse_object
+from relex_merge.checkpoints.sharded import LORA_META, Sharded
 from relex_merge.errors import RelexError
+from relex_merge.weights.names import target_modules
 
 # Settings under which an adapter is more (or other) than a delta s·B·A on the base's own weights.
 _REFUSED = {
@@ -83,34 +85,76 @@ def read_adapter_config(folder: Path, label: str) -> AdapterConfig:
         RelexError: the file cannot be read, or describes an adapter whose delta is not s·B·A.
     """
     try:
-        content = parse_object((folder / ADAPTER_CONFIG).read_bytes())
-        kind = _text(content["peft_type"])
-        if kind != "LORA":
-            raise RelexError(
-                f"{label} is a {kind[:_LONGEST]} adapter; only LoRA has a delta s·B·A to follow"
-            )
-        _refuse(content, label)
-        base = content.get("base_model_name_or_path")
-        return AdapterConfig(
-            base=None if base is None else _text(base),
-            rank=int(_number(content["r"], least=1)),
-            alpha=_number(content["lora_alpha"]),
-            rslora=bool(content.get("use_rslora")),
-            transposed=bool(content.get("fan_in_fan_out")),
-            dora=bool(content.get("use_dora")),
-            alpha_pattern=_pattern(content.get("alpha_pattern") or {}),
-            content=content,
-        )
+        return _read(parse_object((folder / ADAPTER_CONFIG).read_bytes()), label)
     except OSError as error:
         raise RelexError(
             f"{label} has no {ADAPTER_CONFIG}, which says how its factors are scaled; save the "
             "adapter with PEFT's save_pretrained"
         ) from error
     except _BROKEN as error:
-        text = repr(error)[:_LONGEST]
+        raise _broken(f"{ADAPTER_CONFIG} is not what PEFT writes", label, error) from error
+
+
+def read_sharded_config(sharded: Sharded, label: str) -> AdapterConfig:
+    """Return what is written beside an adapter in shards.
+
+    That is PEFT's ``adapter_config.json``, else verl's ``lora_train_meta.json``, which names rank
+    and α alone; the modules are then those that have factors in the shards.
+
+    Args:
+        sharded: the checkpoint.
+        label: names the adapter in messages.
+
+    Raises:
+        RelexError: there is neither, or it cannot be read.
+    """
+    folder = sharded.adapter_folder
+    if folder is not None:
+        return read_adapter_config(folder, label)
+    path = sharded.checkpoint / LORA_META
+    try:
+        said = parse_object(path.read_bytes())
+        content = {
+            "peft_type": "LORA",
+            "task_type": said.get("task_type") or "CAUSAL_LM",
+            "base_model_name_or_path": None,
+            "r": said["r"],
+            "lora_alpha": said["lora_alpha"],
+            "target_modules": target_modules(sharded.names),
+        }
+        return _read(content, label)
+    except OSError as error:
         raise RelexError(
-            f"{label}: {ADAPTER_CONFIG} is not what PEFT writes ({text}); fetch it again"
+            f"{label} holds an adapter in shards, and neither {ADAPTER_CONFIG} nor {LORA_META} "
+            f"stands beside them to say how it is scaled; copy one of them to {sharded.checkpoint}"
         ) from error
+    except _BROKEN as error:
+        raise _broken(f"{LORA_META} is not what verl writes", label, error) from error
+
+
+def _broken(what: str, label: str, error: Exception) -> RelexError:
+    return RelexError(f"{label}: {what} ({repr(error)[:_LONGEST]}); fetch it again")
+
+
+def _read(content: Mapping[str, Any], label: str) -> AdapterConfig:
+    """Return what a configuration says. Raises one of ``_BROKEN`` for values of wrong types."""
+    kind = _text(content["peft_type"])
+    if kind != "LORA":
+        raise RelexError(
+            f"{label} is a {kind[:_LONGEST]} adapter; only LoRA has a delta s·B·A to follow"
+        )
+    _refuse(content, label)
+    base = content.get("base_model_name_or_path")
+    return AdapterConfig(
+        base=None if base is None else _text(base),
+        rank=int(_number(content["r"], least=1)),
+        alpha=_number(content["lora_alpha"]),
+        rslora=bool(content.get("use_rslora")),
+        transposed=bool(content.get("fan_in_fan_out")),
+        dora=bool(content.get("use_dora")),
+        alpha_pattern=_pattern(content.get("alpha_pattern") or {}),
+        content=content,
+    )
 
 
 def _text(value: Any) -> str:

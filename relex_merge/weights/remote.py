@@ -1,4 +1,4 @@
-"""Weights read from the Hub while they are needed: ranges of every revision, no copy on the disk.
+"""Weights read from the Hub or a place while they are needed: ranges, and no copy on the disk.
 
 Headers come first; after that every byte of a tensor is asked for once. A row of a piece is many
 small ranges, most of them neighbours in their file, so that a few requests of megabytes serve it.
@@ -6,16 +6,19 @@ small ranges, most of them neighbours in their file, so that a few requests of m
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from relex_merge.checkpoints.files import require_weights
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import Pin
 from relex_merge.hub.ranges import REQUESTS, Connections, RemoteFile, Span
-from relex_merge.weights.files import Extent
+from relex_merge.places.pin import PlaceFile, PlacePin
+from relex_merge.places.ranges import Transfers
+from relex_merge.weights.files import Extent, SourceChangedError
 from relex_merge.weights.header import (
     LENGTH_BYTES,
     Entry,
@@ -30,23 +33,57 @@ LONGEST_SPAN = 16 * 2**20  # bytes; longer ones are cut, so that they come in pa
 WIDEST_GAP = 2**18  # bytes; to read over a smaller one is cheaper than another request
 
 
-class HubSource(Source):
-    """The safetensors files of one Hub commit, read by HTTP ranges.
+class NamedFile(Protocol):
+    """A file that is read in ranges."""
 
-    folder: holds the index of shards, where the commit has one; connections: shared by all sources
-    of a run. Raises RelexError for anything that is not whole.
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+
+
+File = TypeVar("File", bound=NamedFile)
+
+
+Asked_contra = TypeVar("Asked_contra", bound=NamedFile, contravariant=True)
+
+
+class Ranges(Protocol[Asked_contra]):
+    """Where byte ranges of files come from: the requests of one run."""
+
+    def size(self, file: Asked_contra) -> int:
+        """Return the bytes of a file."""
+
+    def read(self, file: Asked_contra, spans: Sequence[Span]) -> None:
+        """Fill all spans of a file."""
+
+    def stop(self) -> RelexError:
+        """Let all requests end soon."""
+
+
+class RemoteSource(Source, Generic[File]):
+    """The safetensors files of one model, read by ranges.
+
+    Args:
+        files: name → file, of the whole folder.
+        folder: holds the index of shards, where the model has one.
+        label: names the model in messages.
+        ranges: shared by all sources of a run.
+
+    Raises:
+        RelexError: something is not whole.
     """
 
     parallel_reads = REQUESTS
     remote = True
 
-    def __init__(self, pin: Pin, folder: Path, label: str, connections: Connections) -> None:
+    def __init__(
+        self, files: Mapping[str, File], folder: Path, label: str, ranges: Ranges[File]
+    ) -> None:
         self.label = label
-        self._pin = pin
-        self._connections = connections
+        self._ranges = ranges
         self._extents: dict[str, Extent] = {}
-        found = require_weights(pin.files, folder, label)
-        self._files = {name: RemoteFile(pin, name, label) for name in found.files}
+        found = require_weights(files, folder, label)
+        self._files = {name: files[name] for name in found.files}
         held = {name: self._entries(file) for name, file in self._files.items()}
         tensors: dict[str, TensorInfo] = {}
         for tensor, name in tensors_of(held, found.places, label):
@@ -55,8 +92,8 @@ class HubSource(Source):
             self._extents[tensor] = Extent(name, entry.start)
         self.tensors = tensors
 
-    def _entries(self, file: RemoteFile) -> dict[str, Entry]:
-        size = self._connections.size(file)
+    def _entries(self, file: File) -> dict[str, Entry]:
+        size = self._ranges.size(file)
         try:
             length = header_length(self._bytes(file, 0, min(LENGTH_BYTES, size)), size)
             return parse_header(self._bytes(file, LENGTH_BYTES, length), size, self.label)
@@ -65,9 +102,9 @@ class HubSource(Source):
                 f"{file.name} {error}; its upload is not complete: leave that checkpoint out"
             ) from error
 
-    def _bytes(self, file: RemoteFile, start: int, count: int) -> bytes:
+    def _bytes(self, file: File, start: int, count: int) -> bytes:
         data = bytearray(count)
-        self._connections.read(file, coalesce([(start, memoryview(data))]))
+        self._ranges.read(file, coalesce([(start, memoryview(data))]))
         return bytes(data)
 
     def read(self, reads: Sequence[Read]) -> None:
@@ -77,7 +114,7 @@ class HubSource(Source):
             extent = self._extents[asked.name]
             wanted.setdefault(extent.file, []).append((extent.offset + asked.start, asked.into))
         for name, ranges in wanted.items():
-            self._connections.read(self._files[name], coalesce(ranges))
+            self._ranges.read(self._files[name], coalesce(ranges))
 
     def traffic(self, ranges: Sequence[Range]) -> Traffic:
         """Count what :meth:`read` asks for, gaps that it reads over included."""
@@ -94,13 +131,48 @@ class HubSource(Source):
         lengths = [stop - start for _, start, stop in spans]
         return Traffic(sum(-(-length // LONGEST_SPAN) for length in lengths), sum(lengths))
 
+    @abstractmethod
     def fingerprint(self) -> list[Any]:
-        """Repo and commit, and the folder in it."""
-        return [*self._pin.mark]
+        """Return what the model was pinned to."""
 
     def stop(self) -> None:
         """Let all reads of the run end soon."""
-        self._connections.stop()
+        self._ranges.stop()
+
+
+class HubSource(RemoteSource[RemoteFile]):
+    """The safetensors files of one Hub commit, read by HTTP ranges."""
+
+    def __init__(self, pin: Pin, folder: Path, label: str, connections: Connections) -> None:
+        self._pin = pin
+        files = {name: RemoteFile(pin, name, label) for name in pin.files}
+        super().__init__(files, folder, label, connections)
+
+    def fingerprint(self) -> list[Any]:
+        """Return repo and commit, and the folder in it."""
+        return [*self._pin.mark]
+
+
+class PlaceSource(RemoteSource[PlaceFile]):
+    """The safetensors files of a folder in a place, in the state that they were listed in."""
+
+    def __init__(self, pin: PlacePin, folder: Path, label: str, transfers: Transfers) -> None:
+        self._pin = pin
+        files = {name: pin.file(name) for name in pin.files}
+        super().__init__(files, folder, label, transfers)
+
+    def fingerprint(self) -> list[Any]:
+        """Return the address and the state of every file."""
+        return [*self._pin.mark]
+
+    def check_unchanged(self) -> None:
+        """Raise SourceChangedError when a weight file is not as it was when the run began."""
+        changed = self._pin.changed(tuple(self._files))
+        if changed:
+            raise SourceChangedError(
+                f"{changed} during the run; nothing was written, run again when nothing else "
+                "writes to it"
+            )
 
 
 def coalesce(ranges: Iterable[tuple[int, memoryview]]) -> list[Span]:

@@ -53,7 +53,7 @@ def adapter(folder: Path, base: str = "org/base", rank: int = 8) -> None:
 
 
 def shards(folder: Path) -> None:
-    """What verl leaves by default: the ranks' shards, and a configuration without weights."""
+    """What is left when verl is stopped: shards cut off, a configuration without weights."""
     (folder / "huggingface").mkdir(parents=True)
     for rank in range(2):
         (folder / f"model_world_size_2_rank_{rank}.pt").write_bytes(b"x")
@@ -249,7 +249,7 @@ def test_nothing_found_says_what_was_looked_for_and_what_is_there(put: Put, tmp_
     with pytest.raises(NothingFoundError) as caught:
         find_local(tmp_path / "run")
     message = str(caught.value)
-    assert "looked for checkpoint-N, global_step_N/actor/huggingface" in message
+    assert "looked for checkpoint-N, global_step_N/actor, global_stepN_hf" in message
     assert "models without a step in their names: final" in message
     with pytest.raises(NothingFoundError, match="holds one model and no series below it"):
         find_local(tmp_path / "run/final")
@@ -261,22 +261,20 @@ def test_nothing_found_says_what_was_looked_for_and_what_is_there(put: Put, tmp_
         find_local(tmp_path / "run/logs")
 
 
-def test_fsdp_shards_get_the_command_that_converts_them(put: Put, tmp_path: Path) -> None:
+def test_shards_that_are_cut_off_are_left_out_and_named(put: Put, tmp_path: Path) -> None:
     for step in (5, 10):
         shards(tmp_path / f"run/global_step_{step}/actor")
     with pytest.raises(NothingFoundError) as caught:
         find_local(tmp_path / "run")
-    actor = tmp_path / "run/global_step_5/actor"
-    assert (
-        f"python -m verl.model_merger merge --backend fsdp --local_dir {actor} "
-        f"--target_dir {actor}/huggingface"
-    ) in str(caught.value)
+    said = "global_step_5/actor: model_world_size_2_rank_0.pt is cut off"
+    assert said in str(caught.value)
+    assert "huggingface" not in str(caught.value)  # it waits for what is in the folder above
     put("global_step_5/actor/huggingface")
     put("global_step_15/actor/huggingface")
     found = find_local(tmp_path / "run")
     assert found.steps == [5, 15]
     assert len(found.notes) == 1
-    assert f"--local_dir {tmp_path}/run/global_step_10/actor " in found.notes[0]
+    assert found.notes[0].startswith("global_step_10/actor was left out: model_world_size_2_rank_0")
 
 
 def test_a_checkpoint_without_whole_weights_is_left_out_and_named(put: Put, tmp_path: Path) -> None:
@@ -299,7 +297,8 @@ def test_a_checkpoint_without_whole_weights_is_left_out_and_named(put: Put, tmp_
     for step in (1, 4):
         (tmp_path / f"run/step_{step}/model.safetensors").unlink()
     with pytest.raises(
-        NothingFoundError, match="no checkpoint with whole weights; step_1: it has no weig"
+        NothingFoundError,
+        match="no checkpoint with whole weights; step_1, step_2, step_4: it has",
     ):
         find_local(tmp_path / "run")
 

@@ -12,6 +12,7 @@ from relex_merge.checkpoints.find import find
 from relex_merge.checkpoints.hub_details import LOOKED_INTO, look_into
 from relex_merge.checkpoints.locate import locate
 from relex_merge.checkpoints.series import NothingFoundError
+from relex_merge.cli.series_table import render
 from relex_merge.errors import RelexError
 from relex_merge.recipe.draft import draft
 from tests.fake_hub import Hub
@@ -154,6 +155,24 @@ def test_steps_that_hold_the_same_weights_are_pointed_out(hub: Hub, series: Seri
     assert "the weights of these steps are the same: 3 = 4" in notes
 
 
+@pytest.mark.parametrize("layout", ["branches", "folders"])
+def test_a_server_that_tells_neither_sizes_nor_ids(hub: Hub, series: Series, layout: str) -> None:
+    hub.commit_folder(BASE, series.base)
+    for step, folder in zip((1, 2, 3), series.checkpoints, strict=False):
+        if layout == "branches":
+            hub.commit_folder(RUN, folder, branch=f"step_{step}")
+        else:
+            hub.commit(RUN, below(folder, f"step_{step}"))
+    hub.tells_blobs = False
+    made = draft(find(RUN), base=BASE, target_step=9)
+    assert len(made.chosen) == 3
+    assert not [note for note in made.series.notes if "the same" in note]
+    assert {checkpoint.size for checkpoint in made.chosen} == {None}
+    table = render(made.series, made.chosen, made.base)
+    assert "0 B" not in table
+    assert table.count("–  F32") == 3
+
+
 def test_a_run_that_was_started_again_keeps_its_newest_commits(hub: Hub, series: Series) -> None:
     for step in (10, 20, 10, 20, 30):
         newest = hub.commit_folder(
@@ -222,8 +241,8 @@ def test_folders_without_weights_are_named(hub: Hub, series: Series) -> None:
     assert found.steps == [1, 2]
     notes = "\n".join(found.notes)
     assert "checkpoint-3 was left out: it has no weights" in notes
-    assert f"hf download {RUN} --include 'global_step_4/actor/*'" in notes
-    assert "python -m verl.model_merger merge --backend fsdp" in notes
+    assert f"hf download {RUN} --include 'global_step_4/actor/*' --local-dir run" in notes
+    assert "relex-merge recipe run" in notes
 
 
 # choices

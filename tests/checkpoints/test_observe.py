@@ -36,6 +36,7 @@ def test_observed_steps_are_ranges_strides_lists_and_shares_of_the_run(
     ("text", "said"),
     [
         ("15", "the nearest that it has: 10, 20"),
+        ("15", "for the first 15 % of the run write --observe 15%"),
         ("1-9", "it has 10, 20, 30, 40, … 100"),
         ("1-100:10", "observe 1-100:10: the series has no such step"),
         ("1..75", "write 1-75, 1-75:5"),

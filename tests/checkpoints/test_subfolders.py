@@ -150,12 +150,13 @@ def test_an_output_made_from_folders_is_pushed_with_links_to_them(
     tmp_path: Path,
 ) -> None:
     path = write_recipe(tmp_path / "r.yml", recipe(name))
-    done = relex("run", path, tmp_path / "out", "--push-to", "tester/end", "--quiet")
+    done = relex("run", "--yes", path, tmp_path / "out", "--push-to", "tester/end", "--quiet")
     assert done.code == 0, done.err
     card = hub.files("tester/end", "relex-step-20")["README.md"].decode()
     place = name.format(STEPS[0])
+    hub_page = f"https://huggingface.co/{RUN}"
     assert (
-        f"`{RUN}/{place}@main` at [`{sha[:8]}`](https://huggingface.co/{RUN}/tree/{sha}/{place})"
+        f"[`{RUN}/{place}@main`]({hub_page}) at [`{sha[:8]}`]({hub_page}/tree/{sha}/{place})"
         in card
     )
     written = yaml.safe_load(hub.files("tester/end", "relex-step-20")["mergekit_config.yml"])

@@ -93,6 +93,25 @@ def test_an_unknown_option_is_told_before_anything_is_imported() -> None:
     assert "No such option '--forse'" in light("run", "r.yml", "out", "--forse")
 
 
+def test_what_refuses_a_push_is_told_before_mergekit_is_imported(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yml"
+    text = "merge_method: relex\nbase_model: x/y\nmodels: [{model: 'x/z@step_{1..3}'}]\n"
+    recipe.write_text(text + "parameters: {target_step: 3}\n")
+    said = light("run", recipe, tmp_path / "out", "--push-to", "me/model")
+    assert "publishing needs an access token" in said
+
+
+def test_the_hub_is_turned_to_before_mergekit_is_imported(tmp_path: Path) -> None:
+    """What is no repo id is told by the same call that asks whether the Hub answers."""
+    recipe = tmp_path / "r.yml"
+    models = "models: [{model: 'x..z/y@step_{1..3}'}]\nbase_model: x..y/z"
+    series = f"series: {{repo: x..z/y}}\nbase_model: {tmp_path}"
+    for command, named in (("run", models), ("inspect", series), ("evaluate", series)):
+        recipe.write_text(f"merge_method: relex\n{named}\nparameters: {{target_step: 3}}\n")
+        out = [tmp_path / "out"] if command == "run" else []
+        assert "no repo id, which is namespace/name" in light(command, recipe, *out)
+
+
 # ---- mergekit's own options
 
 

@@ -30,7 +30,7 @@ def clean(
         out.parent.mkdir()
         path = write_recipe(tmp_path / "r.yml", recipe())
         how = "--stream" if stream else "--no-stream"
-        assert relex("run", path, out, how, "--push-to", "tester/clean").code == 0
+        assert relex("run", "--yes", path, out, how, "--push-to", "tester/clean").code == 0
         return contents(out), hub.files("tester/clean", "relex-step-20")
 
     return call
@@ -53,7 +53,7 @@ def test_run_and_push_are_the_same(
     hub.log.clear()
     faults = make_flaky(hub, monkeypatch, share=SHARE)
     how = "--stream" if stream else "--no-stream"
-    done = relex("run", tmp_path / "r.yml", tmp_path / "out", how, "--push-to", RUN)
+    done = relex("run", "--yes", tmp_path / "r.yml", tmp_path / "out", how, "--push-to", RUN)
     assert done.code == 0, done.err
     hub.faults.clear()
     assert contents(tmp_path / "out") == output

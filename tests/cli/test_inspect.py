@@ -101,7 +101,7 @@ def test_held_out_checkpoints_on_the_command_line_and_in_the_recipe(
     where = tmp_path / "report.json"
     holdout = f"{folder}/step_{{9..12}}"
     done = relex("inspect", path, "--holdout", holdout, "--json", where, "--quiet")
-    assert "true skill at held-out checkpoints" in done.out
+    assert "True skill at held-out checkpoints" in done.out
     ours = json.loads(where.read_text())
     assert [trial["step"] for trial in ours["holdout"]] == [9, 10, 11, 12]
     first["models"] += [{**entry, "parameters": {"role": "holdout"}} for entry in late]
@@ -161,7 +161,7 @@ def test_recipes_of_other_methods_cannot_be_inspected(
     assert "merge_method: relex" in done.err
 
 
-def test_a_bad_verdict_warns_and_strict_writes_nothing(
+def test_a_bad_verdict_is_refused_where_nobody_can_be_asked_and_written_with_yes(
     relex: Command, wandering: Series, tmp_path: Path
 ) -> None:
     path = write_recipe(tmp_path / "r.yml", wandering.recipe(40))
@@ -172,8 +172,17 @@ def test_a_bad_verdict_warns_and_strict_writes_nothing(
         assert ("Traceback" in done.err) == ("-v" in flags)
         assert list(tmp_path.iterdir()) == [path]
     done = relex("run", path, tmp_path / "out", "--quiet")
+    assert done.code == 3
+    assert "the backtests speak against it; give --yes" in done.err
+    kept = tmp_path / ".out.relex-partial"
+    assert f"what is finished is kept in {kept}" in done.err
+    assert set(tmp_path.iterdir()) == {path, kept}
+    for checkpoint in wandering.checkpoints:  # nothing is read again
+        (checkpoint / "model.safetensors").chmod(0)
+    done = relex("run", path, tmp_path / "out", "--quiet", "--yes")
     assert done.code == 0
-    assert "WARNING" in done.err
+    assert "WARNING: writing a model although the backtests speak against it" in done.err
+    assert set(tmp_path.iterdir()) == {path, tmp_path / "out"}
     assert report_in(tmp_path / "out")["verdict"]["verdict"] == "do not extrapolate"
 
 

@@ -29,7 +29,7 @@ def refused(relex: Command, hub: Hub, path: Path, tmp_path: Path) -> Any:
 
     def call(*options: object) -> str:
         hub.log.clear()
-        done = relex("run", path, tmp_path / "out", *options)
+        done = relex("run", "--yes", path, tmp_path / "out", *options)
         assert done.code == 1
         assert done.out == ""
         assert not (tmp_path / "out").exists()
@@ -106,7 +106,7 @@ def test_what_may_be_pushed_is_pushed(
     stranger = hub.add_token("hf_AStrangersTokenWithWrite", user="stranger", orgs=())
     assert stranger.value
     for number, options in enumerate(((RUN,), ("tester/new",), (RUN, "--create-pr"))):
-        done = relex("run", path, tmp_path / f"out-{number}", "--push-to", *options)
+        done = relex("run", "--yes", path, tmp_path / f"out-{number}", "--push-to", *options)
         assert done.code == 0, done.err
     # Three outputs, and two cards where main was empty.
     assert len(hub.requests("POST .*/commit/")) == 5
@@ -117,7 +117,7 @@ def test_other_merge_methods_need_a_name(
 ) -> None:
     made = {**recipe(), "merge_method": "linear", "parameters": {"weight": 1}}
     path = write_recipe(tmp_path / "r.yml", made)
-    done = relex("run", path, tmp_path / "out", "--push-to", RUN)
+    done = relex("run", "--yes", path, tmp_path / "out", "--push-to", RUN)
     assert done.code == 2
     assert "--revision" in done.err
     assert not (tmp_path / "out").exists()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import relex_merge
@@ -19,6 +20,7 @@ from tests.support.models import (
     Series,
     expected,
     make_config,
+    make_series,
     make_state,
     read_weights,
     worst_error,
@@ -65,7 +67,7 @@ def test_a_repo_becomes_a_recipe_that_runs(
     where = f"base_model in the model card of {RUN}"
     assert f"base_model: {BASE}  # {where}; check it\n" in path.read_text()
     assert f"base: {BASE} (proposed by {where})" in done.err
-    ran = relex("run", path, tmp_path / "out", "--yes", "--quiet")
+    ran = relex("run", "--yes", path, tmp_path / "out", "--yes", "--quiet")
     assert ran.code == 0, ran.err
     assert worst_error(read_weights(tmp_path / "out"), expected(series)) < FLOAT32
 
@@ -254,6 +256,7 @@ def test_steps_that_are_not_there_and_series_that_are_too_short(
     assert "the nearest that it has: 1, 2, 4, 7" in done.err
     done = relex("recipe", RUN, "--observe", "4")
     assert "1 checkpoint observed; a trajectory needs at least two" in done.err
+    assert "for the first 4 % of the run write --observe 4%" in done.err
     done = relex("recipe", RUN, "--pattern", "step_.*")
     assert "has no group" in done.err
     done = relex("recipe", RUN, "--pattern", "step_(.*")
@@ -299,3 +302,12 @@ def test_help_is_fast_and_discovery_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_16_bit_files_are_pointed_at(dtype: torch.dtype, relex: Command, tmp_path: Path) -> None:
+    series = make_series(tmp_path / "run", steps=(1, 2, 3), dtype=dtype)
+    done = relex("recipe", tmp_path / "run", "--base", series.base, "--target-step", 9)
+    assert done.code == 0, done.err
+    said = " ".join(done.err.split())
+    assert ("hold bfloat16 numbers, which round" in said) == (dtype == torch.bfloat16)

@@ -52,11 +52,13 @@ def test_several_targets_are_the_same_models_from_one_pass(
 ) -> None:
     recipe = write_recipe(tmp_path / "r.yml", series.recipe())
     targets = ("--target-step", 20, "--target-step", 50, "--target-step", 12.5)
-    done = relex("run", recipe, tmp_path / "out", *targets)
+    done = relex("run", "--yes", recipe, tmp_path / "out", *targets)
     assert done.code == 0, done.err
     assert names(tmp_path / "out") == {"step-20", "step-50", "step-12.5"}
     for target in (20, 50, 12.5):
-        assert relex("run", recipe, tmp_path / f"{target}", "--target-step", target).code == 0
+        assert (
+            relex("run", "--yes", recipe, tmp_path / f"{target}", "--target-step", target).code == 0
+        )
         many, one = contents(tmp_path / f"out/step-{target:g}"), contents(tmp_path / f"{target}")
         assert many.keys() == one.keys()
         # The card names the folder; a run of one target writes it as 20.0 in its recipe.
@@ -82,7 +84,7 @@ def _bytes_read() -> int:
 
 def test_a_target_of_zero_is_a_target(relex: Command, series: Series, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yml", series.recipe(20))
-    assert relex("run", recipe, tmp_path / "out", "--target-step", 0).code == 0
+    assert relex("run", "--yes", recipe, tmp_path / "out", "--target-step", 0).code == 0
     assert worst_error(read_weights(tmp_path / "out"), expected(series, 0)) < FLOAT32
 
 
@@ -91,7 +93,7 @@ def test_a_target_on_the_command_line_needs_none_in_the_recipe(
 ) -> None:
     recipe = write_recipe(tmp_path / "r.yml", series.recipe(None))
     for i, targets in enumerate([("--target-step", 20), ("--target-step", 20, "--target-step", 5)]):
-        done = relex("run", recipe, tmp_path / f"out{i}", *targets)
+        done = relex("run", "--yes", recipe, tmp_path / f"out{i}", *targets)
         assert done.code == 0, done.err
     assert worst_error(read_weights(tmp_path / "out1/step-5"), expected(series, 5)) < FLOAT32
 
@@ -106,12 +108,12 @@ def test_a_folder_that_is_not_empty_is_refused_and_replaced_by_force(
     out = tmp_path / "out"
     (out / "sub").mkdir(parents=True)
     (out / "sub/mine.txt").write_text("mine")
-    done = relex("run", recipe, out)
+    done = relex("run", "--yes", recipe, out)
     assert done.code == 1
     assert f"{out} is not empty" in done.err
     assert "--force" in done.err
     assert contents(out) == {"sub/mine.txt": b"mine"}
-    assert relex("run", recipe, out, "--force").code == 0
+    assert relex("run", "--yes", recipe, out, "--force").code == 0
     assert not (out / "sub").exists()
     assert names(out) >= WHOLE
     assert names(tmp_path) == {"r.yml", "out"}
@@ -124,7 +126,7 @@ def test_force_keeps_the_old_output_when_the_run_fails(
     out.mkdir()
     (out / "mine.txt").write_text("mine")
     recipe = write_recipe(tmp_path / "r.yml", series.recipe(20, rank=9))
-    assert relex("run", recipe, out, "--force").code == 1
+    assert relex("run", "--yes", recipe, out, "--force").code == 1
     assert contents(out) == {"mine.txt": b"mine"}
     assert names(tmp_path) == {"r.yml", "out"}
 
@@ -134,7 +136,7 @@ def test_force_never_deletes_what_is_being_read(relex: Command, tmp_path: Path) 
     recipe = write_recipe(tmp_path / "r.yml", series.recipe())
     for out in (series.checkpoints[1], series.base, tmp_path / "run"):
         before = contents(tmp_path / "run")
-        done = relex("run", recipe, out, "--force")
+        done = relex("run", "--yes", recipe, out, "--force")
         assert done.code == 1
         assert str(out) in done.err
         assert contents(tmp_path / "run") == before
@@ -145,9 +147,9 @@ def test_an_empty_folder_is_taken_and_a_file_refused(
 ) -> None:
     recipe = write_recipe(tmp_path / "r.yml", series.recipe())
     (tmp_path / "out").mkdir()
-    assert relex("run", recipe, tmp_path / "out").code == 0
+    assert relex("run", "--yes", recipe, tmp_path / "out").code == 0
     for force in ((), ("--force",)):
-        done = relex("run", recipe, recipe, *force)
+        done = relex("run", "--yes", recipe, recipe, *force)
         assert done.code == 1
         assert "is a file" in done.err
     assert recipe.is_file()
@@ -160,8 +162,8 @@ def test_progress_is_shown_and_quiet_is_silent(
     relex: Command, series: Series, tmp_path: Path
 ) -> None:
     recipe = write_recipe(tmp_path / "r.yml", series.recipe())
-    assert "reading checkpoints" in relex("run", recipe, tmp_path / "a").err
-    assert "reading checkpoints" not in relex("run", recipe, tmp_path / "b", "--quiet").err
+    assert "reading checkpoints" in relex("run", "--yes", recipe, tmp_path / "a").err
+    assert "reading checkpoints" not in relex("run", "--yes", recipe, tmp_path / "b", "--quiet").err
 
 
 def test_wrong_usage_exits_with_2(relex: Command, tmp_path: Path) -> None:
@@ -198,7 +200,7 @@ def test_values_that_mergekits_options_cannot_have(relex: Command) -> None:
 
 def test_the_command_as_a_process_of_its_own(series: Series, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yml", series.recipe())
-    done = shell("run", recipe, tmp_path / "out", "--num-threads", 1, "--random-seed", 3)
+    done = shell("run", "--yes", recipe, tmp_path / "out", "--num-threads", 1, "--random-seed", 3)
     assert done.returncode == 0, done.stderr
     run(series, tmp_path / "same")
     ours, same = contents(tmp_path / "out"), contents(tmp_path / "same")

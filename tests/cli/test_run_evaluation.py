@@ -87,9 +87,9 @@ def test_function_says_no_where_weights_say_yes(
     assert done.code == 3
     assert "do not extrapolate (evidence: function)" in done.err
     assert {p.name for p in tmp_path.iterdir()} == {"r.yml", "measured.json"}
-    done = relex("run", path, out, "--quiet", "--evaluation", file)
+    done = relex("run", path, out, "--quiet", "--evaluation", file, "--yes")
     assert done.code == 0
-    assert "WARNING: writing a model that its evaluation on text speaks against" in done.err
+    assert "WARNING: writing a model although its evaluation on text speaks against" in done.err
     assert relex("run", path, tmp_path / "plain", "--strict", "--quiet").code == 0
 
 
@@ -186,7 +186,7 @@ def test_every_target_and_scale_has_its_own_verdict(
     write_evaluation(file, found)
     path, out = write_recipe(tmp_path / "r.yml", forth), tmp_path / "out"
     targets = ("--target-step", 20, "--target-step", 30, "--target-step", 40)
-    assert relex("run", path, out, *targets, "--quiet", "--evaluation", file).code == 0
+    assert relex("run", path, out, *targets, "--quiet", "--yes", "--evaluation", file).code == 0
     near, between, there = (report(out / f"step-{step}")["verdict"] for step in (20, 30, 40))
     assert (near["verdict"], near["evidence"]) == ("extrapolate", "function")
     assert (there["verdict"], there["evidence"]) == ("do not extrapolate", "function")
@@ -237,7 +237,7 @@ def test_a_finished_output_keeps_its_evaluation_for_inspect(
 ) -> None:
     path, out = write_recipe(tmp_path / "r.yml", forth), tmp_path / "out"
     file = write(tmp_path / "measured.json", forth, **NO)
-    assert relex("run", path, out, "--quiet", "--evaluation", file).code == 0
+    assert relex("run", path, out, "--quiet", "--yes", "--evaluation", file).code == 0
     assert relex_merge.inspect(out)["verdict"] == report(out)["verdict"]
     assert relex_merge.inspect(out, target_step=30)["verdict"]["evidence"] == "geometry"
 
@@ -273,5 +273,6 @@ def test_the_terminal_is_asked_where_the_strongest_evidence_says_no(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     done = relex("run", path, tmp_path / "out", "--quiet", "--evaluation", file)
     assert done.code == code, done.err
-    assert ("Write the model all the same?" in done.out + done.err) == (code == 3)
+    asked = "Its evaluation on text speaks against it. Write it?"
+    assert (asked in done.out + done.err) == (code == 3)
     assert (tmp_path / "out").exists() == (code == 0)

@@ -19,7 +19,7 @@ def test_every_combination_in_a_folder_of_its_own(
     recipe.write_text(yaml.safe_dump(series.recipe(20, anchor="last")))
     out = tmp_path / "out"
     done = relex(
-        *("run", recipe, out, "--target-step", 20, "--target-step", 30, "--scale", 0.5),
+        *("run", "--yes", recipe, out, "--target-step", 20, "--target-step", 30, "--scale", 0.5),
         *("--scale", 1, "--quiet"),
     )
     assert done.code == 0, done.err

@@ -39,7 +39,9 @@ def test_a_traceback_and_the_clients_log_show_no_signature(
     client = logging.getLogger("huggingface_hub")
     client.addHandler(handler)
     try:
-        done = relex("run", write_recipe(tmp_path / "r.yml", recipe()), tmp_path / "out", how, "-v")
+        done = relex(
+            "run", "--yes", write_recipe(tmp_path / "r.yml", recipe()), tmp_path / "out", how, "-v"
+        )
     finally:
         client.removeHandler(handler)
     assert done.code == 1
@@ -58,7 +60,7 @@ def test_a_token_typed_as_a_revision_is_not_echoed(
     made["models"][1]["parameters"] = {"step": 2}
     path = write_recipe(tmp_path / "r.yml", made)
     for verbose in ((), ("-v",)):
-        done = relex("run", path, tmp_path / "out", *verbose)
+        done = relex("run", "--yes", path, tmp_path / "out", *verbose)
         assert done.code == 1
         assert f"{RUN} has no revision hf_***" in done.err
         assert token not in done.err
@@ -72,7 +74,7 @@ def test_a_token_is_no_name_of_a_branch(
 ) -> None:
     path = write_recipe(tmp_path / "r.yml", recipe())
     token = "hf_TypedInTheWrongPlaceOfTheLine"
-    done = relex("run", path, tmp_path / "out", "--push-to", RUN, "--revision", token)
+    done = relex("run", "--yes", path, tmp_path / "out", "--push-to", RUN, "--revision", token)
     assert done.code == 1
     assert "--revision is an access token" in done.err
     assert not (tmp_path / "out").exists()

@@ -434,6 +434,6 @@ def test_a_missing_trl_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "trl", None)
-    with pytest.raises(RelexError, match=r"needs trl.*pip install relex-merge\[trl\]"):
+    with pytest.raises(RelexError, match=r"needs trl, .*pip install 'datasets>=3' 'trl>=1.0'"):
         run_small(tmp_path / "out", trainer="trl")
     assert not (tmp_path / "out").exists()

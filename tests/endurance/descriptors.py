@@ -54,7 +54,7 @@ def _weights(out: Path) -> dict[str, bytes]:
 
 @contextmanager
 def _open(bench: Bench) -> Iterator[Trial]:
-    count, folder = 30 if bench.quick else 100, bench.folder / "series"
+    count, folder = 25 if bench.quick else 100, bench.folder / "series"
     series = make_series(folder, steps=range(1, count + 1), shards=SHARDS)
     bins = bench.folder / "bins"
     local = _recipe(f"{folder}/", str(folder / "base"), count)
@@ -66,6 +66,8 @@ def _open(bench: Bench) -> Iterator[Trial]:
         form = FORMS[number % len(FORMS)]
         if form == "bin" and not bins.exists():
             _to_bins(Path(shutil.copytree(folder, bins)))
+        if form in ("streamed", "cache") and not hub.repos:
+            publish(hub, series)
         recipe, options = {
             "safetensors": (local, ""),
             "bin": (_recipe(f"{bins}/", str(bins / "base"), count), ""),
@@ -75,7 +77,8 @@ def _open(bench: Bench) -> Iterator[Trial]:
         work = bench.work(number)
         path = write_recipe(work / "r.yml", recipe)
         command = (
-            f"ulimit -n {FILES}; exec {COMMAND} run {path} {work / 'out'} --no-figure --quiet "
+            f"ulimit -n {FILES}; exec {COMMAND} run {path} {work / 'out'} --yes --quiet "
+            "--no-figure "
             f"--out-shard-size {SHARD} {options}"
         )
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
@@ -85,7 +88,6 @@ def _open(bench: Bench) -> Iterator[Trial]:
         shutil.rmtree(work)
 
     with emptied_hub() as hub:
-        publish(hub, series)
         yield trial
 
 

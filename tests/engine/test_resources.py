@@ -92,7 +92,7 @@ def test_a_number_of_threads_that_is_none(
     with pytest.raises(RelexError, match=f"--num-threads is {number}"):
         available(MergeOptions(num_threads=number), None)
     path = write_recipe(tmp_path / "r.yml", series.recipe())
-    done = relex("run", path, tmp_path / "out", "--num-threads", str(number))
+    done = relex("run", "--yes", path, tmp_path / "out", "--num-threads", str(number))
     assert done.code == 2
     assert f"{number} is not in the range x>=1" in done.err
     assert not (tmp_path / "out").exists()

@@ -126,7 +126,9 @@ def revision_info(hub: Hub, request: Request, repo: str, revision: str) -> Reply
     store = visible(hub, request, repo)
     commit = find_commit(store, revision)
     request.entry.commit = commit.sha
-    return json_reply(_selected(request, _info(store, commit, request.flag("blobs"))))
+    return json_reply(
+        _selected(request, _info(store, commit, hub.tells_blobs and request.flag("blobs")))
+    )
 
 
 @route("GET", "/api/models/{repo}")
@@ -134,7 +136,9 @@ def repo_info(hub: Hub, request: Request, repo: str) -> Reply:
     store = visible(hub, request, repo)
     commit = find_commit(store, "main")
     request.entry.commit = commit.sha
-    return json_reply(_selected(request, _info(store, commit, request.flag("blobs"))))
+    return json_reply(
+        _selected(request, _info(store, commit, hub.tells_blobs and request.flag("blobs")))
+    )
 
 
 def _selected(request: Request, info: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tests.fake_hub import api, content, listing, upload  # noqa: F401  (they register endpoints)
+from tests.fake_hub import (  # noqa: F401  (they register endpoints)
+    api,
+    buckets,
+    content,
+    listing,
+    upload,
+)
 from tests.fake_hub.access import Token
 from tests.fake_hub.building import Building
 from tests.fake_hub.content import Signer
@@ -39,6 +45,7 @@ class Hub(Building):
         crashes: tracebacks of bugs in the test Hub or in a fault's action; must stay empty.
         page_size: entries per page of a tree; `commits_page_size` of a list of commits.
         url_lifetime: seconds for which a signed download URL is good.
+        tells_blobs: whether sizes and ids of files are told; some servers do not.
         multipart_size: larger uploads come in parts of this many bytes; None for never.
     """
 
@@ -65,6 +72,7 @@ class Hub(Building):
         self.commits_page_size = 50
         self.url_lifetime = 3600.0
         self.multipart_size: int | None = None
+        self.tells_blobs = True
         self.signer = Signer()
 
     def start(self) -> Hub:

@@ -211,7 +211,7 @@ def test_a_token_is_in_no_message_and_no_traceback(
     for token in ("hf_TokenThatNobodyHasDoNotPrint", WRITE_TOKEN, "no-usual-token"):
         monkeypatch.setenv("HF_TOKEN", token)
         hub.faults.add(Fault("/api/models/org/base", status=403, message=f"no, {token}"))
-        done = relex("run", recipe, tmp_path / "out", "-v")
+        done = relex("run", "--yes", recipe, tmp_path / "out", "-v")
         assert done.code == 1
         assert "Traceback" in done.err
         assert "org/base" in done.err
@@ -221,7 +221,7 @@ def test_a_token_is_in_no_message_and_no_traceback(
 
 def test_v_shows_where_it_happened(relex: Command, mine: Series, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yml", mine.recipe(rank=9))
-    done = relex("run", recipe, tmp_path / "out", "-v")
+    done = relex("run", "--yes", recipe, tmp_path / "out", "-v")
     assert done.code == 1
     assert re.search(r'File ".*relex_merge/[a-z_/]+\.py", line', done.err)
     assert re.search(r"^error: .*rank is 9", done.err, re.MULTILINE)

@@ -49,7 +49,7 @@ def test_a_full_disk(
     pages = -(-weights // 4096) * 4096
     disk = mount(pages // 2 if how.startswith("too") else pages + 4096)
     recipe = write_recipe(tmp_path / "r.yml", mine.recipe())
-    done = relex("run", recipe, disk / "out", "--quiet")
+    done = relex("run", "--yes", recipe, disk / "out", "--quiet")
     assert done.code == 1
     assert str(disk) in done.err
     assert "free" in done.err
@@ -74,7 +74,7 @@ def test_a_full_disk_on_mergekits_own_path(
     if method == "linear":
         models = [{**entry, "parameters": {"weight": 1}} for entry in mine.recipe()["models"]]
         recipe = {"merge_method": "linear", "dtype": "float32", "models": models}
-    done = relex("run", write_recipe(tmp_path / "r.yml", recipe), disk / "out", "--quiet")
+    done = relex("run", "--yes", write_recipe(tmp_path / "r.yml", recipe), disk / "out", "--quiet")
     assert done.code == 1
     message = next(line for line in done.err.splitlines() if line.startswith("error: "))
     assert message.startswith(f"error: cannot write {disk}")
@@ -104,7 +104,7 @@ def test_ctrl_c(hub: Hub, mine: Series, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yml", {**mine.recipe(), "base_model": "org/base"})
     work = tmp_path / "work"
     work.mkdir()
-    process = start("run", recipe, work / "out")
+    process = start("run", "--yes", recipe, work / "out")
     while process.poll() is None and not any("/cdn/" in e.path for e in hub.log.entries_now()):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
@@ -117,7 +117,7 @@ def test_ctrl_c(hub: Hub, mine: Series, tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made(refuse: Refuse, relex: Command, mine: Series) -> None:
     recipe = write_recipe(mine.base.parent / "r.yml", mine.recipe())
-    done = relex("run", recipe, mine.base / "config.json" / "out")
+    done = relex("run", "--yes", recipe, mine.base / "config.json" / "out")
     assert done.code == 1
     assert "config.json" in done.err
     assert "Traceback" not in done.err

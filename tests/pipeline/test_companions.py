@@ -85,5 +85,5 @@ def test_no_copy_tokenizer_and_no_write_model_card_leave_them_out(
 ) -> None:
     recipe = write_recipe(tmp_path / "r.yml", series.recipe())
     options = ("--no-copy-tokenizer", "--no-write-model-card")
-    assert relex("run", recipe, tmp_path / "out", *options).code == 0
+    assert relex("run", "--yes", recipe, tmp_path / "out", *options).code == 0
     assert not names(tmp_path / "out") & {"README.md", "tokenizer.json", "tokenizer_config.json"}

@@ -64,7 +64,7 @@ def test_strict_does_not_pass_a_model_without_a_verdict(
 
     monkeypatch.setattr(finish, "make_report", lambda *_, **__: 1 / 0)
     recipe = write_recipe(tmp_path / "r.yml", series.recipe())
-    done = relex("run", recipe, tmp_path / "out", "--strict", "--quiet")
+    done = relex("run", "--yes", recipe, tmp_path / "out", "--strict", "--quiet")
     assert done.code == 3, done.err
     assert "no verdict" in done.err
     assert (tmp_path / "out/model.safetensors").is_file()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("no_figure")
 
 def refused(relex: Command, series: Series, out: Path, recipe: Path) -> str:
     """The message; nothing may have been read."""
-    done = relex("run", write_recipe(recipe, series.recipe()), out, "--force")
+    done = relex("run", "--yes", write_recipe(recipe, series.recipe()), out, "--force")
     assert done.code == 1, done.err
     assert "Traceback" not in done.err
     assert "reading checkpoints" not in done.err

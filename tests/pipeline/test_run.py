@@ -52,7 +52,7 @@ def test_the_output_is_whole_loads_and_agrees_with_the_svd(
     relex: Command, series: Series, tmp_path: Path
 ) -> None:
     recipe = write_recipe(tmp_path / "recipe.yml", series.recipe(20))
-    done = relex("run", recipe, tmp_path / "new/out")
+    done = relex("run", "--yes", recipe, tmp_path / "new/out")
     assert (done.code, done.out) == (0, f"wrote {tmp_path / 'new/out'}\n")
     out = tmp_path / "new/out"
     assert names(out) >= WHOLE
@@ -77,7 +77,7 @@ def test_the_report_the_recipe_and_the_card_say_what_was_done(
     recipe = write_recipe(
         tmp_path / "r.yml", {**series.recipe(1000, rank=2), "models": [*rest, pattern]}
     )
-    assert relex("run", recipe, tmp_path / "out").code == 0
+    assert relex("run", "--yes", recipe, tmp_path / "out").code == 0
     report = json.loads((tmp_path / "out/relex_report.json").read_text())
     method = {"name": "relex", "rank": 2, "degree": 1, "window": None, "mode": "extrapolate"}
     assert report["method"] == method
@@ -227,7 +227,7 @@ def test_shards_of_the_input_and_of_the_output_do_not_matter(
 ) -> None:
     sharded = make_series(tmp_path, shards=3)
     recipe = write_recipe(tmp_path / "r.yml", sharded.recipe())
-    assert relex("run", recipe, tmp_path / "out", "--out-shard-size", "6K").code == 0
+    assert relex("run", "--yes", recipe, tmp_path / "out", "--out-shard-size", "6K").code == 0
     assert len(list((tmp_path / "out").glob("model-*-of-*.safetensors"))) > 2
     assert worst_error(read_weights(tmp_path / "out"), expected(sharded)) < FLOAT32
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
@@ -261,7 +261,7 @@ def test_relative_paths_start_where_the_command_is_run(
     recipe["base_model"] = "./runs/base"
     recipe["models"] = [{"model": f"runs/{c.name}"} for c in series.checkpoints]
     write_recipe(Path("r.yml"), recipe)
-    assert relex("run", "r.yml", "out").code == 0
+    assert relex("run", "--yes", "r.yml", "out").code == 0
     assert worst_error(read_weights(Path("out")), expected(series)) < FLOAT32
 
 
@@ -272,7 +272,7 @@ def test_the_folder_one_is_in_is_refused(
     (tmp_path / "here/below").mkdir(parents=True)
     for cwd in ("here", "here/below"):
         monkeypatch.chdir(tmp_path / cwd)
-        done = relex("run", recipe, tmp_path / "here", "--force")
+        done = relex("run", "--yes", recipe, tmp_path / "here", "--force")
         assert done.code == 1
         assert "while you are in it" in done.err
     assert names(tmp_path / "here") == {"below"}

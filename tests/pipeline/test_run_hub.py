@@ -52,7 +52,7 @@ def test_five_revisions_become_a_sixth_that_loads(
         recipe(f"{RUN}@step_{{1..2}}", f"{RUN}@step_4", f"{RUN}@step_7", f"{RUN}@step_9"),
     )
     before, main = hub.heads(RUN), hub.files(RUN)
-    done = relex("run", path, tmp_path / "out", "--push-to", RUN, "--quiet")
+    done = relex("run", "--yes", path, tmp_path / "out", "--push-to", RUN, "--quiet")
     assert done.code == 0, done.err
 
     # one commit on a revision of its own, a card on the empty main; nothing else moved
@@ -140,7 +140,7 @@ def test_a_dry_run_reads_headers_alone(
 
     path = write_recipe(tmp_path / "r.yml", recipe())
     how = "--stream" if stream else "--no-stream"
-    done = relex("run", path, tmp_path / "out", "--dry-run", how)
+    done = relex("run", "--yes", path, tmp_path / "out", "--dry-run", how)
     assert done.code == 0, done.err
     assert "from the Hub" in done.out
     assert ("downloaded to the cache first" in done.out) is not stream

@@ -68,7 +68,15 @@ def test_a_private_push(
 ) -> None:
     path = write_recipe(tmp_path / "r.yml", recipe())
     done = relex(
-        "run", path, tmp_path / "out", "--push-to", "tester/new", "--private", "--revision", "mine"
+        "run",
+        "--yes",
+        path,
+        tmp_path / "out",
+        "--push-to",
+        "tester/new",
+        "--private",
+        "--revision",
+        "mine",
     )
     assert done.code == 0, done.err
     assert hub.repos["tester/new"].private
@@ -80,7 +88,7 @@ def test_a_pull_request_instead(
 ) -> None:
     path = write_recipe(tmp_path / "r.yml", recipe())
     before = hub.heads(RUN)
-    done = relex("run", path, tmp_path / "out", "--push-to", RUN, "--create-pr")
+    done = relex("run", "--yes", path, tmp_path / "out", "--push-to", RUN, "--create-pr")
     assert done.code == 0, done.err
     assert hub.heads(RUN) == before
     assert len(hub.repos[RUN].pulls) == 1
@@ -91,12 +99,12 @@ def test_an_existing_revision_is_refused_and_replaced_by_force(
 ) -> None:
     path = write_recipe(tmp_path / "r.yml", recipe())
     hub.commit(RUN, {"mine.txt": "mine"}, branch="relex-step-20")
-    done = relex("run", path, tmp_path / "out", "--push-to", RUN)
+    done = relex("run", "--yes", path, tmp_path / "out", "--push-to", RUN)
     assert done.code == 1
     assert "relex-step-20" in done.err
     assert "--force" in done.err
     assert "mine.txt" in hub.files(RUN, "relex-step-20")
-    done = relex("run", path, tmp_path / "out", "--push-to", RUN, "--force")
+    done = relex("run", "--yes", path, tmp_path / "out", "--push-to", RUN, "--force")
     assert done.code == 0, done.err
     assert hub.files(RUN, "relex-step-20").keys() == names(tmp_path / "out")
 

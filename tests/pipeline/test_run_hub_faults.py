@@ -74,7 +74,7 @@ def test_a_push_that_fails_keeps_the_output_and_can_be_repeated(
     path = write_recipe(tmp_path / "r.yml", recipe())
     hub.faults.add(Fault("POST .*/commit/", times=None, status=400, message="no"))
     before = hub.heads(RUN)
-    done = relex("run", path, tmp_path / "out", "--push-to", RUN)
+    done = relex("run", "--yes", path, tmp_path / "out", "--push-to", RUN)
     assert done.code == 1
     assert "Traceback" not in done.err
     assert (tmp_path / "out/model.safetensors").is_file()
@@ -89,7 +89,9 @@ def test_nothing_is_pushed_before_the_output_is_finished(
     relex: Command, hub: Hub, hub_login: Token, pins: dict[str, str], tmp_path: Path
 ) -> None:
     made = recipe(parameters={"target_step": 20, "rank": 9})
-    done = relex("run", write_recipe(tmp_path / "r.yml", made), tmp_path / "out", "--push-to", RUN)
+    done = relex(
+        "run", "--yes", write_recipe(tmp_path / "r.yml", made), tmp_path / "out", "--push-to", RUN
+    )
     assert done.code == 1
     assert not hub.requests(WRITES)
     assert not (tmp_path / "out").exists()
@@ -113,7 +115,7 @@ def test_run_and_push_in_a_process_of_its_own_never_show_the_token(
 ) -> None:
     """As a process of its own; the token comes from the environment and never shows."""
     path = write_recipe(tmp_path / "r.yml", recipe())
-    done = shell("run", path, tmp_path / "out", "--push-to", RUN, "-v")
+    done = shell("run", "--yes", path, tmp_path / "out", "--push-to", RUN, "-v")
     assert done.returncode == 0, done.stderr
     assert WRITE_TOKEN not in done.stdout + done.stderr
     assert hub.files(RUN, "relex-step-20").keys() == names(tmp_path / "out")

@@ -70,7 +70,7 @@ def test_other_methods_pass_through_unchanged(
     else:
         recipe |= {"base_model": str(series.base), "parameters": {"t": 0.3}}
     path = write_recipe(tmp_path / "r.yml", recipe)
-    done = relex("run", path, tmp_path / "ours")
+    done = relex("run", "--yes", path, tmp_path / "ours")
     assert done.code == 0, done.err
     theirs = by_mergekit(recipe, tmp_path / "theirs")
     ours = read_weights(tmp_path / "ours")
@@ -78,10 +78,10 @@ def test_other_methods_pass_through_unchanged(
     assert all(torch.equal(ours[n], theirs[n]) for n in theirs)
     assert names(tmp_path / "ours") == names(tmp_path / "theirs")
     assert "relex_report.json" not in names(tmp_path / "ours")
-    done = relex("run", path, tmp_path / "no", "--target-step", 3)
+    done = relex("run", "--yes", path, tmp_path / "no", "--target-step", 3)
     assert done.code == 1
     assert "relex" in done.err
-    done = relex("run", path, tmp_path / "no", "--target-step", 3, "--target-step", 4)
+    done = relex("run", "--yes", path, tmp_path / "no", "--target-step", 3, "--target-step", 4)
     assert done.code == 1
     assert names(tmp_path) == {"r.yml", "ours", "theirs"}
 
@@ -105,7 +105,7 @@ def test_what_the_engine_does_not_do_goes_through_mergekit_and_is_said(
             {"slices": slices} if what == "slices" else {"modules": {"default": {"models": models}}}
         )
     path = write_recipe(tmp_path / "r.yml", recipe)
-    done = relex("run", path, tmp_path / "out")
+    done = relex("run", "--yes", path, tmp_path / "out")
     assert done.code == 0, done.err
     assert what in done.err
     assert "mergekit" in done.err
@@ -119,7 +119,7 @@ def test_what_the_engine_does_not_do_goes_through_mergekit_and_is_said(
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     if what == "chat_template":
         assert tokenizer.chat_template == TEMPLATE
-    done = relex("run", path, tmp_path / "two", "--target-step", 3, "--target-step", 4)
+    done = relex("run", "--yes", path, tmp_path / "two", "--target-step", 3, "--target-step", 4)
     assert done.code == 1
     assert what in done.err
     assert names(tmp_path) == {"r.yml", "out"}
@@ -163,8 +163,24 @@ def test_no_safe_serialization_writes_bin_files(
     relex: Command, series: Series, tmp_path: Path
 ) -> None:
     recipe = write_recipe(tmp_path / "r.yml", series.recipe())
-    done = relex("run", recipe, tmp_path / "out", "--no-safe-serialization")
+    done = relex("run", "--yes", recipe, tmp_path / "out", "--no-safe-serialization")
     assert done.code == 0, done.err
     bins = list((tmp_path / "out").glob("*.bin"))
     state = {n: w for file in bins for n, w in torch.load(file, weights_only=True).items()}
     assert worst_error(state, expected(series)) < FLOAT32
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="is about machines without a GPU")
+@pytest.mark.parametrize("option", ["--multi-gpu", "--gpu-rich"])
+@pytest.mark.parametrize("method", ["relex", "linear"])
+def test_many_gpus_where_there_is_none(
+    relex: Command, series: Series, tmp_path: Path, option: str, method: str
+) -> None:
+    recipe = series.recipe()
+    if method == "linear":
+        recipe |= {"merge_method": "linear", "parameters": {"weight": 1}}
+    done = relex("run", "--yes", write_recipe(tmp_path / "r.yml", recipe), tmp_path / "out", option)
+    assert done.code == 1
+    assert done.err.count("\n") == 1
+    assert "error: --multi-gpu: there is no GPU here; leave the option out" in done.err
+    assert not (tmp_path / "out").exists()

@@ -179,6 +179,7 @@ def test_local_paths_and_tokens_stay_at_home(
     assert [item["model"] for item in recipe["models"]] == expected
     assert report["base"]["reference"] == recipe["base_model"] == "base"
     assert json.loads(there["config.json"]) == {"model_type": "qwen2", "_name_or_path": "base"}
+    assert f"\n# {REPO.partition('/')[2]}: RLVR step " in there["README.md"].decode()
     assert f'from_pretrained("{REPO}", revision="{REVISION}")' in there["README.md"].decode()
 
 

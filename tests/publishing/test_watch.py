@@ -340,7 +340,7 @@ def test_ctrl_c_during_an_upload_leaves_no_revision(
     hub: Hub, hub_login: Token, folder: Path
 ) -> None:
     uploading = threading.Event()
-    hub.faults.add(Fault("PUT /lfs/", action=uploading.set, delay=1.0))
+    hub.faults.add(Fault("PUT /lfs/", action=uploading.set, delay=5.0))
     process = _start(folder)
     assert uploading.wait(60)
     process.send_signal(signal.SIGINT)

@@ -219,9 +219,10 @@ def test_files_that_are_no_recipes_are_named(content: bytes, message: str, tmp_p
 
 
 def test_a_recipe_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    for path in (tmp_path / "no.yml", tmp_path):
-        with pytest.raises(RelexError, match="cannot read the recipe"):
-            load_recipe(path)
+    with pytest.raises(RelexError, match=r"cannot read the recipe .*no\.yml"):
+        load_recipe(tmp_path / "no.yml")
+    with pytest.raises(RelexError, match="is a folder, not a recipe"):
+        load_recipe(tmp_path)
 
 
 def test_a_path_may_be_a_string(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_series_on_the_hub_runs_and_its_expansion_is_what_is_saved_and_pushed(
     tmp_path: Path,
 ) -> None:
     path = write_recipe(tmp_path / "r.yml", recipe(series, {"repo": RUN, "observe": "1-9"}))
-    done = relex("run", path, tmp_path / "out", "--quiet", "--push-to", "tester/end")
+    done = relex("run", "--yes", path, tmp_path / "out", "--quiet", "--push-to", "tester/end")
     assert done.code == 0, done.err
     assert worst_error(read_weights(tmp_path / "out"), expected(series)) < FLOAT32
     for text in (

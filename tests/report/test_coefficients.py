@@ -95,12 +95,12 @@ def test_the_models_prediction_is_where_the_written_weights_are(
     v = np.linalg.svd(M, full_matrices=False)[2][0]
     v = v * np.sign((M @ v)[-1] * entry["coefficients"][-1])
     np.testing.assert_allclose(entry["coefficients"], M @ v, rtol=1e-7)
-    written = _continued(M, parameters)
+    written = np.concatenate([_continued(each, parameters) for each in RUN.deltas.values()])
     np.testing.assert_allclose(entry["predicted"], written @ v, rtol=1e-7)
 
 
 def _continued(M: Array, p: Parameters) -> Array:
-    """θ̂ − θ₀ of deltas M (T, d) laid end to end, by SVD and least squares on explicit weights."""
+    """θ̂ − θ₀ of one tensor's deltas M (T, d), by SVD and least squares on explicit weights."""
     T, window = len(M), p.window or len(M)
     V = np.linalg.svd(M, full_matrices=False)[2][: p.rank]
     x, at = (STEPS, p.target_step) if p.predictor == "linear" else (STEPS**0.5, p.target_step**0.5)

@@ -11,7 +11,9 @@ from relex_merge.errors import RelexError
 from relex_merge.report.candidates import Candidate
 from relex_merge.report.evaluation_plot import draw_evaluation, save_evaluation_plot
 from tests.support.evaluations import HALF, LINE, make_evaluation, scores, sums
+from tests.support.figures import clashes
 
+SCALES = [(0.1, "last"), (0.3, "last"), (0.5, "last"), (1.0, "last"), (1.0, "line")]
 FAR, NEAR = Candidate(40), Candidate(40, 0.5, "last")
 
 
@@ -48,6 +50,15 @@ def test_intervals_are_of_95_percent_and_hollow_where_they_choose() -> None:
     (segment,) = reported[2][0].get_segments()
     assert segment[:, 1].tolist() == pytest.approx([0.9 - 1.96 * 0.05, 0.9 + 1.96 * 0.05], abs=1e-4)
     assert last[0].get_xdata().tolist() == [9.0]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_title_legend_and_labels_keep_apart(several: bool) -> None:
+    candidates = [Candidate(t, s, a) for t in (20, 40) for s, a in SCALES] if several else [LINE]
+    evaluation = make_evaluation(candidates=candidates, tasks=sums() if several else {})
+    evaluation["verdict"]["verdict"] = "not enough checkpoints to tell"
+    evaluation["chosen"]["model"] = "step 1000, λ = 0.3, anchor last"
+    assert clashes(draw_evaluation(evaluation)) == []
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from relex_merge.report import render_table
+from relex_merge.report import render_text
 from relex_merge.report.contents import Report
 from relex_merge.report.html import render_html
 from relex_merge.report.model_card import model_card
@@ -43,7 +43,7 @@ def told(report: Report) -> list[str]:
     """The report in the terminal and as a card, on one line each."""
     json.dumps(report, allow_nan=False)
     card = model_card(report, "merge_method: relex\n", name="out").replace("\\", "")
-    return [re.sub(r"\s+", " ", text) for text in (render_table(report), card)]
+    return [re.sub(r"\s+", " ", text) for text in (render_text(report), card)]
 
 
 def page(report: Report, statistics: SeriesStatistics) -> str:

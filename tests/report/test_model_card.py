@@ -15,7 +15,7 @@ from relex_merge.report.contents import Report
 from relex_merge.report.front_matter import License, base_license
 from relex_merge.report.local_paths import local_names, scrub, scrub_yaml
 from relex_merge.report.model_card import model_card
-from relex_merge.report.snippet import default_revision, fill_snippet, loading_snippet
+from relex_merge.report.snippet import default_revision, fill_placeholders, loading_snippet
 from tests.fake_hub.card import front_matter
 from tests.fake_hub.server import Hub
 
@@ -203,7 +203,7 @@ def test_card_holds_what_a_reader_needs() -> None:
     report = make_report(method=method)
     card = make_card(report)
     for expected in (
-        "# RLVR-step-500",
+        "\n# Qwen2.5-Math-1.5B: RLVR step 500\n",
         "Extrapolation to step 500, rank 1",
         "75 observed checkpoints, steps 1 to 75",
         f"https://huggingface.co/{SERIES}/tree/{75:040x}",
@@ -227,27 +227,57 @@ def test_whole_steps_are_written_without_a_fraction() -> None:
     assert default_revision(make_report(target_step=750.5)) == "relex-step-750.5"
 
 
-def test_the_placeholder_gives_way_to_the_repo_that_is_pushed_to() -> None:
+def test_the_placeholders_give_way_to_the_repo_that_is_pushed_to() -> None:
     report = make_report()
-    card = fill_snippet(make_card(report), report, "me/model", "relex-step-500")
+    card = fill_placeholders(make_card(report), report, "me/model", "relex-step-500")
     assert "your-name/your-model" not in card
+    assert "\n# model: RLVR step 500\n" in card
     assert 'AutoTokenizer.from_pretrained("me/model", revision="relex-step-500")' in card
     compile(loading_snippet('odd"\\', "r'\n"), "snippet", "exec")
+    mine = make_card(report).replace("# Qwen2.5-Math-1.5B: RLVR step 500", "# My model")
+    assert "\n# My model\n" in fill_placeholders(mine, report, "me/model", None)
+
+
+def test_what_lies_on_the_hub_is_linked_and_its_recipe_runs() -> None:
+    card = make_card()
+    assert "[`Qwen/Qwen2.5-Math-1.5B`](https://huggingface.co/Qwen/Qwen2.5-Math-1.5B)" in card
+    assert "Every checkpoint, with the commit that was read<" in card
+    assert "it reads everything from the Hub." in card
+    assert "does not run as it is" not in card
+
+
+def test_of_local_checkpoints_no_commit_is_promised_and_the_recipe_says_what_it_lacks() -> None:
+    card = make_card(local_report("/data/run/step_1", "/data/run/step_2"))
+    assert "\n# base: RLVR step 500\n" in card
+    assert "Every checkpoint<" in card
+    assert "does not run as it is: the base and 2 of the checkpoints lay in local folders" in card
+    report = make_report()
+    report["checkpoints"][3]["sha"] = None
+    card = make_card(report)
+    assert "with the commit that was read where it came from the Hub<" in card
+    assert "does not run as it is: 1 of the checkpoints lay in local folders" in card
+
+
+def test_anchor_and_scale_are_described() -> None:
+    method = {**make_report()["method"], "anchor": "last", "scale": 0.3}
+    said = "the last observed checkpoint plus 0.3 × the displacement"
+    assert said in make_card(make_report(method=method))
+    assert "displacement" not in make_card()
 
 
 def test_nothing_from_outside_breaks_out_of_the_markdown() -> None:
-    report = local_report("/data/run/step|1", "/data/run/step```2")
+    report = local_report("/data/run/step|1", "/data/run/step```2", base="/home/jane/a # *b* <i>")
     report["verdict"] = {
         "verdict": "caution",
         "reasons": ["# no heading\n---\n<script>x</script> [a](javascript:b) | ```", "1. item *b*"],
     }
     report["versions"] = {"torch": "2.13.0+cu<b>"}
-    card = make_card(report, name="a\n# b <i>", pipeline_tag=None)
+    card = make_card(report, pipeline_tag=None)
     body = card.split("\n---\n", 1)[1]
     before, block = body.split("\n````yaml\n")
     block, after = block.split("\n````\n")
     prose = before + after
-    assert "\n# b" not in body
+    assert "\n# a \\# \\*b\\* \\<i\\>: RLVR step 500\n" in prose
     assert "\n---" not in body
     assert "<script>" not in prose
     assert "cu<b>" not in prose

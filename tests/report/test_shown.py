@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import re
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from relex_merge.errors import RelexError
-from relex_merge.report import render_table, save_coefficients_plot, save_html, save_plot
+from relex_merge.report import render_text, save_coefficients_plot, save_html, save_plot
 from relex_merge.report.contents import Report
-from relex_merge.report.html import render_html
-from relex_merge.report.plot import draw, table_of
-from relex_merge.report.table import chosen
-from relex_merge.trajectory.backtests.entries import ChoiceEntry
+from relex_merge.report.maps import table_of
+from relex_merge.report.plot import coefficients, draw, draw_coefficient
+from relex_merge.report.style import new_figure
+from relex_merge.report.table import WHY_A_LINE
+from relex_merge.trajectory.gram import Array
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics, TensorStatistics
+from tests.support.figures import clashes
 from tests.support.report_cases import make, report_of
 
 pytest.importorskip("matplotlib")
 
 STEPS = np.arange(1.0, 31)
 LABELS = (
-    "rank-1 linear",
+    "rank-1 linear (recipe)",
     "rank-3 linear",
     "rank-1 quadratic",
     "per-weight least squares",
@@ -42,23 +44,6 @@ def statistics() -> SeriesStatistics:
 def report(statistics: SeriesStatistics) -> Report:
     found: Report = report_of(statistics, 120.0)
     return found
-
-
-def test_table_shows_model_groups_backtests_and_verdict(report: Report) -> None:
-    text = render_table(report)
-    for part in ("whole model", "a random walk", "q_proj", "layer 2", *LABELS):
-        assert part in text
-    assert f"{report['model']['explained_variance']:.3f}" in text
-    assert f"verdict: {report['verdict']['verdict']}" in text
-    assert report["verdict"]["reasons"][0].split()[0] in text
-    assert max(map(len, text.splitlines())) <= 100
-
-
-def test_table_shows_held_out_truth() -> None:
-    run = make(np.append(STEPS, [60.0, 90.0]))
-    text = render_table(report_of(run.statistics(30), 120.0, holdout=run.statistics()))
-    assert "true skill at held-out checkpoints" in text
-    assert re.search(r"step +60 +90", text)
 
 
 def test_figure_holds_every_panel_and_series(report: Report, statistics: SeriesStatistics) -> None:
@@ -78,19 +63,54 @@ def test_figure_holds_every_panel_and_series(report: Report, statistics: SeriesS
     )
     c = np.asarray(report["model"]["coefficients"], np.float64)
     np.testing.assert_allclose(np.asarray(coefficient["observed"].get_ydata()), c / c[-1])
-    assert np.asarray(coefficient["target"].get_xdata()).tolist() == [120.0]
+    assert np.asarray(coefficient["step 120, as written"].get_xdata()).tolist() == [120.0]
     assert set(LABELS) <= tests.keys()
     np.testing.assert_allclose(
-        np.asarray(tests["rank-1 linear"].get_xdata()),
+        np.asarray(tests["rank-1 linear (recipe)"].get_xdata()),
         [t["ratio"] for t in report["backtests"]["grid"]],
     )
-    assert np.asarray(tests["target"].get_xdata())[0] == 4.0
+    assert np.asarray(tests["your ratio, 4×"].get_xdata())[0] == 4.0
+    assert "recipe on all 30, expected" in tests
 
 
 def test_a_recipe_that_is_no_baseline_gets_a_line_of_its_own(statistics: SeriesStatistics) -> None:
     report = report_of(statistics, 120.0, Parameters(120.0, rank=2))
     tests = draw(report, statistics).subfigs[0].axes[2]
     assert "this recipe" in [line.get_label() for line in tests.lines]
+
+
+@pytest.mark.parametrize(
+    "asked", [{"predictor": "sqrt"}, {"anchor": "last", "scale": 0.5}], ids=["sqrt", "scaled"]
+)
+def test_the_star_lies_on_the_curve_of_the_predictor(asked: dict[str, Any]) -> None:
+    run = make(STEPS, law=0.5, walk=0.0, white=0.0, names=("w",)).statistics()
+    report = report_of(run, 120.0, Parameters(120.0, **asked))
+    figure = new_figure(4, 4)
+    axes = figure.subplots()
+    draw_coefficient(axes, report, coefficients(run))
+    lines = {str(line.get_label()): np.asarray(line.get_xydata()) for line in axes.lines}
+    (star,) = lines["step 120, as written"]
+    curve = lines["sqrt" if "predictor" in asked else "linear, λ = 0.5"]
+    np.testing.assert_allclose(curve[-1], star)
+    if "predictor" in asked:  # the run's own law
+        np.testing.assert_allclose(curve[:, 1], np.sqrt(curve[:, 0] / 30), rtol=1e-6)
+        np.testing.assert_allclose(star, [120.0, 2.0], rtol=1e-6)
+
+
+CASES: dict[str, tuple[Array, float, float]] = {
+    "four checkpoints": (np.asarray([5.0, 10, 15, 20]), 80.0, 1.0),
+    "75, none of the baselines": (np.arange(1.0, 76), 1000.0, 0.3),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_label_of_the_figure_touches_another(case: str) -> None:
+    steps, target, law = CASES[case]
+    kinds = ("self_attn.q_proj", "post_attention_layernorm", "mlp.experts.down_proj")
+    names = tuple(f"model.layers.{i}.{kind}.weight" for i in range(36) for kind in kinds)
+    run = make(steps, names=names, d=40, law=law, walk=1 - law).statistics()
+    report = report_of(run, target, Parameters(target, predictor="sqrt", scale=0.7))
+    assert clashes(draw(report, run)) == []
 
 
 def test_map_has_a_cell_for_every_tensor(report: Report) -> None:
@@ -127,57 +147,8 @@ def test_without_matplotlib_the_remedy_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(RelexError, match=r"pip install relex-merge\[plot\]"):
+    with pytest.raises(RelexError, match=r"pip install 'matplotlib>=3.8'"):
         save_plot(report, statistics, tmp_path / "report.png")
-
-
-class Page(HTMLParser):
-    """Collects what a page refers to and whether its elements are closed in order."""
-
-    VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.references: list[str] = []
-        self.rows = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in self.VOID:
-            self.open.append(tag)
-        self.rows += tag == "tr"
-        self.references += [
-            value or "" for key, value in attrs if key in ("src", "href", "xlink:href", "data")
-        ]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def test_page_is_well_formed_and_asks_for_nothing(
-    report: Report, statistics: SeriesStatistics, tmp_path: Path
-) -> None:
-    path = tmp_path / "report.html"
-    save_html(report, statistics, path)
-    text = path.read_text(encoding="utf-8")
-    page = Page()
-    page.feed(text)
-    page.close()
-    assert page.open == []
-    assert all(reference.startswith(("#", "data:")) for reference in page.references)
-    without_data = re.sub(r"data:image/png;base64,[\s\w+/=]*", "", text)
-    assert not re.search(r"(https?:)?//[a-z]|@import|url\((?!#)", without_data)
-    assert page.rows == 1 + len(report["tensors"])
-    for name in report["tensors"]:
-        assert name in text
-    assert report["verdict"]["verdict"] in text
-
-
-def test_names_are_escaped_in_the_page(statistics: SeriesStatistics) -> None:
-    odd = SeriesStatistics(STEPS, {"<script>": next(iter(statistics.tensors.values()))})
-    text = render_html(report_of(odd, 120.0), odd)
-    assert "&lt;script&gt;" in text
-    assert text.count("<script>") == 1
 
 
 def test_a_dollar_in_a_name_is_no_mathematics(tmp_path: Path) -> None:
@@ -195,7 +166,7 @@ def test_the_smallest_reports_can_be_shown(T: int, moves: bool, tmp_path: Path) 
     at_rest = SeriesStatistics(steps, {"w": TensorStatistics(np.zeros((T, T)), 1.0, 0, 8)})
     statistics = make(steps, names=("w",)).statistics() if moves else at_rest
     report = report_of(statistics, 3.0 * T)
-    assert "verdict:" in render_table(report)
+    assert "verdict:" in render_text(report)
     save_html(report, statistics, tmp_path / "report.html")  # with the figure
     if T == 2:
         save_plot(report, statistics, tmp_path / "report.png")
@@ -203,21 +174,13 @@ def test_the_smallest_reports_can_be_shown(T: int, moves: bool, tmp_path: Path) 
 
 def test_a_reconstruction_can_be_shown(statistics: SeriesStatistics, tmp_path: Path) -> None:
     report = report_of(statistics, 10.0, Parameters(10.0, mode="reconstruct"))
-    assert "nothing is extrapolated" in re.sub(r"\s+", " ", render_table(report))
+    assert "nothing is extrapolated" in re.sub(r"\s+", " ", render_text(report))
     save_plot(report, statistics, tmp_path / "report.png")
 
 
-def test_where_some_tensors_stay_the_choice_is_named_by_those_that_go_on() -> None:
-    mixed: ChoiceEntry = {
-        "predictor": "local",
-        "scope": "tensor",
-        "target_step": 80.0,
-        "stops": False,
-        "reasons": [],
-        "groups": {
-            n: {"predictor": p, "candidates": {}}
-            for n, p in zip("abc", ("stay", "stay", "local"), strict=True)
-        },
-        "curve": [],
-    }
-    assert chosen(mixed) == "stay for 2, local for 1 tensors"
+def test_why_a_line_is_the_default_is_said_of_the_default_alone() -> None:
+    statistics = make(np.arange(1.0, 13.0)).statistics()
+    plain = report_of(statistics, 24.0)
+    other = report_of(statistics, 24.0, Parameters(24.0, rank=3))
+    assert WHY_A_LINE in " ".join(render_text(plain).split())
+    assert WHY_A_LINE not in " ".join(render_text(other).split())

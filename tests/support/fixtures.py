@@ -11,7 +11,9 @@ import torch
 from tests.fake_hub.fixtures import hub, hub_login, no_waiting, offline
 from tests.support.hub_series import local, pins
 from tests.support.models import Series, make_series
+from tests.support.once import made_once
 from tests.support.refusals import mine, refuse
+from tests.support.sharded_runs import ShardedRuns, make_runs
 from tests.support.terminal import Command, Outcome
 
 __all__ = ["hub", "hub_login", "local", "mine", "no_waiting", "offline", "pins", "refuse"]
@@ -51,6 +53,12 @@ def relex(capsys: pytest.CaptureFixture[str]) -> Command:
 def series(tmp_path_factory: pytest.TempPathFactory) -> Series:
     """Five float32 checkpoints of a tiny Qwen2 and its base. Not to be changed."""
     return make_series(tmp_path_factory.mktemp("series"))
+
+
+@pytest.fixture(scope="session")
+def sharded_runs(tmp_path_factory: pytest.TempPathFactory) -> ShardedRuns:
+    """Runs in every layout of shards. Not to be changed."""
+    return made_once(tmp_path_factory, "sharded", make_runs)
 
 
 @pytest.fixture

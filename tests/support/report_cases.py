@@ -100,6 +100,9 @@ def report_of(
                 "degree": shared.degree,
                 "window": shared.window,
                 "mode": shared.mode,
+                "predictor": shared.predictor,
+                "anchor": shared.anchor,
+                "scale": shared.scale,
             },
             "base": {"reference": "Qwen/Qwen2.5-Math-1.5B", "sha": None},
             "checkpoints": [

@@ -125,7 +125,13 @@ def stopped(work: Work, stop: Stop) -> bool:
 
 
 def _struck(work: Work, stop: Stop) -> None:
-    signal.signal(signal.SIGALRM, _interrupt if stop.how == "ctrl-c" else signal.SIG_DFL)
+    came: list[object] = []
+
+    def interrupt(*_: object) -> None:
+        came.append(stop)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, interrupt if stop.how == "ctrl-c" else signal.SIG_DFL)
     try:
         if stop.how == "change":
             arm(int(stop.at), work.root)
@@ -133,9 +139,7 @@ def _struck(work: Work, stop: Stop) -> None:
             signal.setitimer(signal.ITIMER_REAL, stop.at)
         work.do()
         signal.setitimer(signal.ITIMER_REAL, 0)
-    except KeyboardInterrupt:
-        os._exit(KILLED)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+    except BaseException:
+        if not came:
+            raise
+        os._exit(KILLED)  # torch and shutil turn some interruptions into errors of their own

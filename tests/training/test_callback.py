@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from tests.fake_hub import Fault, Hub
 from tests.fake_hub.access import Token
 from tests.fake_hub.building import READ_TOKEN
 from tests.support.models import Series, expected, read_weights, worst_error
-from tests.support.terminal import python
+from tests.support.terminal import Command, python
 from tests.support.training_runs import gram_of, make_trainer, write_base
 
 REPO = "tester/live"
@@ -210,15 +211,41 @@ def test_the_end_says_what_was_kept_and_the_next_command(
     assert f"relex-merge inspect {tmp_path / 'relex_series' / 'relex_recipe.yml'}\n" in said
 
 
-def test_without_a_target_the_recipe_says_so(
+def test_16_bit_checkpoints_are_pointed_at_once(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    trainer = make_trainer(base, tmp_path, model, max_steps=3)
+    TrajectoryCallback(60).attach(trainer)
+    trainer.train()
+    said = "the checkpoints hold bfloat16 numbers"
+    assert [said in record.getMessage() for record in caplog.records].count(True) == 1
+    assert said in capsys.readouterr().out
+
+
+def test_without_a_target_the_recipe_says_so_and_names_none_once_the_run_is_over(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    callback = TrajectoryCallback()
-    train(base, tmp_path, callback)
+    callback = TrajectoryCallback(stop_when=lambda history: history[-1].step == 4)
+    train(base, tmp_path / "stopped", callback)
     assert callback.recipe is not None
-    assert callback.recipe.read_text().startswith("# TrajectoryCallback was given no target_step")
-    assert yaml.safe_load(callback.recipe.read_text())["parameters"]["target_step"] == 6
-    assert "--target-step N" in capsys.readouterr().out  # there is nothing beyond the run's end
+    text = callback.recipe.read_text()
+    assert text.startswith("# TrajectoryCallback was given no target_step: the one below is")
+    assert yaml.safe_load(text)["parameters"]["target_step"] == 6
+    assert "Weights say of step 6: " in capsys.readouterr().out
+    callback = TrajectoryCallback()
+    train(base, tmp_path / "over", callback)
+    assert callback.recipe is not None
+    text = callback.recipe.read_text()
+    assert text.startswith("# TrajectoryCallback was given no target_step, and the run has reached")
+    assert "parameters" not in yaml.safe_load(text)
+    said = capsys.readouterr().out
+    assert said.count(" --target-step N\n") == 2
+    with pytest.raises(RelexError, match=r"target_step is missing.*--target-step N"):
+        relex_merge.inspect(callback.recipe, quiet=True)
+    assert relex_merge.inspect(callback.recipe, target_step=9, quiet=True)["target_step"] == 9
 
 
 def test_the_furthest_backtest_is_logged_where_the_asked_ratio_has_none(
@@ -233,6 +260,32 @@ def test_the_furthest_backtest_is_logged_where_the_asked_ratio_has_none(
     logged = [entry for entry in trainer.state.log_history if "relex/furthest_skill" in entry]
     assert logged[-1]["relex/furthest_skill"] == last.furthest_skill
     assert logged[-1]["relex/furthest_ratio"] == last.furthest_ratio
+
+
+def documented() -> set[str]:
+    """The names of figures that the page on training promises in trackers."""
+    page = Path(relex_merge.__file__).parents[1] / "recipes" / "training.md"
+    return set(re.findall(r"`(train/relex/\w+)`", page.read_text(encoding="utf-8")))
+
+
+def test_trackers_show_the_names_that_the_page_says() -> None:
+    from transformers.integrations.integration_utils import rewrite_logs  # of W&B, Trackio and all
+
+    figures = Figures(6, 6, 0.9, 0.9, 0.9, 0.3, "caution", 2.0, 0.4)
+    assert set(rewrite_logs(figures.logs())) == documented()
+
+
+def test_trackio_keeps_the_figures_of_a_run(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = pytest.importorskip("trackio.sqlite_storage")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    settings = {"report_to": "trackio", "project": tmp_path.name, "run_name": "grpo"}
+    trainer = make_trainer(base, tmp_path / "run", max_steps=5, **settings)
+    TrajectoryCallback(6).attach(trainer)
+    trainer.train()
+    kept = storage.SQLiteStorage.get_all_metrics_for_run(tmp_path.name, "grpo")
+    assert documented() <= set(kept)
 
 
 def test_a_rule_of_ones_own_decides(base: Path, tmp_path: Path) -> None:
@@ -435,3 +488,16 @@ def test_importing_relex_merge_imports_no_trainer() -> None:
         "assert not {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)\n"
         "assert relex_merge.TrajectoryCallback.__mro__[1].__name__ == 'TrainerCallback'\n"
     )
+
+
+def test_its_output_folder_gives_recipe_the_base(
+    base: Path, tmp_path: Path, relex: Command
+) -> None:
+    out = tmp_path / "out"
+    train(base, out, TrajectoryCallback(60, base_model=base), max_steps=2)
+    for folder in (out, out / "relex_series"):
+        done = relex("recipe", folder, "--target-step", 60, "-o", tmp_path / "r.yml", "--force")
+        assert done.code == 0, done.err
+        assert f"base: {base} (proposed by base_model in relex_" in done.err
+        settings = yaml.safe_load((tmp_path / "r.yml").read_text())
+        assert settings["base_model"] == str(base)

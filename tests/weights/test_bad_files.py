@@ -226,7 +226,7 @@ def test_remote_code_runs_only_with_trust_remote_code(
         assert str(mine.base) in message
         assert not (tmp_path / "executed").exists()
     recipe_path = write_recipe(tmp_path / "recipe.yml", mine.recipe())
-    relex("run", recipe_path, tmp_path / "out", "--trust-remote-code")
+    relex("run", "--yes", recipe_path, tmp_path / "out", "--trust-remote-code")
     assert (tmp_path / "executed").exists()
 
 

@@ -25,12 +25,12 @@ def wander(seed: int = 0) -> Trajectory:
     return make(EVEN, walk=50.0, seed=seed, names=TWO)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_line_is_continued_as_a_line(seed: int) -> None:
     assert choose(make(EVEN, seed=seed).statistics(), 160.0).name == "linear"
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_path_that_slows_down_is_not_continued_as_a_line(seed: int) -> None:
     run = make(np.append(EVEN, 160.0), law=0.5, walk=0.0, seed=seed, names=TWO)
     found = choose(run.statistics(40), 160.0)
@@ -45,7 +45,7 @@ def test_a_path_that_slows_down_is_not_continued_as_a_line(seed: int) -> None:
     assert np.sum((predicted - truth) ** 2) < 0.2 * np.sum((last - truth) ** 2)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_random_walk_is_left_where_it_is(seed: int) -> None:
     found = choose(wander(seed).statistics(), 160.0)
     assert (found.name, found.stops) == ("stay", True)
@@ -73,9 +73,10 @@ def resolved_from_25(
     return observed, resolve(asked, observed)
 
 
-@pytest.mark.parametrize("target", [80.0, None], ids=["a target", "target_step: auto"])
-@pytest.mark.parametrize("scope", ["model", "module", "tensor"])
-@pytest.mark.parametrize("law", [1.0, 0.5])
+@pytest.mark.parametrize(
+    ("law", "scope", "target"),
+    [(1.0, "model", None), (0.5, "module", 80.0), (0.5, "tensor", None), (1.0, "tensor", 80.0)],
+)
 def test_nothing_after_the_last_observed_checkpoint_enters_the_choice(
     law: float, scope: str, target: float | None
 ) -> None:
@@ -298,7 +299,7 @@ def along_one_direction(seed: int, steps: Array) -> SeriesStatistics:
     return SeriesStatistics(steps, found)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000), unit=st.sampled_from([1.0, 0.1, 7.0]))
 def test_a_found_target_is_beyond_the_last_step_or_the_answer_is_stop(
     seed: int, unit: float

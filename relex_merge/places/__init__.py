@@ -1,0 +1,1 @@
+"""Object stores and other places that fsspec knows: addresses, listings, ranges, uploads."""
