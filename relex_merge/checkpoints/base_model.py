@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from relex_merge.checkpoints.configs import check_base, check_unquantized, identity, read_config
 from relex_merge.checkpoints.files import CONFIG
@@ -10,12 +11,11 @@ from relex_merge.checkpoints.json_files import Json
 from relex_merge.checkpoints.locate import local_folder
 from relex_merge.checkpoints.series import Base, Checkpoint
 from relex_merge.checkpoints.sharded import companions_of
+from relex_merge.checkpoints.sharded_in_place import companions_in_place
 from relex_merge.errors import RelexError
 from relex_merge.hub import download
 from relex_merge.hub.references import hub_reference, may_be_on_hub
 from relex_merge.places.address import is_place
-from relex_merge.places.download import bring
-from relex_merge.places.pin import pin
 
 # The adapter's own word counts most; a configuration's _name_or_path may be where it was resumed.
 _KEYS = ("base_model_name_or_path", "base_model", "_name_or_path")
@@ -66,10 +66,10 @@ def config_of(reference: str, cache_dir: str | None = None) -> Json:
     Raises RelexError without one; the message calls it a base.
     """
     if is_place(reference):
-        there = pin(reference)
-        if CONFIG not in there.files:
+        config = companions_in_place(reference, cache_dir) / CONFIG
+        if not config.is_file():
             raise RelexError(f"the base {reference} has no {CONFIG}; is it a model?")
-        return read_config(bring(there, [CONFIG], cache_dir) / CONFIG, f"{reference}/{CONFIG}")
+        return read_config(config, f"{reference}/{CONFIG}")
     folder = local_folder(reference)
     if folder:
         config = companions_of(folder) / CONFIG
@@ -85,6 +85,14 @@ def config_of(reference: str, cache_dir: str | None = None) -> Json:
     return read_config(
         download.download_file(pinned, CONFIG, cache_dir), f"{CONFIG} of the base {reference}"
     )
+
+
+def own_config(reference: str, cache_dir: str | None = None) -> Json:
+    """Read the config.json of a checkpoint on this disk or in a place; empty without one."""
+    if is_place(reference):
+        folder = companions_in_place(reference, cache_dir)
+        return read_config(folder / CONFIG, f"{reference}/{CONFIG}")
+    return read_config(companions_of(Path(reference)) / CONFIG)
 
 
 def check(base: str, checkpoint: str, own: Json, cache_dir: str | None = None) -> None:

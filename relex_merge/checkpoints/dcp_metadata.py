@@ -6,7 +6,7 @@ The file is a pickle of ``torch.distributed.checkpoint.metadata.Metadata``; it i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,15 +61,19 @@ class Metadata:
 
     tensors: Mapping[str, Entry]
 
-    def check(self, folder: Path) -> None:
-        """Raise NotWholeError when a file is missing, or shorter than the metadata say."""
+    def check(self, size_of: Callable[[str], int]) -> None:
+        """Raise NotWholeError when a file is missing, or shorter than the metadata say.
+
+        Args:
+            size_of: tells the bytes of a file; it raises OSError where it is not there.
+        """
         ends: dict[str, int] = {}
         for entry in self.tensors.values():
             for chunk in entry.chunks:
                 ends[chunk.file] = max(ends.get(chunk.file, 0), chunk.begin + chunk.length)
         for file, end in ends.items():
             try:
-                size = (folder / file).stat().st_size
+                size = size_of(file)
             except OSError as error:
                 raise NotWholeError(f"{file} cannot be read ({error.strerror})") from error
             if size < end:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import PurePosixPath
 
 from relex_merge.checkpoints.base_model import or_step_zero, propose
@@ -29,13 +30,20 @@ from relex_merge.checkpoints.files import (
     is_beside,
     is_model_folder,
 )
-from relex_merge.checkpoints.find_local import check_nameable, front_matter, layout_of
+from relex_merge.checkpoints.find_local import (
+    COPIES,
+    check_nameable,
+    config_of_shards,
+    front_matter,
+    layout_of,
+)
 from relex_merge.checkpoints.grouping import Candidate, choose, grouped
 from relex_merge.checkpoints.json_files import Json, peek_json
 from relex_merge.checkpoints.locate import in_parallel
 from relex_merge.checkpoints.notes import LeftOut, left_out, nothing_found, without_weights
 from relex_merge.checkpoints.series import Base, Checkpoint, NothingFoundError, Series, end_of_run
-from relex_merge.checkpoints.sharded import is_sharded
+from relex_merge.checkpoints.sharded import TRAINER_FOLDER, Sharded
+from relex_merge.checkpoints.sharded_in_place import find_in_tree, shards_among
 from relex_merge.checkpoints.steps import Named, compile_pattern, read_by
 from relex_merge.errors import RelexError
 from relex_merge.formatting import some
@@ -43,17 +51,30 @@ from relex_merge.places.download import bring
 from relex_merge.places.filesystem import open_place
 from relex_merge.places.listing import walk
 from relex_merge.places.pin import PlacePin
+from relex_merge.places.ranges import Transfers
 
 
 @dataclass(frozen=True)
 class _Folder:
-    """A folder that holds a model, or should: its name below the run, its files, what they say."""
+    """A folder that holds a model, or should.
+
+    Attributes:
+        name: path below the run.
+        pin: its files; where it holds shards, also those of the folders in it.
+        weights: the files that hold the weights, None without any.
+        config: what its configuration says, empty without one.
+        fault: why it cannot be read, None when it is whole.
+        shards: whether it is meant to hold a checkpoint in shards.
+        sharded: those shards, None while they are not whole.
+    """
 
     name: str
     pin: PlacePin
     weights: Weights | None = None
     config: Json = field(default_factory=dict)
     fault: str | None = None
+    shards: bool = False
+    sharded: Sharded | None = None
 
     @property
     def address(self) -> str:
@@ -80,14 +101,14 @@ def find_in_place(address: str, pattern: str | None = None, cache_dir: str | Non
     root = open_place(address)
     there = walk(root)
     models = [
-        _Folder(name, pin)
-        for name, pin in there.items()
-        if (is_model_folder(pin.files) or is_sharded(pin.files))
-        and (pattern is not None or not any(map(is_beside, name.split("/"))))
+        folder
+        for folder in _model_folders(there)
+        if pattern is not None or not any(map(is_beside, folder.name.split("/")))
     ]
     named = [(f, read_by(compiled, f.name)) for f in models if f.name]
     numbered = [(f, n) for f, n in named if n is not None]
-    looked = in_parallel(lambda f: _look_into(f, cache_dir), [f for f, _ in numbered])
+    look = partial(_look_into, transfers=Transfers(), cache_dir=cache_dir)
+    looked = in_parallel(look, [f for f, _ in numbered])
     numbered = _outermost([(f, n) for f, (_, n) in zip(looked, numbered, strict=True)])
     whole = [_candidate(f, n) for f, n in numbered if f.fault is None]
     if not whole:
@@ -117,15 +138,31 @@ def find_in_place(address: str, pattern: str | None = None, cache_dir: str | Non
     )
 
 
-def _look_into(folder: _Folder, cache_dir: str | None) -> _Folder:
+def _model_folders(there: Mapping[str, PlacePin]) -> list[_Folder]:
+    """Return the folders that hold a model, or should; of one in shards with the folders in it."""
+    inner = [name for name in there if PurePosixPath(name).name == TRAINER_FOLDER]
+    outer = {name.rpartition("/")[0] for name in inner}
+    found = []
+    for name in sorted({*there, *outer}.difference(inner)):
+        tree = shards_among(there, name)
+        if tree is not None:
+            found.append(_Folder(name, tree, shards=True))
+        elif name in there and is_model_folder(there[name].files):
+            found.append(_Folder(name, there[name]))
+    return found
+
+
+def _look_into(folder: _Folder, transfers: Transfers, cache_dir: str | None) -> _Folder:
     """Return the folder with its weights checked as far as names and its index go."""
     pin, weights = folder.pin, None
     try:
+        if folder.shards:
+            return _look_into_shards(folder, transfers, cache_dir)
         index = index_among(pin.files)
         here = bring(pin, [index] if index else [], cache_dir)
         weights = find_weights(pin.files, here)
         if weights is None:
-            return replace(folder, fault=_without_weights(pin))
+            return replace(folder, fault=without_weights(pin.files))
         if weights.orphans:
             fault = f"{weights.files[0]} is a shard, and there is no index"
             return replace(folder, weights=weights, fault=fault)
@@ -138,32 +175,46 @@ def _look_into(folder: _Folder, cache_dir: str | None) -> _Folder:
     return replace(folder, weights=weights, config=config)
 
 
-def _without_weights(pin: PlacePin) -> str:
-    if is_sharded(pin.files):
-        return "shards, which are read from a disk only: copy the folder here first"
-    return without_weights(pin.files)
+def _look_into_shards(folder: _Folder, transfers: Transfers, cache_dir: str | None) -> _Folder:
+    """Return a folder with shards, of which names, sizes and the first file are looked at.
+
+    Raises:
+        NotWholeError: they are not whole.
+    """
+    found = find_in_tree(folder.pin, transfers, cache_dir)
+    assert found is not None  # the names say so
+    found.check()
+    return replace(
+        folder,
+        weights=Weights(found.kind, tuple(map(found.within, found.files))),
+        config=config_of_shards(found),
+        sharded=found,
+    )
 
 
 def _outermost(numbered: Sequence[tuple[_Folder, Named]]) -> list[tuple[_Folder, Named]]:
-    """Drop what lies inside a whole checkpoint: it belongs to it."""
-    whole = {f.name for f, _ in numbered if f.fault is None}
-    return [
-        (f, n)
-        for f, n in numbered
-        if not any(str(above) in whole for above in PurePosixPath(f.name).parents)
-    ]
+    """Drop what lies inside a whole checkpoint and belongs to it; copies beside shards do not."""
+    whole = {f.name: f.shards for f, _ in numbered if f.fault is None}
+
+    def belongs(path: PurePosixPath) -> bool:
+        above = [str(folder) for folder in path.parents if str(folder) in whole]
+        copy = above == [str(path.parent)] and whole[above[0]] and path.name in COPIES
+        return bool(above) and not copy
+
+    return [(f, n) for f, n in numbered if not belongs(PurePosixPath(f.name))]
 
 
 def _candidate(folder: _Folder, named: Named) -> Candidate:
     assert folder.weights is not None  # it is whole
     states = [folder.pin.states[file] for file in folder.weights.files]
     dates = [state.modified for state in states if state.modified]
+    shards = folder.sharded
     checkpoint = Checkpoint(
         named.step,
         folder.address,
-        layout_of(named),
+        shards.layout if shards else layout_of(named),
         size=sum(state.size for state in states),
-        dtype=dtype(folder.config),
+        dtype=shards.dtype if shards else dtype(folder.config),
         date=max(dates, default=None),
         kind=folder.weights.kind,
     )
@@ -171,7 +222,8 @@ def _candidate(folder: _Folder, named: Named) -> Candidate:
 
 
 def _left_out(folder: _Folder) -> LeftOut:
-    return LeftOut(folder.name, folder.address, (), folder.fault or _without_weights(folder.pin))
+    files = folder.pin.files
+    return LeftOut(folder.name, folder.address, files, folder.fault or without_weights(files))
 
 
 def _there(found: Mapping[str, PlacePin], models: Sequence[_Folder], pattern: str | None) -> str:

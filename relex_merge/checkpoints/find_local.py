@@ -68,9 +68,7 @@ from relex_merge.errors import RelexError
 from relex_merge.formatting import some
 
 _OURS = (SERIES_RECIPE, f"{SERIES_FOLDER}/{SERIES_RECIPE}")  # what TrajectoryCallback wrote
-# Layouts of checkpoints in shards, by their form.
-_SHARDED = {"fsdp": "fsdp", "dcp": "dcp", "dcp-safetensors": "dcp", "full": "fsdp"}
-_COPIES = {COMPANIONS, LORA_FOLDER}  # in which shards may lie once more, as a whole
+COPIES = {COMPANIONS, LORA_FOLDER}  # in which shards may lie once more, as a whole
 _DEEPEST = 6  # folders, as in checkpoints/project/run/global_step_1/actor/huggingface
 
 
@@ -189,7 +187,7 @@ def _model_folders(root: Path, *, everything: bool) -> Iterator[ModelFolder]:
         waiting += [
             (path / name, (*above, real))
             for name in sorted(below, reverse=True)
-            if (everything or not is_beside(name)) and (not inside or name in _COPIES)
+            if (everything or not is_beside(name)) and (not inside or name in COPIES)
         ]
 
 
@@ -241,15 +239,19 @@ def _written(files: Sequence[Path]) -> tuple[float, int]:
     return max(stat.st_mtime for stat in stats), sum(stat.st_size for stat in stats)
 
 
+def config_of_shards(found: Sharded) -> Json:
+    """Return the configuration of a model or adapter in shards, empty without one."""
+    if found.kind == "adapter" and found.adapter_folder is not None:
+        return read_config(found.adapter_folder / ADAPTER_CONFIG)
+    return read_config(found.companions / CONFIG)
+
+
 def _look_into_shards(path: Path, name: str, sizes: Mapping[str, int]) -> ModelFolder:
     """Return a folder with shards of a model. Raises NotWholeError when they are not whole."""
     found = find_sharded(path)
     assert found is not None  # the names say so
     found.check()
-    if found.kind == "adapter" and found.adapter_folder is not None:
-        config = read_config(found.adapter_folder / ADAPTER_CONFIG)
-    else:
-        config = read_config(found.companions / CONFIG)
+    config = config_of_shards(found)
     weights = Weights(found.kind, found.files)
     changed, size = _written([found.folder / file for file in found.files])
     return ModelFolder(
@@ -276,7 +278,7 @@ def _candidate(folder: ModelFolder, named: Named) -> Candidate:
     checkpoint = Checkpoint(
         named.step,
         str(folder.path),
-        _SHARDED[folder.sharded.form] if folder.sharded else layout_of(named),
+        folder.sharded.layout if folder.sharded else layout_of(named),
         size=folder.size,
         dtype=folder.dtype,
         date=datetime.fromtimestamp(int(folder.changed), timezone.utc).isoformat(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -12,17 +12,20 @@ from typing import TypeVar
 from relex_merge.checkpoints.files import (
     ADAPTER_CONFIG,
     SMALL_FILES,
+    NotWholeError,
     index_among,
     is_adapter,
     require_weights,
 )
 from relex_merge.checkpoints.sharded import Sharded, require_sharded
+from relex_merge.checkpoints.sharded_in_place import find_in_tree, pin_checkpoint
 from relex_merge.errors import RelexError
 from relex_merge.hub import download
 from relex_merge.hub.references import HubReference, hub_reference, may_be_on_hub, no_such
 from relex_merge.places import download as places
 from relex_merge.places.address import is_place, normal, without_scheme
-from relex_merge.places.pin import PlacePin, pin
+from relex_merge.places.pin import PlacePin
+from relex_merge.places.ranges import Transfers
 from relex_merge.places.together import together
 
 A = TypeVar("A")
@@ -40,8 +43,8 @@ class Snapshot:
             between the base and the last checkpoint without anything but an index of shards.
         streamed: whether the weights are read in ranges from where they lie instead of from
             ``folder``.
-        sharded: the shards that the weights are in, None where ``folder`` has them as a whole; then
-            ``folder`` is the one with configuration and tokenizer.
+        sharded: the shards that the weights are in, None where ``folder`` has them as a whole; of
+            shards, ``folder`` is the one with configuration and tokenizer.
     """
 
     reference: str
@@ -106,7 +109,8 @@ def locate(
     """
     found = _find(references, cache_dir)
     ends = {references[0], references[-1]}
-    fetch = partial(_fetch, cache_dir=cache_dir, stream=stream, ends=ends)
+    transfers = Transfers()
+    fetch = partial(_fetch, transfers=transfers, cache_dir=cache_dir, stream=stream, ends=ends)
     return in_parallel(lambda item: fetch(*item), list(zip(references, found, strict=True)))
 
 
@@ -135,7 +139,7 @@ def _find(references: Sequence[str], cache_dir: str | None) -> list[Path | downl
     found = in_parallel(lambda place: _commit(place, cache_dir), list(moving.values()))
     commits = dict(zip(moving, found, strict=True))
     addresses = [p for p in named if isinstance(p, str)]
-    pins = dict(zip(addresses, in_parallel(pin, addresses), strict=True))
+    pins = dict(zip(addresses, in_parallel(pin_checkpoint, addresses), strict=True))
     return [
         commits[p.repo, p.revision].at(p.folder)
         if isinstance(p, HubReference)
@@ -172,6 +176,7 @@ def _fetch(
     reference: str,
     found: Path | download.Pin | PlacePin,
     *,
+    transfers: Transfers,
     cache_dir: str | None,
     stream: bool | None,
     ends: set[str],
@@ -183,7 +188,8 @@ def _fetch(
             return Snapshot(str(found), None, sharded.companions, sharded=sharded)
         return Snapshot(str(found), None, found)
     if isinstance(found, PlacePin):
-        return _fetch_from_place(found, cache_dir, stream, reference in ends)
+        shards = _fetch_shards(found, transfers, cache_dir, stream, reference in ends)
+        return shards or _fetch_from_place(found, cache_dir, stream, reference in ends)
     small = partial(download.download, found, SMALL_FILES, cache_dir)
     if not found.files:  # offline: the cache decides
         return Snapshot(reference, found, small())
@@ -204,6 +210,32 @@ def _fetch(
     elif ADAPTER_CONFIG in found.files:
         download.download_file(found, ADAPTER_CONFIG, cache_dir)
     return Snapshot(reference, found, folder, streamed)
+
+
+def _fetch_shards(
+    tree: PlacePin,
+    transfers: Transfers,
+    cache_dir: str | None,
+    stream: bool | None,
+    is_end: bool,
+) -> Snapshot | None:
+    """Bring here what describes a checkpoint in shards, and the shards unless they are streamed."""
+    address = tree.place.address
+    try:
+        found = find_in_tree(tree, transfers, cache_dir, all_small=is_end)
+        if found is None:
+            return None
+        names = [found.within(file) for file in found.files]
+        streamed = stream is not False
+        if streamed and not stream:
+            streamed = not places.is_here(tree, names, cache_dir)
+        if not streamed:
+            places.bring(tree, [*tree.matching(SMALL_FILES), *names], cache_dir)
+            found = replace(found, pin=None)
+        found.check()
+    except NotWholeError as error:
+        raise RelexError(f"{address}: {error}") from error
+    return Snapshot(address, tree, found.companions, streamed, found)
 
 
 def _fetch_from_place(

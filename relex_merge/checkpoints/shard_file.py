@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from relex_merge.checkpoints.archive import Archive, ArchiveError, Reader, check_end, read_archive
@@ -192,32 +191,17 @@ def _are_sizes(numbers: object, known: set[object]) -> bool:
     return sound
 
 
-def open_shard_file(path: Path) -> ShardFile:
-    """Return what a file on this disk says; as :func:`read_shard_file`."""
-    try:
-        with path.open("rb", buffering=0) as stream:
-            return read_shard_file(reader(stream), path.stat().st_size, path.name)
-    except OSError as error:
-        raise NotWholeError(f"{path.name} cannot be read ({error.strerror})") from error
-
-
-def read_description(path: Path) -> bytes:
+def read_description(read: Reader, size: int, name: str) -> bytes:
     """Return the pickle in a file, unread. Raises NotWholeError when the file is not whole."""
     try:
-        with path.open("rb", buffering=0) as stream:
-            return read_archive(reader(stream), path.stat().st_size).pickle
+        return read_archive(read, size).pickle
     except ArchiveError as error:
-        raise NotWholeError(f"{path.name} {error}") from error
-    except OSError as error:
-        raise NotWholeError(f"{path.name} cannot be read ({error.strerror})") from error
+        raise NotWholeError(f"{name} {error}") from error
 
 
-def check_shard_file(path: Path) -> None:
+def check_shard_file(read: Reader, size: int, name: str) -> None:
     """Raise NotWholeError for a file that is cut off, as one that is still being written is."""
     try:
-        with path.open("rb", buffering=0) as stream:
-            check_end(reader(stream), path.stat().st_size)
+        check_end(read, size)
     except ArchiveError as error:
-        raise NotWholeError(f"{path.name} {error}") from error
-    except OSError as error:
-        raise NotWholeError(f"{path.name} cannot be read ({error.strerror})") from error
+        raise NotWholeError(f"{name} {error}") from error

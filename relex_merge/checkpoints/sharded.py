@@ -12,20 +12,33 @@ Four forms, told apart by the names of the files:
 
 from __future__ import annotations
 
+import errno
+import os
 import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from relex_merge.checkpoints.dcp_metadata import read_metadata
 from relex_merge.checkpoints.files import ADAPTER_CONFIG, CONFIG, NotWholeError, weights_among
-from relex_merge.checkpoints.json_files import peek_json
+from relex_merge.checkpoints.json_files import parse_object, peek_json
 from relex_merge.checkpoints.series import Kind
-from relex_merge.checkpoints.shard_file import check_shard_file, open_shard_file, read_description
+from relex_merge.checkpoints.shard_file import (
+    check_shard_file,
+    read_description,
+    read_shard_file,
+    reader,
+)
 from relex_merge.errors import RelexError
 from relex_merge.formatting import some
+from relex_merge.places.pin import PlacePin
+from relex_merge.places.ranges import FileReader, Transfers
+
+if TYPE_CHECKING:
+    from relex_merge.checkpoints.archive import Reader
 
 Form: TypeAlias = Literal["fsdp", "dcp", "dcp-safetensors", "full"]
 
@@ -39,24 +52,43 @@ LORA_FOLDER = "lora_adapter"  # and of an adapter
 LORA_META = "lora_train_meta.json"  # rank and α of verl's LoRA runs
 _RANK = re.compile(r"model_world_size_(\d{1,6})_rank_(\d{1,6})\.pt")
 _DCP_SAFETENSORS = re.compile(r"shard-(\d{1,6})-model-(\d{1,6})-of-(\d{1,6})\.safetensors")
+_DCP = ".distcp"
 _LORA = (".lora_A.", ".lora_B.", ".lora_embedding_A", ".lora_embedding_B")
 
 
 @dataclass(frozen=True)
 class Sharded:
-    """A checkpoint in shards.
+    """A checkpoint in shards, on this disk or in a place.
 
     Attributes:
         form: which kind of files they are.
-        checkpoint: the folder of the checkpoint.
+        checkpoint: the folder of the checkpoint; of one in a place, what is here of it.
         folder: the folder that the files are in, which is it or is in it.
         files: names of the files with weights, in the order of the ranks.
+        pin: the files where the weights lie in a place, by their paths in the checkpoint.
+        transfers: reads what they say there.
     """
 
     form: Form
     checkpoint: Path
     folder: Path
     files: tuple[str, ...]
+    pin: PlacePin | None = None
+    transfers: Transfers = field(default_factory=Transfers, repr=False, compare=False)
+
+    @property
+    def address(self) -> str:
+        """Where the checkpoint lies, for messages."""
+        return self.pin.place.address if self.pin else str(self.checkpoint)
+
+    @property
+    def layout(self) -> Literal["fsdp", "dcp"]:
+        """Which library wrote it."""
+        return "dcp" if self.form.startswith("dcp") else "fsdp"
+
+    def within(self, file: str) -> str:
+        """Return the path of a file with weights in the checkpoint."""
+        return (self.folder.relative_to(self.checkpoint) / file).as_posix()
 
     @property
     def companions(self) -> Path:
@@ -74,7 +106,28 @@ class Sharded:
     @property
     def size(self) -> int:
         """Bytes of the files together."""
-        return sum((self.folder / file).stat().st_size for file in self.files)
+        return sum(map(self.size_of, self.files))
+
+    def size_of(self, file: str) -> int:
+        """Return the bytes of a file. Raises OSError where it is not there."""
+        if self.pin is None:
+            return (self.folder / file).stat().st_size
+        state = self.pin.states.get(self.within(file))
+        if state is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file)
+        return state.size
+
+    @contextmanager
+    def opened(self, file: str) -> Iterator[Reader]:
+        """Yield what reads ranges of a file. Raises NotWholeError where it cannot be opened."""
+        if self.pin is not None:
+            yield FileReader(self.pin.file(self.within(file)), self.transfers)
+            return
+        try:
+            with (self.folder / file).open("rb", buffering=0) as stream:
+                yield reader(stream)
+        except OSError as error:
+            raise NotWholeError(f"{file} cannot be read ({error.strerror})") from error
 
     @cached_property
     def names(self) -> dict[str, str]:
@@ -86,15 +139,20 @@ class Sharded:
         if self.form == "dcp":
             entries = read_metadata(self.folder / METADATA).tensors
             return {name: entry.dtype for name, entry in entries.items()}
-        if self.form == "dcp-safetensors":
-            return _safetensors_names(self._first)
-        return {name: part.dtype for name, part in open_shard_file(self._first).parts.items()}
+        first = self.files[0]
+        with self.opened(first) as read:
+            if self.form == "dcp-safetensors":
+                return _safetensors_names(read, self.size_of(first), first)
+            parts = read_shard_file(read, self.size_of(first), first).parts
+        return {name: part.dtype for name, part in parts.items()}
 
     @cached_property
     def kind(self) -> Kind:
         """Whether it holds an adapter, alone or beside the model that it is on."""
         if self.form in {"fsdp", "full"}:  # to look for a name is faster than to read them all
-            text = read_description(self._first)
+            first = self.files[0]
+            with self.opened(first) as read:
+                text = read_description(read, self.size_of(first), first)
             return "adapter" if any(end.encode() in text for end in _LORA) else "model"
         return "adapter" if holds_adapter(self.names) else "model"
 
@@ -105,18 +163,19 @@ class Sharded:
         return max(set(dtypes), key=dtypes.count) if dtypes else None
 
     def check(self) -> None:
-        """Raise NotWholeError when a file is cut off or is no file of weights."""
-        if self.form in {"fsdp", "full"}:
+        """Raise NotWholeError when a file is cut off or is no file of weights.
+
+        In a place, whose files appear whole, this is told of the first file alone, and a run tells
+        it of the others.
+        """
+        if self.form in {"fsdp", "full"} and self.pin is None:
             for file in self.files:
-                check_shard_file(self.folder / file)
+                with self.opened(file) as read:
+                    check_shard_file(read, self.size_of(file), file)
         if self.form == "dcp":
-            read_metadata(self.folder / METADATA).check(self.folder)
+            read_metadata(self.folder / METADATA).check(self.size_of)
         if not self.names:
             raise NotWholeError(f"{self.files[0]} holds no tensors")
-
-    @property
-    def _first(self) -> Path:
-        return self.folder / self.files[0]
 
 
 def is_sharded(names: Collection[str], below: Collection[str] = ()) -> bool:
@@ -134,6 +193,15 @@ def is_sharded(names: Collection[str], below: Collection[str] = ()) -> bool:
     )
 
 
+def is_weights(name: str) -> bool:
+    """Whether a file is, or describes, the weights of a checkpoint in shards."""
+    return (
+        name in (METADATA, TRAINER_FILE)
+        or name.endswith(_DCP)
+        or bool(_RANK.fullmatch(name) or _DCP_SAFETENSORS.fullmatch(name))
+    )
+
+
 def find_sharded(folder: Path) -> Sharded | None:
     """Return the shards in a folder, None where there are none.
 
@@ -145,17 +213,46 @@ def find_sharded(folder: Path) -> Sharded | None:
     except OSError:
         return None
     names = {path.name for path in entries if not path.is_dir()}
-    below = {path.name for path in entries if path.is_dir()}
-    if not is_sharded(names, below):
+    inner = None
+    if (folder / TRAINER_FOLDER).is_dir():
+        inner = {path.name for path in (folder / TRAINER_FOLDER).iterdir()}
+    return sharded_among(folder, names, inner)
+
+
+def sharded_among(
+    folder: Path,
+    names: Collection[str],
+    inner: Collection[str] | None,
+    pin: PlacePin | None = None,
+    transfers: Transfers | None = None,
+) -> Sharded | None:
+    """Return the shards that names of files tell of, None where there are none.
+
+    Args:
+        folder: of the checkpoint; on this disk, it has what describes the shards at least.
+        names: of the files in it.
+        inner: of the files in accelerate's folder in it, None without one.
+        pin: the files where they lie in a place.
+        transfers: reads them there.
+
+    Raises:
+        NotWholeError: there are shards, but not all of them.
+    """
+    if not is_sharded(names, () if inner is None else (TRAINER_FOLDER,)):
         return None
+
+    def made(form: Form, files: tuple[str, ...], place: Path = folder) -> Sharded:
+        return Sharded(form, folder, place, files, pin, transfers or Transfers())
+
     if any(map(_RANK.fullmatch, names)):
-        return Sharded("fsdp", folder, folder, _of_all_ranks(names, folder))
-    if METADATA in names or TRAINER_FOLDER in below:
-        place = folder if METADATA in names else folder / TRAINER_FOLDER
-        return Sharded("dcp", folder, place, _of_dcp(place))
+        return made("fsdp", _of_all_ranks(names, folder))
+    if METADATA in names:
+        return made("dcp", _of_dcp(names, folder))
+    if inner is not None:
+        return made("dcp", _of_dcp(inner, folder / TRAINER_FOLDER), folder / TRAINER_FOLDER)
     if TRAINER_FILE in names:
-        return Sharded("full", folder, folder, (TRAINER_FILE,))
-    return Sharded("dcp-safetensors", folder, folder, _of_dcp_safetensors(names))
+        return made("full", (TRAINER_FILE,))
+    return made("dcp-safetensors", _of_dcp_safetensors(names))
 
 
 def require_sharded(folder: Path, label: str) -> Sharded | None:
@@ -198,14 +295,20 @@ def companions_of(folder: Path) -> Path:
     return found.companions if found else folder
 
 
-def _safetensors_names(path: Path) -> dict[str, str]:
-    from safetensors import SafetensorError, safe_open
-
+def _safetensors_names(read: Reader, size: int, file: str) -> dict[str, str]:
+    """Return tensor → dtype of a safetensors file, whose header begins with its length."""
+    length = int.from_bytes(read(0, 8), "little")
     try:
-        with safe_open(path, framework="numpy") as file:
-            return {n: file.get_slice(n).get_dtype() for n in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise NotWholeError(f"{path.name} is not whole ({error})") from error
+        entries = parse_object(read(8, length) if length <= size else b"")
+        entries.pop("__metadata__", None)
+        ends = [entry["data_offsets"][1] for entry in entries.values()]
+        dtypes = {name: str(entry["dtype"]) for name, entry in entries.items()}
+        whole = 8 + length + max(ends, default=0) == size
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise NotWholeError(f"{file} is not whole ({error})") from error
+    if not whole:
+        raise NotWholeError(f"{file} is not whole: its header does not go with its {size:,} bytes")
+    return dtypes
 
 
 def _of_all_ranks(names: Iterable[str], folder: Path) -> tuple[str, ...]:
@@ -236,12 +339,13 @@ def _of_all_ranks(names: Iterable[str], folder: Path) -> tuple[str, ...]:
     return tuple(f"model_world_size_{world}_rank_{rank}.pt" for rank in range(world))
 
 
-def _of_dcp(folder: Path) -> tuple[str, ...]:
-    if not (folder / METADATA).is_file():
+def _of_dcp(names: Iterable[str], folder: Path) -> tuple[str, ...]:
+    names = sorted(names)
+    if METADATA not in names:
         raise NotWholeError(
             f"{folder.name} has no {METADATA}, which is written last: it is still being written"
         )
-    return tuple(sorted(path.name for path in folder.glob("*.distcp")))
+    return tuple(name for name in names if name.endswith(_DCP))
 
 
 def _of_dcp_safetensors(names: Iterable[str]) -> tuple[str, ...]:

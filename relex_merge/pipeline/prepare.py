@@ -185,7 +185,7 @@ class Ranges:
 def open_source(snapshot: locate.Snapshot, ranges: Ranges) -> Source:
     """Open the weights of a snapshot, on the disk or in ranges where it lies. Raises RelexError."""
     if snapshot.sharded is not None:
-        return open_sharded(snapshot.sharded, snapshot.reference)
+        return open_sharded(snapshot.sharded, snapshot.reference, ranges.places)
     pin = snapshot.pin if snapshot.streamed else None
     if isinstance(pin, PlacePin):
         return PlaceSource(pin, snapshot.folder, snapshot.reference, ranges.places)

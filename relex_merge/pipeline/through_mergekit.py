@@ -21,6 +21,7 @@ from relex_merge.checkpoints.steps import step_of
 from relex_merge.engine.architecture import read_config
 from relex_merge.errors import FULL, RelexError, disk_errors
 from relex_merge.pipeline.merge_method import recording
+from relex_merge.places.address import is_place
 from relex_merge.recipe.load import Recipe
 from relex_merge.trajectory.parameters import Parameters
 from relex_merge.trajectory.statistics import SeriesStatistics
@@ -63,7 +64,7 @@ def _without_addresses(recipe: Recipe, options: MergeOptions) -> MergeConfigurat
     addresses = sorted({part.path for part in parts if "://" in part.path})
     if not addresses:
         return recipe.config.model_copy(deep=True)
-    found = locate(addresses, cache_dir=options.transformers_cache, stream=False)
+    found = _brought(addresses, options)
     folders = {a: str(s.folder) for a, s in zip(addresses, found, strict=True)}
 
     def local(node: Any) -> Any:
@@ -76,6 +77,27 @@ def _without_addresses(recipe: Recipe, options: MergeOptions) -> MergeConfigurat
         return node
 
     return type(recipe.config).model_validate(local(recipe.settings))
+
+
+def _brought(references: Sequence[str], options: MergeOptions) -> list[Snapshot]:
+    """Bring models to this disk. Raises RelexError for shards, of a place before they are here."""
+    cache = options.transformers_cache
+    addresses = [reference for reference in references if is_place(reference)]
+    if addresses:
+        _refuse_shards(locate(addresses, cache_dir=cache, stream=True))
+    found = locate(references, cache_dir=cache, stream=False)
+    _refuse_shards(found)
+    return found
+
+
+def _refuse_shards(found: Sequence[Snapshot]) -> None:
+    for snapshot in found:
+        if snapshot.sharded is not None:
+            raise RelexError(
+                f"{snapshot.reference} is in shards, which do not go with what needs mergekit's "
+                "own path (other merge methods, tokenizer settings, slices, modules); leave that "
+                "out, or publish the checkpoints first with relex-merge publish-series"
+            )
 
 
 def _full(error: Exception) -> int | None:
@@ -109,14 +131,8 @@ def run_relex(
     """
     base = str(recipe.config.base_model)
     names = [str(m) for m in recipe.config.referenced_models() if not m.lora]
-    found = locate(names, cache_dir=options.transformers_cache, stream=False)
+    found = _brought(names, options)
     for snapshot in found:
-        if snapshot.sharded is not None:
-            raise RelexError(
-                f"{snapshot.reference} is in shards, which do not go with what needs mergekit's "
-                "own path (tokenizer settings, slices, modules); leave that out, or publish the "
-                "checkpoints first with relex-merge publish-series"
-            )
         if snapshot.is_adapter:
             raise RelexError(
                 f"{snapshot.reference} is an adapter, and adapters do not go with what needs "

@@ -86,6 +86,8 @@ def _copy_all(folder: Path, pinned: PlacePin, names: Sequence[str]) -> None:
     """Copy files of a model into a folder on this disk; errors as for :func:`bring`."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        for inner in {(folder / name).parent for name in names}:
+            inner.mkdir(parents=True, exist_ok=True)
     if names:
         together(lambda name: _copy(pinned, name, folder / name), names, _FILES)
 
@@ -93,7 +95,7 @@ def _copy_all(folder: Path, pinned: PlacePin, names: Sequence[str]) -> None:
 def _copy(pinned: PlacePin, name: str, path: Path) -> None:
     """Copy one file, under another name until it is whole."""
     place, wanted = pinned.place, pinned.states[name].size
-    part = path.with_name(f"{name}.{uuid.uuid4().hex[:8]}.part")
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
 
     def get() -> None:
         try:

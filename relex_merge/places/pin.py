@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatch
@@ -25,6 +26,10 @@ _VERSIONS = (
     *("VersionId", "generation", "ETag", "etag", "xet_hash", "blob_id", "md5Hash", "content_md5"),
     *("sha256", "checksum", "LastModified", "last_modified", "updated", "mtime", "created"),
 )
+
+
+class NoFilesError(RelexError):
+    """A folder has nothing but other folders in it."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ class PlacePin:
 
     Attributes:
         place: its folder.
-        states: file → its state; of this folder, without those below it.
+        states: file → its state; of this folder without those below it, but for a checkpoint that
+            a trainer spreads over folders, whose names are paths in it.
     """
 
     place: Place
@@ -103,10 +109,12 @@ class PlacePin:
 
     def changed(self, names: Sequence[str]) -> str | None:
         """Return what has happened to the first of these files that is not as it was; else None."""
-        try:
-            now = files_in(self.place)
-        except FileNotFoundError:
-            now = {}
+        now: dict[str, FileState] = {}
+        for folder in {name.rpartition("/")[0] for name in names}:
+            place = open_place(f"{self.place.address}/{folder}") if folder else self.place
+            with suppress(FileNotFoundError):
+                found = files_in(place)
+                now |= {f"{folder}/{name}".lstrip("/"): state for name, state in found.items()}
         for name in names:
             if now.get(name) != self.states[name]:
                 what = "changed" if name in now else "was deleted"
@@ -151,6 +159,7 @@ def pin(address: str) -> PlacePin:
     """Return the model in a folder of a place, in its state of now, by one request.
 
     Raises:
+        NoFilesError: there is nothing but folders in it.
         RelexError: there is no such folder, or the place refuses; the message names it.
     """
     place = open_place(normal(address))
@@ -159,7 +168,7 @@ def pin(address: str) -> PlacePin:
     except FileNotFoundError as error:
         raise RelexError(f"{place.address} does not exist{beside(place)}") from error
     if not states:
-        raise RelexError(f"{place.address} has no files in it{_below(place)}")
+        raise NoFilesError(f"{place.address} has no files in it{_below(place)}")
     return PlacePin(place, states)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -137,6 +138,32 @@ class Transfers:
     def _check(self) -> None:
         if self._stopped.is_set():
             raise self._reason
+
+
+class FileReader:
+    """Ranges of one file as bytes; what was read once is kept as long as this object.
+
+    Args:
+        file: in a place.
+        transfers: whose requests they are.
+    """
+
+    def __init__(self, file: PlaceFile, transfers: Transfers) -> None:
+        self._file = file
+        self._transfers = transfers
+        self._kept: list[tuple[int, bytes]] = []
+
+    def __call__(self, offset: int, count: int) -> bytes:
+        """Return ``count`` bytes from an offset on; fewer at the end of the file."""
+        count = max(0, min(count, self._file.size - offset))
+        for begin, kept in self._kept:
+            if begin <= offset and offset + count <= begin + len(kept):
+                return kept[offset - begin : offset - begin + count]
+        into = bytearray(count)
+        span = Span(offset, offset + count, deque([memoryview(into)]))
+        self._transfers.read(self._file, [span])
+        self._kept.append((offset, bytes(into)))
+        return self._kept[-1][1]
 
 
 def _ranges(file: PlaceFile, spans: Sequence[Span]) -> list[Any]:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 
 from relex_merge.checkpoints.files import SMALL_FILES, require_weights
 from relex_merge.checkpoints.series import Checkpoint
+from relex_merge.checkpoints.sharded import is_weights
+from relex_merge.checkpoints.sharded_in_place import pin_checkpoint
 from relex_merge.errors import RelexError
 from relex_merge.places.download import bring, drop, is_here
-from relex_merge.places.pin import PlacePin, pin
+from relex_merge.places.pin import PlacePin
 from relex_merge.publishing.publisher import Notify, SeriesPublisher, check_whole, publish_all
 
 _TOKENIZERS = ("*.tiktoken", "*.spm", "vocab.*", "bpe.codes")  # that are no SMALL_FILES
@@ -73,12 +75,20 @@ def publish_from_place(
 @contextmanager
 def _copied(checkpoint: Checkpoint) -> Iterator[_Copy]:
     """Bring a checkpoint here for a while; a copy that was here before stays."""
-    pinned = pin(checkpoint.reference)
-    index = pinned.matching(["*.index.json"])
-    weights = require_weights(pinned.files, bring(pinned, index), checkpoint.reference)
-    names = [*dict.fromkeys([*pinned.matching([*SMALL_FILES, *_TOKENIZERS]), *weights.files])]
-    stays = is_here(pinned, weights.files)
+    pinned = pin_checkpoint(checkpoint.reference)
+    weights = _weights_of(pinned, checkpoint.reference)
+    names = [*dict.fromkeys([*pinned.matching([*SMALL_FILES, *_TOKENIZERS]), *weights])]
+    stays = is_here(pinned, weights)
     folder = bring(pinned, names)
     yield _Copy(replace(checkpoint, reference=str(folder)), pinned, names)
     if not stays:
         drop(pinned)
+
+
+def _weights_of(pinned: PlacePin, reference: str) -> Sequence[str]:
+    """Return the files with the weights of a checkpoint, in shards or as a whole."""
+    shards = [name for name in pinned.files if is_weights(name.rpartition("/")[2])]
+    if shards:
+        return shards
+    index = pinned.matching(["*.index.json"])
+    return require_weights(pinned.files, bring(pinned, index), reference).files

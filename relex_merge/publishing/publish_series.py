@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from relex_merge.checkpoints.base_model import config_of
-from relex_merge.checkpoints.configs import check_base, config_name, read_config
+from relex_merge.checkpoints.base_model import config_of, own_config
+from relex_merge.checkpoints.configs import check_base
 from relex_merge.checkpoints.series import Checkpoint, Series
-from relex_merge.checkpoints.sharded import companions_of
 from relex_merge.errors import RelexError
 from relex_merge.places.address import is_place, normal, place_or_path
 from relex_merge.publishing.converted import DTYPES
@@ -192,8 +191,4 @@ class Learner:
 def _check_fits(base: str, checkpoint: Checkpoint) -> None:
     """Raise RelexError when a base that was named is not there, or is another model."""
     if checkpoint.kind == "model":
-        if is_place(checkpoint.reference):
-            own = config_of(checkpoint.reference)
-        else:
-            own = read_config(companions_of(Path(checkpoint.reference)) / config_name("model"))
-        check_base(base, config_of(base), checkpoint.reference, own)
+        check_base(base, config_of(base), checkpoint.reference, own_config(checkpoint.reference))

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from relex_merge.checkpoints.base_model import check
-from relex_merge.checkpoints.base_model import config_of as config_of_model
-from relex_merge.checkpoints.configs import MisfitError, read_config
-from relex_merge.checkpoints.files import CONFIG
+from relex_merge.checkpoints.base_model import check, own_config
+from relex_merge.checkpoints.configs import MisfitError
 from relex_merge.checkpoints.hub_details import config_of, detail_of, look_into
 from relex_merge.checkpoints.json_files import Json
 from relex_merge.checkpoints.locate import local_folder
 from relex_merge.checkpoints.notes import rounding
 from relex_merge.checkpoints.observe import or_share, select
 from relex_merge.checkpoints.series import Base, Checkpoint, Series
-from relex_merge.checkpoints.sharded import companions_of
 from relex_merge.errors import RelexError
 from relex_merge.places.address import is_place, normal
 from relex_merge.recipe.braces import MOST
@@ -113,10 +110,8 @@ def _check_base(
     own: Json = {}
     if first.kind == "model" and first.sha:
         own = config_of(detail_of(first), cache_dir)
-    elif first.kind == "model" and is_place(first.reference):
-        own = config_of_model(first.reference, cache_dir)
     elif first.kind == "model":
-        own = read_config(companions_of(Path(first.reference)) / CONFIG)
+        own = own_config(first.reference, cache_dir)
     try:
         check(base.reference, first.reference, own, cache_dir)
     except MisfitError:

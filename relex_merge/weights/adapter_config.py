@@ -126,7 +126,7 @@ def read_sharded_config(sharded: Sharded, label: str) -> AdapterConfig:
     except OSError as error:
         raise RelexError(
             f"{label} holds an adapter in shards, and neither {ADAPTER_CONFIG} nor {LORA_META} "
-            f"stands beside them to say how it is scaled; copy one of them to {sharded.checkpoint}"
+            f"stands beside them to say how it is scaled; copy one of them to {sharded.address}"
         ) from error
     except _BROKEN as error:
         raise _broken(f"{LORA_META} is not what verl writes", label, error) from error

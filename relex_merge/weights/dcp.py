@@ -9,20 +9,20 @@ headers which box of its tensor each entry is.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
 from relex_merge.checkpoints.archive import Archive, ArchiveError, Record, read_archive
 from relex_merge.checkpoints.dcp_metadata import read_metadata
 from relex_merge.checkpoints.files import NotWholeError
 from relex_merge.checkpoints.inert import InertError, RefusedNameError, Stored, unpickle
-from relex_merge.checkpoints.shard_file import reader
 from relex_merge.checkpoints.sharded import METADATA, Sharded, holds_adapter
 from relex_merge.errors import RelexError
+from relex_merge.weights.files import DiskFiles
 from relex_merge.weights.header import LENGTH_BYTES, Entry, HeaderError, header_length, parse_header
 from relex_merge.weights.names import of_adapter, of_model
 from relex_merge.weights.pieces import Box, CoverError, Piece, Pieced, PiecedSource
+from relex_merge.weights.place_files import PlaceFiles
 from relex_merge.weights.source import DTYPES, TensorInfo
 
 _END_OF_ARCHIVE = 2**10  # bytes; the list of an archive with one tensor fits in
@@ -52,18 +52,19 @@ class DcpSource(_BoxedSource):
 
     Args:
         sharded: the checkpoint, of the form ``dcp``.
+        files: where it lies.
         label: names the model in messages.
 
     Raises:
         RelexError: the folder is not whole.
     """
 
-    def __init__(self, sharded: Sharded, label: str) -> None:
-        super().__init__(sharded.folder, label)
-        self._begins: dict[Piece, int] = {}
+    def __init__(self, sharded: Sharded, files: DiskFiles | PlaceFiles, label: str) -> None:
+        super().__init__(files, label)
+        self._begins: dict[Any, int] = {}
         try:
             metadata = read_metadata(sharded.folder / METADATA)
-            metadata.check(sharded.folder)
+            metadata.check(sharded.size_of)
         except NotWholeError as error:
             raise RelexError(f"{label}: {error}; copy it again") from error
         found: dict[str, tuple[TensorInfo, list[Piece]]] = {}
@@ -78,31 +79,33 @@ class DcpSource(_BoxedSource):
                 for c in entry.chunks
             ]
             found[name] = TensorInfo(DTYPES[entry.dtype], entry.shape), pieces
-        self._mark_all(sharded.folder, [METADATA, *sharded.files])
+        for file in (METADATA, *sharded.files):
+            with files.opened(file):
+                pass  # its state is noted
         self._take(found)
 
-    def _mark_all(self, folder: Path, files: list[str]) -> None:
-        for file in files:
-            try:
-                with (folder / file).open("rb", buffering=0) as stream:
-                    self.mark(file, stream)
-            except OSError as error:
-                raise RelexError(
-                    f"{folder / file} cannot be read ({os.strerror(error.errno or 0)})"
-                ) from error
-
     def _start(self, piece: Piece) -> int:
-        if piece not in self._begins:
-            self._begins[piece] = self._look(piece)
-        return self._begins[piece]
+        """Look where a piece begins; in a place, once for all that are alike in a file.
+
+        What torch writes before the numbers depends on dtype and shape alone.
+        """
+        begin: int
+        begin, length, dtype = piece.key
+        like = (piece.file, piece.box.sizes, length, dtype) if self.remote else piece
+        if like not in self._begins:
+            self._begins[like] = self._look(piece) - begin
+        return begin + self._begins[like]
 
     def _look(self, piece: Piece) -> int:
         """Return where the numbers of an archive in a file begin."""
         begin: int
         begin, length, dtype = piece.key
         try:
-            with self._opened(piece.file) as stream:
-                read = reader(stream, begin)
+            with self._files.opened(piece.file) as (whole, _):
+
+                def read(offset: int, count: int) -> bytes:
+                    return whole(begin + offset, count)
+
                 archive = read_archive(read, length, _END_OF_ARCHIVE)
                 return begin + archive.start(_only_storage(archive, piece.box, dtype), read)
         except (ArchiveError, InertError, RefusedNameError) as error:
@@ -128,14 +131,15 @@ class DcpSafetensorsSource(_BoxedSource):
 
     Args:
         sharded: the checkpoint, of the form ``dcp-safetensors``.
+        files: where it lies.
         label: names the model in messages.
 
     Raises:
         RelexError: a file is not whole, or they do not make up the model.
     """
 
-    def __init__(self, sharded: Sharded, label: str) -> None:
-        super().__init__(sharded.folder, label)
+    def __init__(self, sharded: Sharded, files: DiskFiles | PlaceFiles, label: str) -> None:
+        super().__init__(files, label)
         parts: dict[str, list[tuple[TensorInfo, Piece]]] = {}
         for file in sharded.files:
             entries, offsets = self._entries(file)
@@ -165,20 +169,17 @@ class DcpSafetensorsSource(_BoxedSource):
 
     def _entries(self, file: str) -> tuple[dict[str, Entry], dict[str, tuple[int, ...]]]:
         """Return the entries of a file, and the offsets of their boxes."""
-        path = self._folder / file
+        name = self._files.name(file)
         try:
-            with path.open("rb", buffering=0) as stream:
-                size = self.mark(file, stream)
-                text = stream.read(header_length(stream.read(LENGTH_BYTES), size))
+            with self._files.opened(file) as (read, size):
+                text = read(LENGTH_BYTES, header_length(read(0, LENGTH_BYTES), size))
             entries = parse_header(text, size, self.label)
             info = json.loads((json.loads(text).get("__metadata__") or {}).get(_INFO, "{}"))
             offsets = {name: tuple(map(int, one["saved_offsets"])) for name, one in info.items()}
         except HeaderError as error:
-            raise RelexError(f"{path} {error}; copy it again") from error
-        except OSError as error:
-            raise RelexError(f"{path} cannot be read ({error.strerror}); copy it again") from error
+            raise RelexError(f"{name} {error}; copy it again") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RelexError(
-                f"{path} does not say which parts of tensors it holds ({error}); copy it again"
+                f"{name} does not say which parts of tensors it holds ({error}); copy it again"
             ) from error
         return entries, offsets

@@ -10,13 +10,15 @@ reader is an error instead of a dead process.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from relex_merge.checkpoints.archive import Reader
+from relex_merge.checkpoints.shard_file import reader
 from relex_merge.errors import RelexError
 from relex_merge.weights.source import Read, Source
 
@@ -94,6 +96,87 @@ class Extent:
     offset: int
 
 
+class DiskFiles:
+    """Files of a folder on this disk, each in the state that it was opened in.
+
+    Args:
+        folder: where they are.
+    """
+
+    remote = False
+    parallel_reads = Source.parallel_reads
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._marks: dict[str, FileMark] = {}
+
+    def name(self, file: str) -> str:
+        """Return the path of a file."""
+        return str(self._folder / file)
+
+    def mark(self, file: str, stream: FileIO) -> int:
+        """Note the state in which a file was opened; return its size in bytes."""
+        now = os.fstat(stream.fileno())
+        self._marks[file] = FileMark.of(self._folder / file, now)
+        return now.st_size
+
+    @contextmanager
+    def opened(self, file: str) -> Iterator[tuple[Reader, int]]:
+        """Yield what reads ranges of a file, and its bytes; the first time, note its state.
+
+        Raises:
+            RelexError: the file cannot be opened, or (SourceChangedError) not in that state.
+        """
+        if file in self._marks:
+            with self.unchanged(file) as stream:
+                yield reader(stream), self._marks[file].size
+            return
+        try:
+            with (self._folder / file).open("rb", buffering=0) as stream:
+                size = self.mark(file, stream)
+                yield reader(stream), size
+        except OSError as error:
+            raise RelexError(
+                f"{self.name(file)} cannot be read ({os.strerror(error.errno or 0)}); copy it again"
+            ) from error
+
+    @contextmanager
+    def unchanged(self, file: str) -> Iterator[FileIO]:
+        """Open a file again, and compare its state before and after."""
+        mark = self._marks[file]
+        try:
+            with mark.path.open("rb", buffering=0) as stream:
+                mark.check(os.fstat(stream.fileno()))
+                yield stream
+                mark.check(os.fstat(stream.fileno()))
+        except (OSError, EOFError) as error:
+            raise mark.lost(error) from error
+
+    def fill(self, wanted: Mapping[str, Sequence[tuple[int, memoryview]]]) -> None:
+        """Fill buffers from offsets of files that were opened, with a system call for each.
+
+        Raises:
+            SourceChangedError: a file is gone, or not in the state that it was opened in.
+        """
+        for file, parts in wanted.items():
+            with self.unchanged(file) as stream:
+                for offset, into in sorted(parts, key=lambda part: part[0]):
+                    stream.seek(offset)
+                    fill(stream, into)
+
+    def fingerprint(self) -> list[Any]:
+        """Return the state of every file when it was opened."""
+        return [mark.as_json() for mark in self._marks.values()]
+
+    def check_unchanged(self) -> None:
+        """Raise SourceChangedError when a file is in another state than when it was opened."""
+        for mark in self._marks.values():
+            mark.check_unchanged()
+
+    def stop(self) -> None:
+        """Do nothing: a disk answers by itself."""
+
+
 class FileSource(Source):
     """The tensors in some files of a folder, each in one piece at a known place.
 
@@ -107,14 +190,12 @@ class FileSource(Source):
     def __init__(self, folder: Path, label: str) -> None:
         self.label = label
         self._folder = folder
-        self._marks: dict[str, FileMark] = {}
+        self._files = DiskFiles(folder)
         self._extents: dict[str, Extent] = {}
 
     def mark(self, file: str, stream: FileIO) -> int:
         """Note the state in which a file was opened; return its size in bytes."""
-        now = os.fstat(stream.fileno())
-        self._marks[file] = FileMark.of(self._folder / file, now)
-        return now.st_size
+        return self._files.mark(file, stream)
 
     def read(self, reads: Sequence[Read]) -> None:
         """Fill every buffer, with one system call for each that is in one piece.
@@ -122,35 +203,19 @@ class FileSource(Source):
         Raises:
             SourceChangedError: a file is gone, or not in the state that it was opened in.
         """
-        by_file: dict[str, list[Read]] = {}
-        for wanted in reads:
-            by_file.setdefault(self._extents[wanted.name].file, []).append(wanted)
-        for file, parts in by_file.items():
-            with self._opened(file) as stream:
-                for part in parts:
-                    stream.seek(self._extents[part.name].offset + part.start)
-                    fill(stream, part.into)
-
-    @contextmanager
-    def _opened(self, file: str) -> Iterator[FileIO]:
-        """Open a file for reading, and compare its state before and after."""
-        mark = self._marks[file]
-        try:
-            with mark.path.open("rb", buffering=0) as stream:
-                mark.check(os.fstat(stream.fileno()))
-                yield stream
-                mark.check(os.fstat(stream.fileno()))
-        except (OSError, EOFError) as error:
-            raise mark.lost(error) from error
+        wanted: dict[str, list[tuple[int, memoryview]]] = {}
+        for asked in reads:
+            extent = self._extents[asked.name]
+            wanted.setdefault(extent.file, []).append((extent.offset + asked.start, asked.into))
+        self._files.fill(wanted)
 
     def fingerprint(self) -> list[Any]:
         """Return the label and, for every file, its state when it was opened."""
-        return [self.label, *(mark.as_json() for mark in self._marks.values())]
+        return [self.label, *self._files.fingerprint()]
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError when a file is in another state than when it was opened."""
-        for mark in self._marks.values():
-            mark.check_unchanged()
+        self._files.check_unchanged()
 
 
 def fill(stream: Any, into: memoryview) -> None:

@@ -7,7 +7,6 @@ and placements as in torch (``torch.chunk``: parts of one size, the last ones sm
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,12 +17,14 @@ from typing import Any, NamedTuple
 from relex_merge.checkpoints.archive import ArchiveError, Record
 from relex_merge.checkpoints.files import NotWholeError
 from relex_merge.checkpoints.inert import Distributed, Placement, Shape, Shards, Stored
-from relex_merge.checkpoints.shard_file import COLLECTOR, Part, read_shard_file, reader
+from relex_merge.checkpoints.shard_file import COLLECTOR, Part, read_shard_file
 from relex_merge.checkpoints.sharded import Sharded, holds_adapter
 from relex_merge.errors import RelexError
 from relex_merge.formatting import some
+from relex_merge.weights.files import DiskFiles
 from relex_merge.weights.names import of_adapter, of_model
 from relex_merge.weights.pieces import Box, CoverError, Piece, Pieced, PiecedSource
+from relex_merge.weights.place_files import PlaceFiles
 from relex_merge.weights.source import DTYPES, TensorInfo
 
 _OPENED_AT_ONCE = 8  # files; their ends are read while another one's pickle is
@@ -34,15 +35,16 @@ class FsdpSource(PiecedSource):
     """The tensors in the files of all ranks.
 
     Args:
-        sharded: the checkpoint, of the form ``fsdp``.
+        sharded: the checkpoint, of the form ``fsdp``, or ``full`` as that of one rank.
+        files: where it lies.
         label: names the model in messages.
 
     Raises:
         RelexError: a file is not whole, or the files do not make up a model.
     """
 
-    def __init__(self, sharded: Sharded, label: str) -> None:
-        super().__init__(sharded.folder, label)
+    def __init__(self, sharded: Sharded, files: DiskFiles | PlaceFiles, label: str) -> None:
+        super().__init__(files, label)
         with COLLECTOR.at_rest():
             found = self._found(sharded.files)
         rename = of_adapter if holds_adapter(found) else of_model
@@ -71,23 +73,16 @@ class FsdpSource(PiecedSource):
         return piece.start
 
     def _open(self, file: str) -> _Rank:
-        path = self._folder / file
         try:
-            with path.open("rb", buffering=0) as stream:
-                size = self.mark(file, stream)
-                read = reader(stream)
+            with self._files.opened(file) as (read, size):
                 shard = read_shard_file(read, size, file)
                 archive = shard.archive
                 places = {
                     key: _Place(archive.start(record, read), record)
                     for key, record in archive.storages.items()
                 }
-        except OSError as error:
-            raise RelexError(
-                f"{path} cannot be read ({os.strerror(error.errno or 0)}); copy it again"
-            ) from error
         except ArchiveError as error:
-            raise RelexError(f"{path} {error}; copy it again") from error
+            raise RelexError(f"{self._files.name(file)} {error}; copy it again") from error
         except NotWholeError as error:
             raise RelexError(f"{self.label}: {error}; copy it again") from error
         return _Rank(file, shard.parts, places, archive.digest)

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations, pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from relex_merge.weights.files import FileSource, fill
-from relex_merge.weights.source import Read, TensorInfo
+from relex_merge.weights.files import DiskFiles
+from relex_merge.weights.place_files import PlaceFiles
+from relex_merge.weights.source import Read, Source, TensorInfo
 
 
 class CoverError(ValueError):
@@ -143,68 +143,98 @@ class _Runs:
         return index
 
 
-class PiecedSource(FileSource):
-    """Tensors in pieces in the files of a folder; a subclass opens the files and says which.
+class PiecedSource(Source):
+    """Tensors in pieces in some files; a subclass opens the files and says which.
 
     Args:
-        folder: where the files are.
+        files: on this disk or in a place.
         label: names the model in messages.
     """
 
-    def __init__(self, folder: Path, label: str) -> None:
-        super().__init__(folder, label)
+    def __init__(self, files: DiskFiles | PlaceFiles, label: str) -> None:
+        self.label = label
+        self._files = files
+        self.remote = files.remote
+        self.parallel_reads = files.parallel_reads
         self._pieced: Mapping[str, Pieced] = {}
 
     @abstractmethod
     def _start(self, piece: Piece) -> int:
         """Return the offset in bytes at which a piece begins in its file."""
 
+    def fingerprint(self) -> list[Any]:
+        """Return the label and, for every file, its state when it was opened."""
+        return [self.label, *self._files.fingerprint()]
+
+    def check_unchanged(self) -> None:
+        """Raise SourceChangedError when a file is in another state than when it was opened."""
+        self._files.check_unchanged()
+
+    def stop(self) -> None:
+        """Let reads from a place end soon."""
+        self._files.stop()
+
     def read(self, reads: Sequence[Read]) -> None:
-        """Fill every buffer, file by file.
+        """Fill every buffer, the pieces of a file together.
 
         Raises:
             SourceChangedError: a file is gone, or not in the state that it was opened in.
         """
         wanted: dict[str, list[tuple[int, memoryview]]] = {}
-        scattered: list[tuple[Read, Pieced]] = []
+        scattered: list[_Rows] = []
         for asked in reads:
             pieced = self._pieced[asked.name]
             if pieced.in_order is None:
-                scattered.append((asked, pieced))
-                continue
-            for piece, offset, into in _in_one_run(asked, pieced):
+                rows = list(_in_rows(asked, pieced))
+                parts = [one.part for one in rows]
+                scattered += rows
+            else:
+                parts = list(_in_one_run(asked, pieced))
+            for piece, offset, into in parts:
                 wanted.setdefault(piece.file, []).append((self._start(piece) + offset, into))
-        self._fill(wanted)
-        for asked, pieced in scattered:
-            self._scatter(asked, pieced)
+        self._files.fill(wanted)
+        for one in scattered:
+            one.scatter()
 
-    def _fill(self, wanted: Mapping[str, list[tuple[int, memoryview]]]) -> None:
-        for file, parts in wanted.items():
-            with self._opened(file) as stream:
-                for offset, into in sorted(parts, key=lambda part: part[0]):
-                    stream.seek(offset)
-                    fill(stream, into)
 
-    def _scatter(self, asked: Read, pieced: Pieced) -> None:
-        """Read what is wanted of each piece at once, and put its runs in their places.
+@dataclass(frozen=True)
+class _Rows:
+    """Neighbouring runs of a piece, which lie apart in their tensor.
 
-        A buffer as large as that part of the piece is needed besides.
-        """
-        item = pieced.info.dtype.itemsize
-        begin, end = asked.start, asked.start + len(asked.into)
-        for piece, runs in zip(pieced.pieces, pieced.runs, strict=True):
-            starts = runs.starts() * item
-            length = runs.length * item
-            low = int(np.searchsorted(starts + length, begin, side="right"))
-            high = int(np.searchsorted(starts, end, side="left"))
-            if low >= high:
-                continue
+    Attributes:
+        asked: what is wanted of the tensor.
+        part: the piece, an offset in bytes in it, and a buffer that takes the runs.
+        starts: offset in bytes of each run in the tensor.
+        length: bytes of a run.
+    """
+
+    asked: Read
+    part: tuple[Piece, int, memoryview]
+    starts: list[int]
+    length: int
+
+    def scatter(self) -> None:
+        """Put what is wanted of the runs into its places."""
+        begin, end = self.asked.start, self.asked.start + len(self.asked.into)
+        raw = self.part[2]
+        for number, start in enumerate(self.starts):
+            first, last = max(start, begin), min(start + self.length, end)
+            at = number * self.length + first - start
+            self.asked.into[first - begin : last - begin] = raw[at : at + last - first]
+
+
+def _in_rows(asked: Read, pieced: Pieced) -> Iterator[_Rows]:
+    """Yield what a read wants of each piece of a tensor whose rows are cut."""
+    item = pieced.info.dtype.itemsize
+    begin, end = asked.start, asked.start + len(asked.into)
+    for piece, runs in zip(pieced.pieces, pieced.runs, strict=True):
+        starts = runs.starts() * item
+        length = runs.length * item
+        low = int(np.searchsorted(starts + length, begin, side="right"))
+        high = int(np.searchsorted(starts, end, side="left"))
+        if low < high:
             raw = memoryview(bytearray((high - low) * length))
-            self._fill({piece.file: [(self._start(piece) + low * length, raw)]})
-            for number, start in enumerate(starts[low:high].tolist()):
-                first, last = max(start, begin), min(start + length, end)
-                at = number * length + first - start
-                asked.into[first - begin : last - begin] = raw[at : at + last - first]
+            yield _Rows(asked, (piece, low * length, raw), starts[low:high].tolist(), length)
 
 
 def _in_one_run(asked: Read, pieced: Pieced) -> Iterator[tuple[Piece, int, memoryview]]:

@@ -7,8 +7,7 @@ small ranges, most of them neighbours in their file, so that a few requests of m
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -18,7 +17,7 @@ from relex_merge.hub.download import Pin
 from relex_merge.hub.ranges import REQUESTS, Connections, RemoteFile, Span
 from relex_merge.places.pin import PlaceFile, PlacePin
 from relex_merge.places.ranges import Transfers
-from relex_merge.weights.files import Extent, SourceChangedError
+from relex_merge.weights.files import Extent
 from relex_merge.weights.header import (
     LENGTH_BYTES,
     Entry,
@@ -26,11 +25,10 @@ from relex_merge.weights.header import (
     header_length,
     parse_header,
 )
+from relex_merge.weights.place_files import check_place
 from relex_merge.weights.shards import tensors_of
 from relex_merge.weights.source import Range, Read, Source, TensorInfo, Traffic
-
-LONGEST_SPAN = 16 * 2**20  # bytes; longer ones are cut, so that they come in parallel
-WIDEST_GAP = 2**18  # bytes; to read over a smaller one is cheaper than another request
+from relex_merge.weights.spans import LONGEST_SPAN, WIDEST_GAP, coalesce
 
 
 class NamedFile(Protocol):
@@ -167,32 +165,4 @@ class PlaceSource(RemoteSource[PlaceFile]):
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError when a weight file is not as it was when the run began."""
-        changed = self._pin.changed(tuple(self._files))
-        if changed:
-            raise SourceChangedError(
-                f"{changed} during the run; nothing was written, run again when nothing else "
-                "writes to it"
-            )
-
-
-def coalesce(ranges: Iterable[tuple[int, memoryview]]) -> list[Span]:
-    """As few spans as possible for byte offsets and the buffers to fill from there."""
-    spans: list[Span] = []
-    for begin, buffer in sorted(ranges, key=lambda asked: asked[0]):
-        start, rest = begin, buffer
-        while rest:
-            last = spans[-1] if spans else None
-            if (
-                last is None
-                or not 0 <= start - last.stop <= WIDEST_GAP
-                or start - last.start >= LONGEST_SPAN
-            ):
-                last = Span(start, start, deque())
-                spans.append(last)
-            if start > last.stop:
-                last.views.append(memoryview(bytearray(start - last.stop)))
-            part = rest[: LONGEST_SPAN - (start - last.start)]
-            last.views.append(part)
-            start, rest = start + len(part), rest[len(part) :]
-            last.stop = start
-    return spans
+        check_place(self._pin, tuple(self._files))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from relex_merge.checkpoints.sharded import Sharded, holds_adapter
+from relex_merge.places.ranges import Transfers
 from relex_merge.weights.dcp import DcpSafetensorsSource, DcpSource
-from relex_merge.weights.files import FileSource
+from relex_merge.weights.files import DiskFiles
 from relex_merge.weights.fsdp import FsdpSource
 from relex_merge.weights.names import of_adapter, of_model
 from relex_merge.weights.pickle import PickleSource
+from relex_merge.weights.place_files import PlaceFiles
+from relex_merge.weights.source import Source
 
 
 class FullStateSource(PickleSource):
@@ -29,20 +32,25 @@ class FullStateSource(PickleSource):
         self.tensors = rename(self.tensors, label)
 
 
-def open_sharded(sharded: Sharded, label: str) -> FileSource:
+def open_sharded(sharded: Sharded, label: str, transfers: Transfers | None = None) -> Source:
     """Open the weights of a checkpoint in shards; what describes them is read, and no number.
 
     Args:
         sharded: the checkpoint.
         label: names the model in messages.
+        transfers: shared by all sources of a run that are in places.
 
     Raises:
         RelexError: it is not whole.
     """
-    kinds = {
-        "fsdp": FsdpSource,
-        "dcp": DcpSource,
-        "dcp-safetensors": DcpSafetensorsSource,
-        "full": FullStateSource,
-    }
-    return kinds[sharded.form](sharded, label)
+    if sharded.form == "full" and sharded.pin is None:
+        return FullStateSource(sharded, label)
+    files: DiskFiles | PlaceFiles = DiskFiles(sharded.folder)
+    if sharded.pin is not None:
+        folder = sharded.folder.relative_to(sharded.checkpoint).as_posix()
+        files = PlaceFiles(sharded.pin, folder, transfers or sharded.transfers)
+    if sharded.form == "dcp":
+        return DcpSource(sharded, files, label)
+    if sharded.form == "dcp-safetensors":
+        return DcpSafetensorsSource(sharded, files, label)
+    return FsdpSource(sharded, files, label)

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.make_series FOLDER --checkpoints 8 --float32
     python -m tests.benchmarks.shards engine FOLDER --world 8 --repeat 3 [--json FILE]
-    python -m tests.benchmarks.shards open FOLDER --checkpoints 75 --world 8 [--json FILE]
+    python -m tests.benchmarks.shards open FOLDER --checkpoints 75 --world 8 [--s3] [--json FILE]
 
 ``engine`` writes the series once more as verl's shards of W ranks beside it (real DTensors of
 torch, made by its fake process group), and runs both recipes, each run a process of its own, in
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,11 @@ import yaml
 from safetensors.torch import load_file
 
 from relex_merge.checkpoints.sharded import FSDP_CONFIG
+from relex_merge.hub.body import Span
+from relex_merge.places.pin import PlaceFile
+from relex_merge.places.ranges import Transfers
 from relex_merge.recipe.braces import expand_braces
+from tests.benchmarks.places import BUCKET, served
 from tests.benchmarks.stream import run_once
 from tests.support.one_process_ranks import save_ranks
 
@@ -130,8 +135,28 @@ def copy_sparse(source: Path, target: Path) -> None:
         write.truncate(size)
 
 
-def measure_open(folder: Path, checkpoints: int, world: int) -> dict[str, Any]:
-    """Open every checkpoint as a run does; seconds and processor seconds."""
+class Counted(Transfers):
+    """Transfers that count what they are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranges = 0
+        self.nbytes = 0
+
+    def read(self, file: PlaceFile, spans: Sequence[Span]) -> None:
+        """Fill all spans of a file."""
+        self.ranges += len(spans)
+        self.nbytes += sum(span.stop - span.start for span in spans)
+        super().read(file, spans)
+
+
+def measure_open(
+    folder: Path, checkpoints: int, world: int, endpoint: str | None = None
+) -> dict[str, Any]:
+    """Open every checkpoint as a run does; seconds, processor seconds, and ranges of a place.
+
+    endpoint: of an S3 that has the folder, None to read it on the disk.
+    """
     from relex_merge.checkpoints import locate
     from relex_merge.checkpoints.shard_file import COLLECTOR
     from relex_merge.weights.sharded import open_sharded
@@ -148,16 +173,26 @@ def measure_open(folder: Path, checkpoints: int, world: int) -> dict[str, Any]:
         for file in first.iterdir():
             if not (actor / file.name).is_file():
                 copy_sparse(file, actor / file.name)
-    begin, used = time.perf_counter(), time.process_time()
-    snapshots = locate.locate([str(actor) for actor in actors])
-    located = time.perf_counter()
-    with COLLECTOR.at_rest():
-        sources = locate.in_parallel(
-            lambda s: open_sharded(s.sharded, s.reference) if s.sharded else None, snapshots
-        )
-    done, processor = time.perf_counter(), time.process_time() - used
+    references = [str(actor) for actor in actors]
+    if endpoint is not None:
+        environment = {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
+        os.environ |= {**environment, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        references = [f"{BUCKET}/{actor.relative_to(folder).as_posix()}" for actor in actors]
+    transfers = Counted()
+    with tempfile.TemporaryDirectory() as cache:
+        begin, used = time.perf_counter(), time.process_time()
+        snapshots = locate.locate(references, cache_dir=cache)
+        located = time.perf_counter()
+        with COLLECTOR.at_rest():
+            sources = locate.in_parallel(
+                lambda s: open_sharded(s.sharded, s.reference, transfers) if s.sharded else None,
+                snapshots,
+            )
+        done, processor = time.perf_counter(), time.process_time() - used
     assert all(s is not None and len(s.tensors) == len(shapes) for s in sources)
     return {
+        "ranges": transfers.ranges,
+        "range_bytes": transfers.nbytes,
         "checkpoints": checkpoints,
         "world": world,
         "tensors": len(shapes),
@@ -175,7 +210,8 @@ def table(found: dict[str, Any]) -> str:
         return (
             f"{found['checkpoints']} × {found['world']} files of {found['tensors']} tensors: "
             f"{found['seconds']:.1f} s ({found['processor_seconds']:.1f} processor s; goal: "
-            f"less than {OPEN_GOAL:g} s)"
+            f"less than {OPEN_GOAL:g} s); {found['ranges']} ranges of a place with "
+            f"{found['range_bytes']:,} bytes"
         )
     lines = [f"{'':12}{'plan s':>8}{'engine s':>10}{'GB/s':>8}{'processor s':>13}"]
     for kind, run in found["best"].items():
@@ -200,6 +236,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--world", type=int, default=8)
     parser.add_argument("--checkpoints", type=int, default=75)
+    parser.add_argument("--s3", action="store_true", help="open: from an S3 over loopback")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path, help="where to write all figures")
     arguments = parser.parse_args()
@@ -209,6 +246,9 @@ def main() -> None:
         return
     if arguments.what == "engine":
         found = measure_engine(folder, arguments.world, arguments.repeat)
+    elif arguments.s3:
+        with served(folder) as endpoint:
+            found = measure_open(folder, arguments.checkpoints, arguments.world, endpoint)
     else:
         found = measure_open(folder, arguments.checkpoints, arguments.world)
     print(table(found))

@@ -30,8 +30,8 @@ def clean(
         out.parent.mkdir()
         path = write_recipe(tmp_path / "r.yml", recipe())
         how = "--stream" if stream else "--no-stream"
-        assert relex("run", "--yes", path, out, how, "--push-to", "tester/clean").code == 0
-        return contents(out), hub.files("tester/clean", "relex-step-20")
+        assert relex("run", "--yes", path, out, how, "--push-to", "tester/run").code == 0
+        return contents(out), hub.files("tester/run", "relex-step-20")
 
     return call
 
@@ -61,7 +61,7 @@ def test_run_and_push_are_the_same(
     assert {name: content for name, content in there.items() if name != "README.md"} == {
         name: content for name, content in pushed.items() if name != "README.md"
     }
-    assert there["README.md"] == pushed["README.md"].replace(b"tester/clean", RUN.encode())
+    assert there["README.md"] == pushed["README.md"].replace(b"tester/run", RUN.encode())
     now = hub.heads(RUN)
     # Its main was empty, and has a card now.
     assert {k: v for k, v in now.items() if k != "relex-step-20"} == {**before, "main": now["main"]}

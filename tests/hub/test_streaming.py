@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 import relex_merge
 from relex_merge.hub.ranges import REQUESTS, Span
-from relex_merge.weights import remote
-from relex_merge.weights.remote import coalesce
+from relex_merge.weights.spans import coalesce
 from tests.fake_hub import Fault, Hub
 from tests.support.models import STEPS, Series, make_series
 from tests.support.streams import (
@@ -77,7 +76,7 @@ def test_many_requests_run_at_a_time_but_not_too_many(
     hub: Hub, small: Series, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(hub, small)
-    monkeypatch.setattr(remote, "LONGEST_SPAN", 1000)
+    monkeypatch.setattr("relex_merge.weights.spans.LONGEST_SPAN", 1000)
     hub.faults.add(Fault(WEIGHTS, times=None, delay=0.01))
     assert streamed(tmp_path / "out") == on_disk(small)
     assert len(hub.requests(WEIGHTS)) > 5 * REQUESTS
@@ -97,8 +96,8 @@ def test_spans_hold_all_that_is_wanted_and_little_else(
 ) -> None:
     """Any ranges, overlapping ones too: after filling the spans each has its bytes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(remote, "LONGEST_SPAN", longest)
-        patch.setattr(remote, "WIDEST_GAP", gap)
+        patch.setattr("relex_merge.weights.spans.LONGEST_SPAN", longest)
+        patch.setattr("relex_merge.weights.spans.WIDEST_GAP", gap)
         data = bytes(i % 251 for i in range(5000))
         buffers = [(start, bytearray(length)) for start, length in wanted]
         spans = coalesce((start, memoryview(buffer)) for start, buffer in buffers)

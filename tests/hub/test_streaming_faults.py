@@ -12,8 +12,8 @@ import pytest
 from relex_merge.errors import RelexError
 from relex_merge.hub import download as hub_files
 from relex_merge.hub.ranges import Connections, RemoteFile
-from relex_merge.weights import remote
-from relex_merge.weights.remote import HubSource, coalesce
+from relex_merge.weights.remote import HubSource
+from relex_merge.weights.spans import coalesce
 from tests.fake_hub import Fault, Hub
 from tests.fake_hub.access import Token
 from tests.fake_hub.building import WRITE_TOKEN
@@ -43,7 +43,7 @@ def test_an_address_that_expires_is_asked_for_again(
     hub: Hub, series: Series, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(hub, series)
-    monkeypatch.setattr(remote, "LONGEST_SPAN", stored(series) // 40)
+    monkeypatch.setattr("relex_merge.weights.spans.LONGEST_SPAN", stored(series) // 40)
     hub.after(FILES * HEADERS + 10, WEIGHTS, hub.expire_urls)
     assert streamed(tmp_path / "out") == on_disk(series)
     assert any(entry.status == 403 for entry in hub.requests(WEIGHTS))

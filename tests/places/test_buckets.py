@@ -19,6 +19,7 @@ from relex_merge.places.ranges import Transfers
 from relex_merge.places.urls import Urls
 from tests.fake_hub import Hub
 from tests.support.models import Series
+from tests.support.sharded_runs import STEPS, ShardedRuns
 from tests.support.terminal import Command
 
 BUCKET = "org/bucket"
@@ -90,6 +91,23 @@ def test_a_bucket_is_searched_for_a_series(bucket: Hub, series: Series) -> None:
     assert found.layout == "transformers"
     assert found.steps == list(series.steps)
     assert found.checkpoints[0].reference == f"{ADDRESS}/run/checkpoint-{series.steps[0]:g}"
+
+
+def test_shards_in_a_bucket_are_read_as_they_lie(
+    hub: Hub, sharded_runs: ShardedRuns, tmp_path: Path
+) -> None:
+    run = sharded_runs.root / "trainer-2"
+    files = [path for path in run.rglob("*") if path.is_file()]
+    hub.create_repo(BUCKET)
+    hub.commit(BUCKET, {f"run/{f.relative_to(run).as_posix()}": f.read_bytes() for f in files})
+    HfFileSystem.clear_instance_cache()
+    found = find(f"{ADDRESS}/run")
+    assert (found.layout, found.steps) == ("dcp", [*STEPS])
+    for name, place in (("far", f"{ADDRESS}/run"), ("near", str(run))):
+        recipe = sharded_runs.series.recipe()
+        recipe["models"] = [{"model": f"{place}/checkpoint-{step}"} for step in STEPS]
+        relex_merge.extrapolate(recipe, tmp_path / name, quiet=True)
+    assert _weights(tmp_path / "far") == _weights(tmp_path / "near")
 
 
 def test_a_file_is_pinned_by_its_hash(bucket: Hub, series: Series) -> None:

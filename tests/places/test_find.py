@@ -11,7 +11,6 @@ import yaml
 
 import relex_merge
 from relex_merge.checkpoints.find import find
-from relex_merge.checkpoints.series import NothingFoundError
 from relex_merge.errors import RelexError
 from tests.support.adapters import make_adapters
 from tests.support.local_runs import make_run
@@ -115,15 +114,6 @@ def test_a_base_of_another_model_is_refused(run: Store, relex: Command, tmp_path
 def test_where_no_series_is(run: Store, below: str, message: str) -> None:
     with pytest.raises(RelexError, match=message):
         find(f"{run.address}/{below}")
-
-
-def test_shards_of_ranks_in_a_store_are_named(memory: Store, tmp_path: Path) -> None:
-    folder = tmp_path / "run/global_step_5/actor"
-    folder.mkdir(parents=True)
-    (folder / "model_world_size_2_rank_0.pt").write_bytes(b"x")
-    memory.put(tmp_path / "run", "run")
-    with pytest.raises(NothingFoundError, match="shards, which are read from a disk only"):
-        find(f"{memory.address}/run")
 
 
 def test_a_series_block_names_a_store(run: Store) -> None:

@@ -12,6 +12,7 @@ from tests.fake_hub import Hub
 from tests.fake_hub.access import Token
 from tests.support.local_runs import make_run
 from tests.support.object_store import Store
+from tests.support.sharded_runs import ShardedRuns
 from tests.support.terminal import Command
 
 NEAR, FAR = "tester/near", "tester/far"
@@ -68,6 +69,24 @@ def test_a_checkpoint_that_changes_meanwhile_is_not_published(
     with pytest.raises(RelexError, match="checkpoint-5 changed while it was uploaded"):
         publish_series(f"{memory.address}/run", FAR, quiet=True)
     assert set(hub.heads(FAR)) == {"main"}
+
+
+def test_shards_in_a_store_become_the_same_revisions_in_safetensors(
+    hub: Hub,
+    hub_login: Token,
+    memory: Store,
+    sharded_runs: ShardedRuns,
+    relex: Command,
+    places_cache: Path,
+) -> None:
+    memory.put(sharded_runs.root / "fsdp2-2", "run")
+    how = ("--dtype", "bfloat16", "--observe", "5-10", "--quiet")
+    for run, repo in ((sharded_runs.root / "fsdp2-2", NEAR), (f"{memory.address}/run", FAR)):
+        done = relex("publish-series", run, repo, *how)
+        assert (done.code, done.err) == (0, "")
+    for step in (5, 10):
+        assert hub.files(FAR, f"step_{step}") == hub.files(NEAR, f"step_{step}")
+    assert not list(places_cache.rglob("*.pt"))
 
 
 def test_only_a_folder_can_be_watched(hub_login: Token, memory: Store) -> None:
