@@ -22,11 +22,12 @@ from relex_merge.pipeline.inspection import (
     of_output,
     of_output_in_place,
     of_series,
-    with_holdout,
+    open_series,
 )
 from relex_merge.pipeline.options import Notify, RunOptions, keep_silent
 from relex_merge.pipeline.progress import progress_bar
 from relex_merge.pipeline.run import Result, Run
+from relex_merge.pipeline.sampling import plan_sample
 from relex_merge.pipeline.spare import spare_sources, spare_sources_in_place
 from relex_merge.pipeline.staging import Staging, check_free, resolved, staging
 from relex_merge.pipeline.staging_in_place import local_out, staging_in_place
@@ -37,11 +38,21 @@ from relex_merge.recipe.load import RecipeSource, load_recipe
 from relex_merge.recipe.names import TargetStep
 from relex_merge.recipe.variant import Variant
 from relex_merge.report.contents import Report
+from relex_merge.trajectory.sampling.size import EXACT, sample_of_run
 
 if TYPE_CHECKING:
     from mergekit.options import MergeOptions
 
-__all__ = ["Inspection", "Result", "evaluate", "examine", "extrapolate", "forecast", "inspect"]
+__all__ = [
+    "Inspection",
+    "Result",
+    "evaluate",
+    "examine",
+    "extrapolate",
+    "forecast",
+    "forecast_inspection",
+    "inspect",
+]
 
 
 def _accept_all(report: Report) -> None:
@@ -59,6 +70,7 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
     memory_budget: int | None = None,
     stream: bool | None = None,
     reuse: str | Path | None = None,
+    gram: str = EXACT,
     evaluation: str | Path | None = None,
     form: str | None = None,
     lora_rank: int | None = None,
@@ -87,6 +99,9 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
             (False), or in ranges when they are not in the cache (None).
         reuse: an earlier output of the same series, or its relex_gram.safetensors: its Gram
             matrices are used instead of being formed again.
+        gram: ``exact``, or ``sample`` (``sample:1%``) to compute the weight vectors from a part of
+            the numbers: then every checkpoint is read once, whatever the memory, and the report
+            says how far the result is from the exact one. By default 0.5 % is sampled.
         evaluation: the file of an evaluation of the same series (``evaluate``'s ``json``), whose
             evidence outranks that of the weights; default: ``recipe.evaluation.json`` beside a
             recipe file ``recipe.yml``, if it is there and fits.
@@ -121,6 +136,7 @@ def extrapolate(  # noqa: PLR0913  # a public function: each option is a keyword
             stream=stream,
             evaluation=find_evaluation(named, loaded, notify),
             reuse=None if reuse is None else Path(reuse),
+            sample=sample_of_run(gram, reuse),
             form=form,
             lora_rank=lora_rank,
             figure=find_spec("matplotlib") is not None if figure is None else figure,
@@ -203,6 +219,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
     memory_budget: int | None = None,
     stream: bool | None = None,
     reuse: str | Path | None = None,
+    gram: str = EXACT,
     form: str | None = None,
     lora_rank: int | None = None,
 ) -> str:
@@ -218,6 +235,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
         memory_budget: bytes that the engine may allocate.
         stream: whether weights on the Hub are read in ranges.
         reuse: an earlier output whose Gram matrices are used.
+        gram: whether they are formed exactly or from a sample.
         form: "adapter" or "model".
         lora_rank: rank of an adapter.
 
@@ -239,6 +257,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
         variants=variants if len(variants) > 1 else (Variant(),),
         stream=stream,
         reuse=None if reuse is None else Path(reuse),
+        sample=sample_of_run(gram, reuse),
         form=form,
         lora_rank=lora_rank,
     )
@@ -255,7 +274,7 @@ def forecast(  # noqa: PLR0913  # as extrapolate
     return text
 
 
-def inspect(
+def inspect(  # noqa: PLR0913  # as extrapolate
     source: RecipeSource,
     *,
     target_step: TargetStep | None = None,
@@ -263,7 +282,9 @@ def inspect(
     options: MergeOptions | None = None,
     memory_budget: int | None = None,
     stream: bool | None = None,
+    sample: str | None = None,
     quiet: bool = False,
+    notify: Notify = keep_silent,
 ) -> Report:
     """Return the trust report of a recipe or of a finished output, without writing a model.
 
@@ -276,7 +297,12 @@ def inspect(
         options: mergekit's options.
         memory_budget: bytes that the engine may allocate.
         stream: whether weights on the Hub are read in ranges.
+        sample: how many of the numbers are read: a share (``0.5%``), a count (``64M``), ``auto``
+            (goes on until the verdict is clear, up to 5 %; ``auto:2%`` up to 2 %), or ``all``. By
+            default all, but 0.5 % of a series of more than 1 GiB that is on the Hub and not in the
+            cache.
         quiet: no progress bar.
+        notify: called with remarks for the user.
 
     Raises:
         RelexError: whatever is wrong, with the remedy.
@@ -288,11 +314,13 @@ def inspect(
         options=options,
         memory_budget=memory_budget,
         stream=stream,
+        sample=sample,
         quiet=quiet,
+        notify=notify,
     ).report
 
 
-def examine(
+def examine(  # noqa: PLR0913  # as extrapolate
     source: RecipeSource,
     *,
     target_step: TargetStep | None = None,
@@ -300,7 +328,9 @@ def examine(
     options: MergeOptions | None = None,
     memory_budget: int | None = None,
     stream: bool | None = None,
+    sample: str | None = None,
     quiet: bool = False,
+    notify: Notify = keep_silent,
 ) -> Inspection:
     """Return the trust report and the Gram matrices behind it; arguments as for :func:`inspect`.
 
@@ -312,23 +342,50 @@ def examine(
         finished = isinstance(given, str) or given.is_dir()
         if finished and holdout:
             raise RelexError("--holdout needs the recipe: a finished output has no weights of them")
+        if finished and sample is not None:
+            raise RelexError(
+                f"{source} is a finished output: its Gram matrices are read, and no weights; leave "
+                "--sample out, or inspect the recipe"
+            )
         if isinstance(given, str):
             return of_output_in_place(given, target_step)
         if finished:
             return of_output(given, target_step)
-    recipe = load_recipe(source, target_step=target_step)
-    if not recipe.is_relex:
-        raise RelexError(f"inspect is for merge_method: relex; {recipe.name} uses another one")
-    recipe = with_holdout(recipe, holdout)
     options = options or _default_options()
-    try:
-        with hub_bars(not quiet):
-            prepared = prepare.prepare(recipe, [Variant()], options, stream, holdout=True)
-    except NeedsMergekit as reason:
-        raise RelexError(
-            f"{recipe.name} uses {reason}; inspect reads plain series: a recipe with models: and "
-            "a base of the same vocabulary"
-        ) from reason
+    prepared = open_series(source, target_step, holdout, options, stream, quiet=quiet)
+    sampling = plan_sample(prepared, sample, notify)
+    resources = available(options, memory_budget)
     with progress_bar("reading checkpoints", quiet=quiet, in_bytes=True) as progress:
-        found = form_grams(prepared, available(options, memory_budget), progress)
+        if sampling is not None:
+            return sampling.inspect(resources, progress, notify)
+        found = form_grams(prepared, resources, progress)
     return of_series(prepared, found)
+
+
+def forecast_inspection(
+    source: RecipeSource,
+    *,
+    target_step: TargetStep | None = None,
+    holdout: Sequence[str] = (),
+    options: MergeOptions | None = None,
+    stream: bool | None = None,
+    sample: str | None = None,
+    notify: Notify = keep_silent,
+) -> str:
+    """Return what :func:`inspect` would read, as text; no weights are read.
+
+    Arguments are those of :func:`inspect`.
+
+    Raises:
+        RelexError: as :func:`inspect` would before it reads weights.
+    """
+    if isinstance(source, (str, Path)):
+        given = place_or_path(source)
+        if isinstance(given, str) or given.is_dir():
+            return f"{source} is a finished output: its Gram matrices are read, and no weights"
+    options = options or _default_options()
+    # Without --stream only headers are looked at too: nothing is downloaded for a forecast.
+    ahead = None if stream is False else stream
+    prepared = open_series(source, target_step, holdout, options, ahead, quiet=True)
+    sampling = plan_sample(prepared, sample, notify)
+    return dry_run.describe_reading(prepared) if sampling is None else sampling.describe()

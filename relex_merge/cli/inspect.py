@@ -49,6 +49,13 @@ class _Inspect(Merging):
 )
 @click.option("--memory-budget", type=SIZE, help="Bytes the engine may use, for example 2G.")
 @click.option("--stream/--no-stream", default=None, help="As for run.")
+@click.option(
+    "--sample",
+    metavar="SIZE",
+    help="Read a share (0.5%), some numbers (64M), auto (until the verdict is clear, up to 5 % or "
+    "auto:2%) or all  [default: all; 0.5% of large series on the Hub that are not cached]",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be read, and stop.")
 @merging_options
 def command(
     recipe: Path | str,
@@ -56,6 +63,8 @@ def command(
     holdout: tuple[str, ...],
     memory_budget: int | None,
     stream: bool | None,
+    sample: str | None,
+    dry_run: bool,
     asked: AskedOptions,
     **files: Any,
 ) -> None:
@@ -68,18 +77,36 @@ def command(
     from relex_merge.recipe.ahead import check_ahead, check_hub
 
     wanted = _Files(**files)
+    sized = partial(_check_sample, sample, wanted.gram)
+    finished = isinstance(recipe, str) or recipe.is_dir()
     if isinstance(recipe, str):  # an output in a place
-        check_all(wanted.check)
-    elif recipe.is_dir():
-        check_all(partial(check_output, recipe), wanted.check)
+        check_all(wanted.check, sized)
+    elif finished:
+        check_all(partial(check_output, recipe), wanted.check, sized)
     else:
-        check_all(partial(check_ahead, recipe, target_step=target_step), wanted.check)
+        check_all(partial(check_ahead, recipe, target_step=target_step), wanted.check, sized)
         check_hub(recipe, target_step=target_step)
     sign_of_life(asked.quiet)
-    from relex_merge.api import examine
+    from relex_merge.api import examine, forecast_inspection
     from relex_merge.report import print_report
 
     options = asked.made()
+    if wanted.gram and not finished:
+        sample = "all"  # what run --reuse takes is exact
+    notify = partial(click.echo, err=True)
+    if dry_run:
+        click.echo(
+            forecast_inspection(
+                recipe,
+                target_step=target_step,
+                holdout=holdout,
+                options=options,
+                stream=stream,
+                sample=sample,
+                notify=notify,
+            )
+        )
+        return
     found = examine(
         recipe,
         target_step=target_step,
@@ -87,10 +114,24 @@ def command(
         options=options,
         memory_budget=memory_budget,
         stream=stream,
+        sample=sample,
         quiet=asked.quiet,
+        notify=notify,
     )
     print_report(found.report)
     wanted.save(found)
+
+
+def _check_sample(sample: str | None, gram: Path | None) -> None:
+    """Raise RelexError for a ``--sample`` that is no size, or that ``--gram`` does not go with."""
+    from relex_merge.errors import RelexError
+    from relex_merge.trajectory.sampling.size import read_sample_size
+
+    if sample is not None and read_sample_size(sample) is not None and gram is not None:
+        raise RelexError(
+            "--gram writes exact Gram matrices for run --reuse, and --sample estimates them; leave "
+            "one of them out"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,13 @@ class _Run(Merging):
     help="An earlier output of the same series, for another target, rank or predictor: reads once.",
 )
 @click.option(
+    "--gram",
+    metavar="MODE",
+    default="exact",
+    help="exact, or sample (sample:1%): weight vectors from a part of the numbers, then one pass "
+    "over the checkpoints; the error is estimated  [default: exact]",
+)
+@click.option(
     "--evaluation",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",

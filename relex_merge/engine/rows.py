@@ -29,12 +29,12 @@ def view(
     start, step = segment.position, segment.row_bytes
     if len(set(dtypes)) == 1:
         block = buffer.tensor[start : start + step * len(dtypes)].view(dtypes[0])
-        return _as_mergekit_would(_to(block.view(len(dtypes), n)[:, columns], device), plan)
+        return as_mergekit_would(_to(block.view(len(dtypes), n)[:, columns], device), plan)
     vectors = [
         buffer.tensor[start + t * step : start + t * step + n * dtype.itemsize].view(dtype)[columns]
         for t, dtype in enumerate(dtypes)
     ]
-    return _as_mergekit_would([_to(vector, device) for vector in vectors], plan)
+    return as_mergekit_would([_to(vector, device) for vector in vectors], plan)
 
 
 def _to(rows: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -49,7 +49,7 @@ def _to(rows: torch.Tensor, device: torch.device) -> torch.Tensor:
     return out
 
 
-def _as_mergekit_would(rows: Rows, plan: TensorPlan) -> Rows:
+def as_mergekit_would(rows: Rows, plan: TensorPlan) -> Rows:
     """Inputs rounded to the recipe's ``dtype`` where that is narrower than what is stored."""
     if plan.parameters is None:
         return rows

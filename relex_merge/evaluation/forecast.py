@@ -24,8 +24,7 @@ from relex_merge.evaluation.text_figures import Prompts, read_items
 from relex_merge.evaluation.tokens import first_tokenizer
 from relex_merge.formatting import size
 from relex_merge.pipeline.automatic import is_open
-from relex_merge.pipeline.dry_run import where_read
-from relex_merge.pipeline.prepare import prepare
+from relex_merge.pipeline.prepare import prepare, where_read
 from relex_merge.recipe.listed import listed_checkpoints
 from relex_merge.recipe.variant import Variant
 

@@ -26,6 +26,8 @@ def make_report(
     dtype: str,
     holdout: SeriesStatistics | None = None,
     choice: Choice | None = None,
+    *,
+    alone: bool = False,
 ) -> Report:
     """Make the content of relex_report.json.
 
@@ -36,6 +38,7 @@ def make_report(
         dtype: of the checkpoints' files ("bfloat16").
         holdout: statistics over the same and later checkpoints.
         choice: how the predictors were found, where the recipe left them open.
+        alone: whether only the recipe's own predictor is backtested.
     """
     moving = [p for p in parameters.values() if p.predictor != STAY]
     main, _ = Counter(moving or parameters.values()).most_common(1)[0]
@@ -66,6 +69,7 @@ def make_report(
         target_step=whole(main.target_step),
         dtype=dtype,
         holdout=holdout,
+        alone=alone,
     )
     if choice is not None:
         report["choice"] = choice.as_json()

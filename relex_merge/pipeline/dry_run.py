@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +11,10 @@ from relex_merge.engine.spill import scratch_bytes
 from relex_merge.formatting import size, table
 from relex_merge.pipeline import adapters_to_adapter, models_to_adapter, models_to_model
 from relex_merge.pipeline.output_form import writer_for
-from relex_merge.places.pin import PlacePin
+from relex_merge.pipeline.prepare import where_read
+from relex_merge.pipeline.sampling import plan_sample
 
 if TYPE_CHECKING:
-    from relex_merge.checkpoints.locate import Snapshot
     from relex_merge.engine.resources import Resources
     from relex_merge.pipeline.options import RunOptions
     from relex_merge.pipeline.prepare import Prepared
@@ -31,7 +30,8 @@ def describe(prepared: Prepared, options: RunOptions, resources: Resources, out:
     plan = prepared.plan
     written = f"{size(plan.targets * writer.output_bytes(prepared, options))} in {out}"
     if writer is models_to_model:
-        work = _one_series_of_models(prepared, options, resources)
+        work = _sample(prepared, options)
+        work |= _one_series_of_models(prepared, options, resources)
         return table({**_head(prepared), **work, "output": written})
     adapter = writer in (adapters_to_adapter, models_to_adapter)
     work = _factors(prepared, resources, adapter=adapter)
@@ -39,11 +39,35 @@ def describe(prepared: Prepared, options: RunOptions, resources: Resources, out:
     return table({**_head(prepared), **work, "output": f"{written} ({what} for each target)"})
 
 
+def describe_reading(prepared: Prepared) -> str:
+    """Return a table in plain text of what is read to form every Gram matrix."""
+    plan, adapters = prepared.plan, adapters_of(prepared.plan)
+    factored, whole = split(plan, adapters)
+    names = [plan.tensors[i].stored[0] for i in factored]
+    through_engine = whole if adapters else range(len(plan.tensors))
+    read = sum(factor_bytes(adapters, name) for name in names)
+    read += sum(plan.stored_bytes(i) for i in through_engine)
+    place = where_read(prepared.snapshots)
+    return table({**_head(prepared), "to read": f"{size(read)} from {place}, all there is"})
+
+
 def _head(prepared: Prepared) -> dict[str, str]:
     plan = prepared.plan
     kind = "adapters" if adapters_of(plan) else "checkpoints"
     steps = ", ".join(f"{step:g}" for step in plan.steps)
     return {"base": prepared.snapshots[0].reference, kind: f"{plan.T} at steps {steps}"}
+
+
+def _sample(prepared: Prepared, options: RunOptions) -> dict[str, str]:
+    """Describe the sample that the weight vectors come from, if they do."""
+    if options.sample is None:
+        return {}
+    sampling = plan_sample(prepared, options.sample, options.notify, by_tensor=True)
+    if sampling is None:
+        return {}
+    return {
+        "sample": f"{sampling.plan.share:.2%} of the numbers, {size(sampling.cost.traffic)}, before"
+    }
 
 
 def _one_series_of_models(
@@ -57,7 +81,7 @@ def _one_series_of_models(
         plan,
         everything,
         resources,
-        gram=options.reuse is None,
+        gram=options.reuse is None and options.sample is None,
         remote=False if cached else None,
     )
     scratch = 0 if cached else scratch_bytes(plan, pieces)
@@ -94,11 +118,3 @@ def _factors(prepared: Prepared, resources: Resources, *, adapter: bool) -> dict
         "peak memory": f"{size(held)} of factors and buffers",
         "scratch disk": size(0),
     }
-
-
-def where_read(snapshots: Sequence[Snapshot]) -> str:
-    """Return where the weights come from: the disk unless some are streamed."""
-    streamed = [snapshot.pin for snapshot in snapshots if snapshot.streamed]
-    places = {pin.place.store for pin in streamed if isinstance(pin, PlacePin)}
-    hub = ["the Hub"] if any(not isinstance(pin, PlacePin) for pin in streamed) else []
-    return " and ".join([*hub, *sorted(places)]) or "the disk"

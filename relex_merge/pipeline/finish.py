@@ -34,12 +34,13 @@ from relex_merge.report.evaluation_plot import save_evaluation_plot
 from relex_merge.report.front_matter import base_license
 from relex_merge.report.hub_results import benchmark_files
 from relex_merge.report.model_card import model_card
+from relex_merge.report.sampled import sample_remarks
 
 if TYPE_CHECKING:
     from relex_merge.checkpoints.locate import Snapshot
     from relex_merge.pipeline.options import Notify, RunOptions
     from relex_merge.recipe.load import Recipe
-    from relex_merge.report.contents import AdapterEntry, Report
+    from relex_merge.report.contents import AdapterEntry, Report, SampleEntry
     from relex_merge.report.evaluation import Evaluation
     from relex_merge.trajectory.backtests.results import Choice
     from relex_merge.trajectory.parameters import Parameters
@@ -63,6 +64,7 @@ class TargetOutput:
         adapter: what the report says of the adapter, if it is one.
         choice: how open parameters were settled, if any were.
         evaluation: of the series, if there is one.
+        sample: what its weight vectors come from, if not from all numbers.
     """
 
     folder: Path
@@ -77,6 +79,7 @@ class TargetOutput:
     adapter: AdapterEntry | None = None
     choice: Choice | None = None
     evaluation: Evaluation | None = None
+    sample: SampleEntry | None = None
 
     @property
     def target_step(self) -> float:
@@ -98,6 +101,8 @@ def write_documents(output: TargetOutput, options: RunOptions) -> Report | None:
         (folder / REPORT).write_text(to_json(report), encoding="utf-8")
     where = f"{output.name}: " if len(options.variants) > 1 else ""
     for remark in remarks(output.adapter) if output.adapter else ():
+        notify(where + remark)
+    for remark in sample_remarks(report) if report is not None else ():
         notify(where + remark)
     if report is not None:
         _write_shown(output, report, options)
@@ -130,6 +135,8 @@ def _report(output: TargetOutput) -> Report:
         output.statistics, output.settled, output.snapshots, output.dtype, choice=output.choice
     )
     report = with_parameters(report, output.recipe, output.statistics.steps, output.asked)
+    if output.sample is not None:
+        report["sample"] = output.sample
     if output.evaluation is not None:
         report = with_evaluation(report, output.evaluation, method_mark(output.recipe))
     if output.adapter is not None:

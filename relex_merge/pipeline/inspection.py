@@ -9,25 +9,31 @@ from typing import TYPE_CHECKING
 
 from relex_merge.checkpoints.files import GRAM, RECIPE, REPORT
 from relex_merge.checkpoints.locate import Snapshot
+from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.errors import RelexError
-from relex_merge.hub.download import Pin
+from relex_merge.hub.download import Pin, progress_bars
 from relex_merge.hub.references import hub_reference
 from relex_merge.pipeline.asked import recall, with_parameters
 from relex_merge.pipeline.documents import make_report
+from relex_merge.pipeline.prepare import Prepared, prepare
 from relex_merge.places.download import bring
 from relex_merge.places.pin import pin
 from relex_merge.recipe.advice import check_output
 from relex_merge.recipe.braces import expand_braces
-from relex_merge.recipe.load import Recipe, load_recipe
+from relex_merge.recipe.load import Recipe, RecipeSource, load_recipe
 from relex_merge.recipe.mark import method_mark
 from relex_merge.recipe.names import TargetStep
+from relex_merge.recipe.variant import Variant
 from relex_merge.report.contents import Reference, Report, read_report
 from relex_merge.report.evaluated import with_evaluation
+from relex_merge.report.sampled import with_sample
 from relex_merge.trajectory.backtests.automatic import resolve
 from relex_merge.trajectory.statistics import SeriesStatistics
 
 if TYPE_CHECKING:
-    from relex_merge.pipeline.prepare import Prepared
+    from mergekit.options import MergeOptions
+
+    from relex_merge.trajectory.sampling.estimate import Sampled
 
 
 @dataclass(frozen=True)
@@ -68,12 +74,56 @@ def with_holdout(recipe: Recipe, references: Sequence[str]) -> Recipe:
     return load_recipe({**recipe.settings, "models": listed})
 
 
-def of_series(prepared: Prepared, found: SeriesStatistics) -> Inspection:
+def open_series(
+    source: RecipeSource,
+    target_step: TargetStep | None,
+    holdout: Sequence[str],
+    options: MergeOptions,
+    stream: bool | None,
+    *,
+    quiet: bool,
+) -> Prepared:
+    """Open the series of a recipe, with the checkpoints that are held out.
+
+    Args:
+        source: the recipe.
+        target_step: replaces the recipe's.
+        holdout: references of further checkpoints, which are held out.
+        options: mergekit's.
+        stream: whether weights on the Hub are read in ranges.
+        quiet: no progress bar.
+
+    Raises:
+        RelexError: the recipe is for another method, or only mergekit's own path can run it.
+    """
+    recipe = load_recipe(source, target_step=target_step)
+    if not recipe.is_relex:
+        raise RelexError(f"inspect is for merge_method: relex; {recipe.name} uses another one")
+    recipe = with_holdout(recipe, holdout)
+    try:
+        with progress_bars(not quiet):
+            return prepare(recipe, [Variant()], options, stream, holdout=True)
+    except NeedsMergekit as reason:
+        raise RelexError(
+            f"{recipe.name} uses {reason}; inspect reads plain series: a recipe with models: and "
+            "a base of the same vocabulary"
+        ) from reason
+
+
+def of_series(
+    prepared: Prepared,
+    found: SeriesStatistics,
+    sampled: Sampled | None = None,
+    *,
+    alone: bool = False,
+) -> Inspection:
     """Return the report of a series.
 
     Args:
         prepared: the series, those held out included.
         found: its Gram matrices, over all that was prepared.
+        sampled: the sample that they were estimated from, if they are estimates.
+        alone: whether only the recipe's own predictor is backtested.
     """
     asked = {
         tensor.name: tensor.parameters[0]
@@ -91,7 +141,10 @@ def of_series(prepared: Prepared, found: SeriesStatistics) -> Inspection:
         prepared.stored_dtype,
         holdout=None if prepared.observed.all() else found,
         choice=resolved.choice,
+        alone=alone,
     )
+    if sampled is not None:
+        report = with_sample(report, sampled, resolved.parameters, prepared.observed)
     report = with_parameters(report, prepared.recipe, observed.steps, asked)
     return Inspection(report, observed, found)
 
@@ -118,6 +171,8 @@ def of_output(folder: Path, target_step: TargetStep | None) -> Inspection:
     report = with_parameters(report, recipe, statistics.steps, asked)
     if "evaluation" in earlier:
         report = with_evaluation(report, earlier["evaluation"], method_mark(recipe))
+    if "sample" in earlier:
+        report["sample"] = {**earlier["sample"], "settled": None}
     if target_step is None and "adapter" in earlier:
         report["adapter"] = earlier["adapter"]
     return Inspection(report, statistics, statistics)

@@ -52,7 +52,9 @@ def write_weights(job: Job) -> SeriesStatistics:
         raise
     finally:
         output.close()
-    return replace(output.complete(), fingerprint=job.prepared.fingerprint())
+    sampled = job.known is not None and job.known.sampled
+    fingerprint = job.prepared.fingerprint()
+    return replace(output.complete(), fingerprint=fingerprint, sampled=sampled)
 
 
 def _check_room(stage: Staging, needed: int) -> None:
@@ -67,7 +69,9 @@ def _check_room(stage: Staging, needed: int) -> None:
 def _key(job: Job) -> dict[str, Any]:
     """Return what must be the same for finished shards to be part of this run's result."""
     merge = job.options.merge
+    sampled = {} if job.options.sample is None else {"sample": job.options.sample}
     return {
+        **sampled,
         "version": version("relex-merge"),
         "recipe": job.prepared.recipe.to_yaml(),
         "variants": [[v.target_step, v.scale] for v in job.prepared.variants],

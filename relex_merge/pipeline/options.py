@@ -33,6 +33,8 @@ class RunOptions:
             cache (False); None reads in ranges what is not in the cache.
         evaluation: what models of the series can do, measured before; None without one.
         reuse: an earlier output, or a file of Gram matrices, that spares one pass.
+        sample: how large a sample the weight vectors come from, as :func:`plan_sample` takes it;
+            None for exact Gram matrices.
         form: "adapter" or "model"; None writes what the checkpoints are.
         lora_rank: rank of an adapter; None takes the series' own, or 32.
         figure: whether the report is drawn for the model card.
@@ -47,6 +49,7 @@ class RunOptions:
     stream: bool | None = None
     evaluation: GivenEvaluation | None = None
     reuse: Path | None = None
+    sample: str | None = None
     form: str | None = None
     lora_rank: int | None = None
     figure: bool = False

@@ -255,8 +255,21 @@ def check_known(prepared: Prepared, known: SeriesStatistics) -> None:
         if tensor.parameters is not None
         and (not adapters or any(tensor.stored[0] in a.deltas for a in adapters))
     }
+    if known.sampled:
+        raise RelexError(
+            "the Gram matrices to reuse are estimates from a sample, not exact ones; run with "
+            "--gram sample in the place of --reuse, or without --reuse"
+        )
     if known.fingerprint != prepared.fingerprint() or wanted != set(known.tensors):
         raise RelexError(
             "the Gram matrices to reuse were formed from other checkpoints, or these have changed "
             "since; run without --reuse"
         )
+
+
+def where_read(snapshots: Sequence[locate.Snapshot]) -> str:
+    """Return where the weights come from: the disk unless some are streamed."""
+    streamed = [snapshot.pin for snapshot in snapshots if snapshot.streamed]
+    places = {pin.place.store for pin in streamed if isinstance(pin, PlacePin)}
+    hub = ["the Hub"] if any(not isinstance(pin, PlacePin) for pin in streamed) else []
+    return " and ".join([*hub, *sorted(places)]) or "the disk"

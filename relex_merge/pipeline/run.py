@@ -21,6 +21,7 @@ from relex_merge.pipeline.grams import form_grams
 from relex_merge.pipeline.inspection import load_statistics
 from relex_merge.pipeline.output_form import writer_for
 from relex_merge.pipeline.progress import progress_bar
+from relex_merge.pipeline.sampling import entry_of_output, estimates, plan_sample
 from relex_merge.pipeline.writing import Job, Written
 from relex_merge.places.address import join
 from relex_merge.recipe.load import Recipe, load_recipe
@@ -127,6 +128,8 @@ class Run:
             str(options.merge),
             options.evaluation and options.evaluation.content,
         ]
+        if options.sample is not None:
+            asked.append(options.sample)
         return [version("relex-merge"), self.recipe.to_yaml(), *asked]
 
     def ended(self) -> Result:
@@ -146,6 +149,7 @@ class Run:
             "several targets or scales": options.variants != (Variant(),),
             "--as and --lora-rank": options.form is not None or options.lora_rank is not None,
             "--reuse": options.reuse is not None,
+            "--gram sample": options.sample is not None,
             "--evaluation": options.evaluation is not None,
         }
         for what in (what for what, given in wrong.items() if given):
@@ -160,6 +164,10 @@ class Run:
             ) from reason
         if self.options.form == "adapter":
             raise RelexError(f"no adapter can be written: the recipe uses {reason}") from reason
+        if self.options.sample is not None:
+            raise RelexError(
+                f"--gram sample is for plain series, and the recipe uses {reason}; run it without"
+            ) from reason
         evaluation = self.options.evaluation
         if evaluation is not None and evaluation.named:
             raise RelexError(
@@ -182,7 +190,12 @@ class Run:
         folders = [stage.content / name for name in self._names()]
         asked = prepared.plan
         choices: Sequence[Choice | None] = [None] * len(folders)
+        sampled = None
         with progress_bar("reading checkpoints", quiet=options.quiet, in_bytes=True) as progress:
+            if options.sample is not None:
+                sampling = plan_sample(prepared, options.sample, options.notify, by_tensor=True)
+                sampled = None if sampling is None else sampling.read(resources, progress)
+                known = None if sampled is None else estimates(sampled)
             if is_open(prepared.plan):
                 known = known or form_grams(prepared, resources, progress)
                 prepared, choices = settle(prepared, known)
@@ -203,6 +216,11 @@ class Run:
             self._target(i, folder, prepared, asked, written, choices[i])
             for i, folder in enumerate(folders)
         ]
+        if sampled is not None:
+            outputs = [
+                replace(output, sample=entry_of_output(sampled, prepared, i))
+                for i, output in enumerate(outputs)
+            ]
         return [replace(output, evaluation=evaluation) for output in outputs]
 
     def _target(

@@ -58,6 +58,7 @@ def build_report(
     target_step: float,
     dtype: str,
     holdout: SeriesStatistics | None = None,
+    alone: bool = False,
 ) -> Report:
     """Make the report of a series as JSON-ready plain values.
 
@@ -70,6 +71,8 @@ def build_report(
         dtype: of the checkpoints' files ("bfloat16").
         holdout: statistics of the same tensors over the observed *and* later checkpoints, for true
             errors, which can overrule the verdict and change nothing else.
+        alone: whether only the recipe's own predictor is backtested, which takes a fraction of the
+            time.
 
     Raises:
         RelexError: there is no tensor, or a held-out step is not beyond the window.
@@ -84,7 +87,7 @@ def build_report(
         reason = f"its Gram matrix holds NaN, infinity or numbers beyond {LARGEST:g}{more}"
         gaps.note(f"tensors.{broken[0]}", reason)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # undefined figures: None
-        tried = assess(statistics, parameters, target_step, holdout, gaps.attempt)
+        tried = assess(statistics, parameters, target_step, holdout, gaps.attempt, alone=alone)
         return _report(statistics, tried, origin, target_step, dtype, gaps)
 
 
@@ -109,7 +112,7 @@ def _report(
         "ratio": tried.ratio,
         "steps": statistics.steps.tolist(),
         "dtype": dtype,
-        "summary": _summary(tensors, whole),
+        "summary": summarise(tensors, whole),
         "verdict": _verdict(tried, whole, walk, dtype, gaps),
         "model": whole,
         "random_walk": walk,
@@ -188,7 +191,7 @@ def _reconstruction(tried: Assessment) -> ReconstructionEntry | None:
     }
 
 
-def _summary(tensors: Mapping[str, TensorEntry], whole: TensorEntry) -> Summary:
+def summarise(tensors: Mapping[str, TensorEntry], whole: TensorEntry) -> Summary:
     """Find min, mean and max over tensors where a figure is defined, and the whole model's."""
 
     def over(key: Measure) -> Range:

@@ -107,6 +107,7 @@ class TensorEntry(ModelFigures):
     step_spectrum: list[float | None]
     relative_update: float | None
     numel: int
+    standard_errors: NotRequired[dict[str, float | None]]
 
 
 class ModelEntry(TensorEntry):
@@ -208,6 +209,34 @@ class Promised(Origin):
     tensors: dict[str, TensorEntry]
 
 
+class OutputError(TypedDict):
+    """How far written tensors are from those that all numbers would have given, as norms.
+
+    ``error`` is the estimate, ``update`` what is added to the base, ``rounding`` the cost of the
+    output's dtype.
+    """
+
+    error: float
+    update: float
+    rounding: float
+
+
+class SampleEntry(TypedDict):
+    """The part of the numbers that the figures were estimated from.
+
+    ``settled`` says whether the signs that the verdict hangs on are clear; None where the standard
+    errors are not known.
+    """
+
+    share: float
+    numbers: int
+    of: int
+    blocks: int
+    seed: int
+    settled: bool | None
+    output_error: NotRequired[OutputError]
+
+
 class Report(Promised, total=False):
     """The content of ``relex_report.json``. legend: what the figures of a tensor mean."""
 
@@ -227,6 +256,7 @@ class Report(Promised, total=False):
     adapter: AdapterEntry
     parameters: list[ParametersEntry]
     evaluation: Evaluation
+    sample: SampleEntry
 
 
 def to_json(report: Report) -> str:

@@ -86,7 +86,7 @@ def decide(
         labels: its paired difference from the last observed checkpoint on questions that had no
             part in choosing it, None where no task was run.
     """
-    blind = geometry.verdict == "weights cannot tell"
+    blind = geometry.verdict in ("weights cannot tell", "sample too small to tell")
     own = None if blind else geometry.verdict
     statements = [_statement("geometry", own, geometry.reasons)]
     if function is not None:

@@ -20,6 +20,7 @@ from relex_merge.report.inline_svg import inline_svg
 from relex_merge.report.local_paths import local_names, scrub
 from relex_merge.report.maps import skill_map, variance_map
 from relex_merge.report.plot import coefficients, draw_backtests, draw_coefficient, draw_spectrum
+from relex_merge.report.sampled import sample_lines
 from relex_merge.report.style import new_figure
 from relex_merge.report.table import TONES, chosen, subject, tables
 from relex_merge.trajectory.statistics import SeriesStatistics
@@ -48,6 +49,7 @@ def render_html(report: Report, statistics: SeriesStatistics) -> str:
         f"<h1>{escape(title)}</h1>",
         f'<p class="about">{escape(subject(report))}. '
         f"Base {escape(str(report['base'].get('reference')))}.</p>",
+        *(f'<p class="about">{escape(line)}.</p>' for line in sample_lines(report)),
         _verdict(report["verdict"]),
         *([f"<h2>Gaps in the report</h2>\n{_list(gaps)}"] if gaps else []),
         _panels(report, statistics),

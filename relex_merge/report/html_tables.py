@@ -12,6 +12,7 @@ from relex_merge.report.columns import COLUMNS, SIZE, Column
 from relex_merge.report.contents import TensorEntry
 from relex_merge.report.evaluation_tables import Grid
 from relex_merge.report.maps import MOST_LABELS, NOTHING, Map
+from relex_merge.report.sampled import error_cell
 from relex_merge.report.table import Cell, Row, Table
 
 _SHADES = 8  # of the scale below a map
@@ -36,9 +37,9 @@ def _tensor_row(name: str, entry: TensorEntry, columns: Sequence[Column]) -> str
         value = entry[column.key]
         raw = "" if value is None else repr(value)
         under = f"{column.heading} {raw or 'is undefined'}"
-        cells.append(
-            f'<td data-value="{raw}" title="{escape(under)}">{escape(column.shown(value))}</td>'
-        )
+        error = error_cell(entry, column.key, column.form)
+        shown = f"{column.shown(value)} {error}".strip()
+        cells.append(f'<td data-value="{raw}" title="{escape(under)}">{escape(shown)}</td>')
     return f"<tr>{''.join(cells)}</tr>"
 
 

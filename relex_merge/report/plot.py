@@ -73,9 +73,12 @@ def coefficients(statistics: SeriesStatistics) -> Array:
 def _title(report: Report) -> str:
     steps, ratio = report["steps"], report["ratio"]
     further = f" ({ratio:.3g}×)" if ratio else ""
+    sampled = (
+        f" (from {report['sample']['share']:.2g} of the numbers)" if "sample" in report else ""
+    )
     return (
         f"{len(steps)} checkpoints, steps {steps[0]:g}–{steps[-1]:g} → "
-        f"{report['target_step']:g}{further}.  Verdict: {report['verdict']['verdict']}"
+        f"{report['target_step']:g}{further}.  Verdict: {report['verdict']['verdict']}{sampled}"
     )
 
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from relex_merge.formatting import cell
 from relex_merge.report.columns import COLUMNS
 from relex_merge.report.contents import Report, Skills, TensorEntry, TrialEntry, WalkEntry
+from relex_merge.report.sampled import error_cell
 from relex_merge.trajectory.backtests.entries import ChoiceEntry, horizons
 from relex_merge.trajectory.backtests.results import Word
 
@@ -24,6 +25,7 @@ TONES: dict[Word, Tone] = {
     "do not extrapolate": "bad",
     "not enough checkpoints to tell": "doubt",
     "weights cannot tell": "doubt",
+    "sample too small to tell": "doubt",
     "nothing to extrapolate": "",
 }
 
@@ -92,6 +94,7 @@ def figures(report: Report) -> Table:
     """Tabulate the whole model, a random walk, and the best and worst kinds and layers."""
     rows = [
         Row("whole model", _figures_of(report["model"])),
+        *_errors(report["model"]),
         Row("a random walk", _figures_of(report["random_walk"])),
     ]
     for title, prefix, groups in (
@@ -110,6 +113,14 @@ def figures(report: Report) -> Table:
         tuple(rows),
         tuple(column.meaning for column in COLUMNS),
     )
+
+
+def _errors(entry: TensorEntry) -> list[Row]:
+    """Return the standard errors of a sampled series; nothing where every number was read."""
+    if "standard_errors" not in entry:
+        return []
+    cells = tuple(Cell(error_cell(entry, column.key, column.form)) for column in COLUMNS)
+    return [Row(" standard error", cells)]
 
 
 def skill_cell(value: float | None) -> Cell:

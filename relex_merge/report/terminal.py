@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from relex_merge.report.columns import COLUMNS
 from relex_merge.report.contents import Report, missing
+from relex_merge.report.sampled import sample_lines
 from relex_merge.report.table import TONES, Row, Table, Tone, chosen, subject, tables
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def _parts(report: Report, width: int) -> Iterator[list[RenderableType]]:
     choice = report.get("choice")
     if choice is not None:
         yield [Text(f"chosen predictor: {chosen(choice)}"), *_items(choice["reasons"], width)]
-    yield [Text(subject(report))]
+    sampled = [Text(textwrap.fill(line, width)) for line in sample_lines(report)]
+    yield [Text(subject(report)), *sampled]
     for table in tables(report):
         note = (
             [Text(textwrap.fill(table.note, width, break_on_hyphens=False))] if table.note else []

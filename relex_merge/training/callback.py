@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +25,26 @@ from relex_merge.publishing.publisher import RunFacts, SeriesPublisher, publish_
 from relex_merge.publishing.revision_names import DEFAULT_FORMAT, RevisionFormat
 from relex_merge.training import settings
 from relex_merge.training.follow import Trajectory
+from relex_merge.training.live import from_first_rank, live_numbers
 from relex_merge.training.series_folder import SeriesFolder
-from relex_merge.training.settings import agree
 from relex_merge.training.stopping import Figures, StopRule
 
 if TYPE_CHECKING:
+    import torch
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
+    from relex_merge.engine.sample_memory import Wanted
+
 _LOG = logging.getLogger(__name__)
+
+
+@contextmanager
+def _logged(state: TrainerState) -> Iterator[None]:
+    """Log what goes wrong with a checkpoint; the run matters more."""
+    try:
+        yield
+    except Exception as error:
+        _LOG.warning("step %d is not part of the trajectory yet: %s", state.global_step, error)
 
 
 class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
@@ -46,9 +60,12 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
     Use it with :meth:`attach`, so that the figures reach the trainer's own logger (W&B,
     TensorBoard, …); in ``Trainer(callbacks=[...])`` alone they go to ``trainer_state.json``.
 
-    Cost of a save with T checkpoints of d numbers: the new checkpoint is read once, and the earlier
-    ones are needed again, for T·d multiplications. As far as ``memory`` goes they are held there as
-    they are stored; the rest is read from the disk again.
+    The figures come from a sample of a million numbers of every checkpoint, which is held in memory
+    (4 MB a checkpoint, whatever the size of the model): of a new checkpoint it is taken from the
+    live parameters, those of FSDP2 included. Models with no more numbers are held whole. With
+    ``exact`` all numbers count: then the new checkpoint is read once, and the earlier ones are
+    needed again, for T·d multiplications. As far as ``memory`` goes they are held there as they are
+    stored; the rest is read from the disk again.
 
     Args:
         target_step: where to extrapolate to; by default the run's own ``max_steps``, and once that
@@ -63,7 +80,10 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
             hard links from there when ``save_total_limit`` is set.
         stop_when: :class:`relex_merge.StopWhen`, or a function of the figures of all checkpoints so
             far, that says whether to stop training.
-        memory: bytes for earlier checkpoints; by default a quarter of what is free at the start.
+        exact: form the Gram matrices from all numbers, so that ``relex-merge run --reuse`` takes
+            them. From a sample it forms its own.
+        memory: with ``exact``, bytes for earlier checkpoints; by default a quarter of what is free
+            at the start.
     """
 
     def __init__(  # noqa: PLR0913  # a public class: each option is a keyword of its own
@@ -77,6 +97,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         token: str | None = None,
         series: str | Path | None = None,
         stop_when: StopRule | None = None,
+        exact: bool = False,
         memory: int | None = None,
     ) -> None:
         self.stopped = False
@@ -89,6 +110,7 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         self._series = None if series is None else Path(series)
         self._stop_when = stop_when
         self._memory = memory
+        self._exact = exact
         self._trainer: weakref.ref[Trainer] | None = None
         self._trajectory: Trajectory | None = None
         self._publisher: SeriesPublisher | None = None
@@ -130,7 +152,12 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         folder.prepare(Path(args.output_dir), deletes=args.save_total_limit is not None)
         target = self._target if self._target is not None else float(state.max_steps)
         self._trajectory = Trajectory(
-            folder, base, target, settings.budget(self._memory), assumed=self._target is None
+            folder,
+            base,
+            target,
+            settings.budget(self._memory, exact=self._exact),
+            assumed=self._target is None,
+            exact=self._exact,
         )
         if self._repo is not None:
             self._publisher = SeriesPublisher.open(
@@ -148,16 +175,26 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take in the checkpoint that was just saved. Runs on rank 0; all ranks learn to stop."""
+        """Take in the checkpoint that was just saved.
+
+        Rank 0 does that; every rank brings what it has of the parameters, and learns to stop.
+        """
         stop = False
+        wanted: list[Wanted] | None = None
         if self._trajectory is not None:
+            with _logged(state):
+                wanted = self._link(self._trajectory, args, state)
+        live: dict[str, torch.Tensor] = {}
+        asked = wanted if self._exact else from_first_rank(wanted)
+        if asked and kwargs.get("model") is not None:
             try:
-                stop = self._take_in(self._trajectory, args, state)
-            except Exception as error:  # the run matters more
-                _LOG.warning(
-                    "step %d is not part of the trajectory yet: %s", state.global_step, error
-                )
-        if self._stop_when is not None and agree(stop):
+                live = live_numbers(kwargs["model"], asked)
+            except Exception as error:  # the files have the same numbers
+                _LOG.warning("the parameters could not be sampled (%s)", error)
+        if self._trajectory is not None and wanted is not None:
+            with _logged(state):
+                stop = self._measure(self._trajectory, state, live)
+        if self._stop_when is not None and from_first_rank(stop):
             control.should_training_stop = True
 
     def on_train_end(
@@ -174,10 +211,10 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
             except Exception as error:  # the run is done, and that matters more
                 _LOG.warning("what the trajectory has kept cannot be told: %s", error)
 
-    def _take_in(
+    def _link(
         self, trajectory: Trajectory, args: TrainingArguments, state: TrainerState
-    ) -> bool:
-        """Link, publish, measure and log a checkpoint; return whether to stop."""
+    ) -> list[Wanted]:
+        """Link and publish a checkpoint; return what is wanted of the live parameters."""
         step = state.global_step
         saved = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
         linked = trajectory.folder.add(saved, step)
@@ -190,7 +227,13 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
             run = replace(self._facts, adapter=adapter)
             upload = self._uploads.submit(self._publish, self._publisher, checkpoint, run)
             self._pending.append(upload)
-        figures = trajectory.update(step)
+        return trajectory.wanted()
+
+    def _measure(
+        self, trajectory: Trajectory, state: TrainerState, live: dict[str, torch.Tensor]
+    ) -> bool:
+        """Measure and log a checkpoint that is linked; return whether to stop."""
+        figures = trajectory.update(state.global_step, live)
         if figures is None:
             return False
         for remark in trajectory.remarks if len(trajectory.history) == 1 else ():
@@ -199,7 +242,9 @@ class TrajectoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         if self._stop_when is None or self.stopped or not self._stop_when(trajectory.history):
             return False
         self.stopped = True
-        _LOG.warning("the trajectory is straight enough; training stops at step %d", step)
+        _LOG.warning(
+            "the trajectory is straight enough; training stops at step %d", state.global_step
+        )
         return True
 
     def _publish(self, publisher: SeriesPublisher, checkpoint: Checkpoint, run: RunFacts) -> None:

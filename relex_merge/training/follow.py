@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
 from mergekit.options import MergeOptions
 
@@ -17,6 +18,7 @@ from relex_merge.engine.factors import adapters_of
 from relex_merge.engine.growing import grow
 from relex_merge.engine.plan import NeedsMergekit
 from relex_merge.engine.resources import available
+from relex_merge.engine.sample_memory import SampleMemory, Wanted
 from relex_merge.errors import RelexError
 from relex_merge.hub.download import progress_bars
 from relex_merge.pipeline import prepare
@@ -32,6 +34,7 @@ from relex_merge.trajectory.statistics import SeriesStatistics
 from relex_merge.weights.memory import Memory
 
 HISTORY = "relex_history.json"
+SAMPLE = 10**6  # numbers of a checkpoint that are held
 FEWEST = 2  # checkpoints that make a trajectory
 ASSUMED = (
     "# TrajectoryCallback was given no target_step: the one below is where the run itself ends.\n"
@@ -52,6 +55,7 @@ class Trajectory:
         target: step to extrapolate to.
         memory: bytes for earlier checkpoints.
         assumed: whether the target is only where the run ends, since none was asked for.
+        exact: whether Gram matrices are formed from all numbers and not from a sample.
 
     Attributes:
         remarks: what is to be said of the checkpoints, besides figures.
@@ -65,6 +69,7 @@ class Trajectory:
         memory: int,
         *,
         assumed: bool = False,
+        exact: bool = False,
     ) -> None:
         self.folder = folder
         self.history: list[Figures] = []
@@ -72,6 +77,8 @@ class Trajectory:
         self._target = target
         self._assumed = assumed
         self._memory = Memory(memory)
+        self._sample = None if exact else SampleMemory(SAMPLE)
+        self._prepared: prepare.Prepared | None = None
         self._known: SeriesStatistics | None = None
         self._options = MergeOptions()
         self.remarks: list[str] = []
@@ -94,11 +101,27 @@ class Trajectory:
             self._known = self._known.select(self._known.steps <= step)
         self.history = [f for f in self._read_history() if f.step <= step]
 
-    def update(self, step: int) -> Figures | None:
+    def wanted(self) -> list[Wanted]:
+        """Return which numbers of the checkpoint that came last the trainer may bring.
+
+        None of them has to be brought: what is missing is read from the checkpoint's files.
+        """
+        self._prepared = None
+        if self._sample is None or len(self.folder.steps()) < FEWEST:
+            return []
+        prepared = self._prepare()
+        if adapters_of(prepared.plan):
+            return []
+        self._prepared = prepared
+        return self._sample.wanted(prepared.plan, prepared.plan.T)
+
+    def update(self, step: int, live: Mapping[str, torch.Tensor] | None = None) -> Figures | None:
         """Take in a checkpoint that lies in the folder; write the Gram matrices and the recipe.
 
         Args:
             step: of the checkpoint.
+            live: name → its numbers, as asked for by :meth:`wanted` just before, from the
+                parameters themselves.
 
         Returns:
             The figures of the trajectory; None while there is only one checkpoint.
@@ -110,17 +133,21 @@ class Trajectory:
             self._known = self._known.select(self._known.steps != step)
         if len(self.folder.steps()) < FEWEST:
             return None
-        prepared = self._prepare()
+        prepared, self._prepared = self._prepared or self._prepare(), None
         resources = available(self._options, None)
         adapters = adapters_of(prepared.plan)
         self.remarks = [] if adapters else rounding(prepared.stored_dtype)
         if adapters:
             found = form_grams(prepared, resources, lambda _: lambda _: None)
+        elif self._sample is not None:
+            last = prepared.plan.steps[-1] == step
+            brought = live if last and live is not None else {}
+            found = self._sample.grow(prepared.plan, brought, prepared.fingerprint())
         else:
             tensors = grow(prepared.plan, self._known, self._memory, resources.workers)
             found = SeriesStatistics(prepared.plan.steps, tensors, prepared.fingerprint())
         self._known = found
-        figures = _figures(of_series(prepared, found).report)
+        figures = _figures(of_series(prepared, found, alone=True).report)
         self.history = [f for f in self.history if f.step < step] + [figures]
         self._save(prepared.recipe.to_yaml())
         return figures
@@ -131,6 +158,7 @@ class Trajectory:
         kept = f"{count} checkpoint{'s' * (count != 1)} kept in {self.folder.root}"
         if self._known is None:
             return f"{kept}; a trajectory needs {FEWEST}, so save more often"
+        reuse = "" if self._known.sampled else f" --reuse {self.gram}"
         said = self.history[-1].verdict if self.history else "unknown"
         remarks = "".join(f"\nNote: {remark}." for remark in self.remarks)
         verdict = f"Weights say of step {self._target:g}: {said}"
@@ -141,7 +169,7 @@ class Trajectory:
         return (
             f"{kept}. {verdict}.{remarks}\nGo on with\n"
             f"  relex-merge inspect {self.recipe}{further}\n"
-            f"  relex-merge run {self.recipe} OUT --reuse {self.gram}{further}"
+            f"  relex-merge run {self.recipe} OUT{reuse}{further}"
         )
 
     def _prepare(self) -> prepare.Prepared:

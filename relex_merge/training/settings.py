@@ -48,21 +48,20 @@ def base_of(model: Any, given: str | None) -> str:
     return str(reference)
 
 
-def budget(given: int | None) -> int:
-    """Return the bytes for checkpoints in memory. Raises RelexError for less than nothing."""
+def budget(given: int | None, *, exact: bool) -> int:
+    """Return the bytes for checkpoints in memory.
+
+    Args:
+        given: by the user; None leaves it to this function.
+        exact: whether whole checkpoints are held at all.
+
+    Raises:
+        RelexError: it is less than nothing, or there is nothing to hold.
+    """
     if given is None:
         return free_memory() // _SHARE
     if given < 0:
         raise RelexError(f"memory is {given}; give a number of bytes, or 0 to hold nothing")
+    if not exact:
+        raise RelexError("memory is for exact=True; a sample takes 4 MB a checkpoint: leave it out")
     return given
-
-
-def agree(stop: bool) -> bool:
-    """Return what rank 0 says, on every rank of a distributed run; all of them must call it."""
-    from torch import distributed
-
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return stop
-    said = [stop]
-    distributed.broadcast_object_list(said, src=0)
-    return said[0]

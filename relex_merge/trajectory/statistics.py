@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,11 +61,13 @@ class SeriesStatistics:
         steps: (T,) step numbers, ascending.
         tensors: Name → statistics, in the model's order.
         fingerprint: Of the weights they were formed from; empty where it is not needed.
+        sampled: Whether they are estimates from a part of the numbers.
     """
 
     steps: Array
     tensors: Mapping[str, TensorStatistics]
     fingerprint: str = ""
+    sampled: bool = False
 
     def select(self, chosen: npt.NDArray[np.bool_]) -> SeriesStatistics:
         """Return the statistics of the checkpoints ``chosen`` (T,); ``moved`` stays as it is."""
@@ -72,7 +75,7 @@ class SeriesStatistics:
             name: replace(t, gram=t.gram[np.ix_(chosen, chosen)])
             for name, t in self.tensors.items()
         }
-        return SeriesStatistics(self.steps[chosen], tensors, self.fingerprint)
+        return replace(self, steps=self.steps[chosen], tensors=tensors)
 
     def save(self, path: Path) -> None:
         """Write G (float64) of every tensor and, as metadata, the rest; a few MB for 75 × 340."""
@@ -83,11 +86,13 @@ class SeriesStatistics:
             for n, t in self.tensors.items()
         }
         arrays = {_PREFIX + name: np.ascontiguousarray(t.gram) for name, t in self.tensors.items()}
-        about = {
+        about: dict[str, Any] = {
             "steps": self.steps.tolist(),
             "tensors": rest,
             "fingerprint": self.fingerprint,
         }
+        if self.sampled:
+            about["sampled"] = True
         # One entry, since safetensors writes several in an order that changes from run to run.
         path.write_bytes(save(arrays, metadata={"series": json.dumps(about)}))
 
@@ -128,7 +133,8 @@ class SeriesStatistics:
             raise RelexError(
                 f"{path} is not a file of Gram matrices written by relex-merge: {error}"
             ) from error
-        return SeriesStatistics(steps, tensors, about.get("fingerprint", ""))
+        sampled = about.get("sampled") is True
+        return SeriesStatistics(steps, tensors, about.get("fingerprint", ""), sampled)
 
 
 def at_rest_where_broken(statistics: SeriesStatistics) -> tuple[SeriesStatistics, list[str]]:

@@ -27,8 +27,8 @@ from relex_merge.weights.header import (
 )
 from relex_merge.weights.place_files import check_place
 from relex_merge.weights.shards import tensors_of
-from relex_merge.weights.source import Read, Source, TensorInfo
-from relex_merge.weights.spans import coalesce
+from relex_merge.weights.source import Range, Read, Source, TensorInfo, Traffic
+from relex_merge.weights.spans import LONGEST_SPAN, WIDEST_GAP, coalesce
 
 
 class NamedFile(Protocol):
@@ -113,6 +113,21 @@ class RemoteSource(Source, Generic[File]):
             wanted.setdefault(extent.file, []).append((extent.offset + asked.start, asked.into))
         for name, ranges in wanted.items():
             self._ranges.read(self._files[name], coalesce(ranges))
+
+    def traffic(self, ranges: Sequence[Range]) -> Traffic:
+        """Count what :meth:`read` asks for, gaps that it reads over included."""
+        places = []
+        for r in ranges:
+            extent = self._extents[r.name]
+            places.append((extent.file, extent.offset + r.start, extent.offset + r.stop))
+        spans: list[tuple[str, int, int]] = []
+        for file, start, stop in sorted(places):
+            if spans and spans[-1][0] == file and start - spans[-1][2] <= WIDEST_GAP:
+                spans[-1] = (file, spans[-1][1], stop)
+            else:
+                spans.append((file, start, stop))
+        lengths = [stop - start for _, start, stop in spans]
+        return Traffic(sum(-(-length // LONGEST_SPAN) for length in lengths), sum(lengths))
 
     @abstractmethod
     def fingerprint(self) -> list[Any]:

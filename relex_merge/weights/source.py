@@ -66,6 +66,23 @@ class Read:
     into: memoryview
 
 
+@dataclass(frozen=True)
+class Range:
+    """Bytes [start, stop) of one tensor, counted from its first number in row-major order."""
+
+    name: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Reads of a disk, or requests over a network, and the bytes that they bring."""
+
+    requests: int
+    nbytes: int
+
+
 class Source(ABC):
     """The weights of one model. Reads may come from any thread.
 
@@ -91,6 +108,10 @@ class Source(ABC):
         Raises:
             RelexError: the bytes cannot be read, or are not those of the time of opening.
         """
+
+    def traffic(self, ranges: Sequence[Range]) -> Traffic:
+        """Return what reading ``ranges`` takes; none of them may overlap another."""
+        return Traffic(len(ranges), sum(r.stop - r.start for r in ranges))
 
     def fingerprint(self) -> list[Any]:
         """Return, as JSON, what must be the same in another run for the bytes to be the same.

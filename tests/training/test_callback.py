@@ -60,16 +60,21 @@ def assert_gram(base: Path, output: Path, steps: Sequence[int]) -> None:
         np.testing.assert_allclose(saved.tensors[name].gram, G, rtol=1e-9, atol=1e-12 * G.max())
 
 
-@pytest.mark.parametrize("memory", [None, 0, 60_000], ids=["all held", "none held", "some held"])
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"exact": True}, {"exact": True, "memory": 0}, {"exact": True, "memory": 60_000}],
+    ids=["sampled", "all held", "none held", "some held"],
+)
 def test_the_gram_matrices_grow_with_every_save(
-    base: Path, tmp_path: Path, memory: int | None
+    base: Path, tmp_path: Path, how: dict[str, Any]
 ) -> None:
-    train(base, tmp_path, TrajectoryCallback(60, memory=memory))
+    train(base, tmp_path, TrajectoryCallback(60, **how))
     assert_gram(base, tmp_path, range(1, 7))
 
 
-def test_a_save_reads_only_the_new_checkpoint_where_the_others_are_held(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_save_reads_only_the_new_checkpoint_and_takes_a_sample_from_the_parameters(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exact: bool
 ) -> None:
     from relex_merge.weights.safetensors import SafetensorsSource
 
@@ -81,9 +86,28 @@ def test_a_save_reads_only_the_new_checkpoint_where_the_others_are_held(
         original(self, reads)
 
     monkeypatch.setattr(SafetensorsSource, "read", count)
-    train(base, tmp_path, TrajectoryCallback(60))
+    train(base, tmp_path, TrajectoryCallback(60, exact=exact))
     size = sum(tensor.nbytes for tensor in read_weights(base).values())
-    assert read == {str(path): size for path in [base, *folders(tmp_path)]}
+    # There is no trajectory yet at the first save, so that it is read at the second.
+    saved = folders(tmp_path) if exact else folders(tmp_path)[:1]
+    assert {label: count for label, count in read.items() if count} == {
+        str(path): size for path in [base, *saved]
+    }
+
+
+def test_what_was_measured_on_a_sample_is_not_reused(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("relex_merge.training.follow.SAMPLE", 3000)
+    callback = TrajectoryCallback(60)
+    train(base, tmp_path, callback)
+    saved = SeriesStatistics.load(tmp_path / "relex_series" / "relex_gram.safetensors")
+    assert saved.sampled
+    assert callback.recipe is not None
+    exact = relex_merge.inspect(callback.recipe, quiet=True)["model"]["explained_variance"]
+    assert callback.history[-1].explained_variance == pytest.approx(exact, abs=0.02)
+    said = capsys.readouterr()
+    assert f"relex-merge run {callback.recipe} OUT\n" in said.out + said.err + "\n"
 
 
 def test_the_figures_of_the_report_reach_the_trainers_own_reports(
@@ -406,6 +430,8 @@ def test_settings_that_cannot_work_are_found_when_training_begins(
         train(base, tmp_path, TrajectoryCallback(60, series=tmp_path / "a@b"))
     with pytest.raises(RelexError, match="memory is -1"):
         train(base, tmp_path, TrajectoryCallback(60, memory=-1))
+    with pytest.raises(RelexError, match="memory is for exact=True"):
+        train(base, tmp_path, TrajectoryCallback(60, memory=10**9))
     with pytest.raises(RelexError, match="revision-format"):
         TrajectoryCallback(60, revision_format="step")
 

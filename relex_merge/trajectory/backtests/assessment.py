@@ -76,6 +76,8 @@ def assess(
     target: float,
     holdout: SeriesStatistics | None,
     attempt: Attempt = insist,
+    *,
+    alone: bool = False,
 ) -> Assessment:
     """Run every backtest of every tensor, and predict the held-out checkpoints if there are any.
 
@@ -86,6 +88,8 @@ def assess(
         holdout: Statistics of the same tensors over the observed checkpoints and later ones.
         attempt: What to do about a part whose arithmetic fails; unless told otherwise the exception
             goes on.
+        alone: Whether only the recipe's own predictor is tried, not the others that a report
+            compares it with.
 
     Raises:
         RelexError: There is no tensor, or a held-out step is not beyond the observed ones.
@@ -98,7 +102,9 @@ def assess(
     beyond = common.mode == "extrapolate" and target > steps[-1] > 0
     ratio = float(target / steps[-1]) if beyond else None
     rank = min(common.rank, len(steps))
-    compared = (method(own), *baselines(min(max(rank, 3), len(steps))), *others(rank))
+    compared: tuple[Predictor, ...] = (method(own),)
+    if not alone:
+        compared += (*baselines(min(max(rank, 3), len(steps))), *others(rank))
     grams = stacked(statistics)
     tests = backtests(grams, steps, plan(steps, ratio), compared, attempt)
     return Assessment(

@@ -26,6 +26,7 @@ Word: TypeAlias = Literal[
     "do not extrapolate",
     "not enough checkpoints to tell",
     "weights cannot tell",
+    "sample too small to tell",
     "nothing to extrapolate",
 ]
 

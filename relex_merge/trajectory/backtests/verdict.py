@@ -12,6 +12,10 @@ perfectly straight run, stored the same way, must pass
 (:mod:`relex_merge.trajectory.backtests.rounding`). If not even that would, the verdict is ``weights
 cannot tell``, whatever the witnesses said, held-out checkpoints included.
 
+Of a sampled series every figure has a standard error. Where the sign of one that the word hangs on
+is not clear, the verdict is ``sample too small to tell``
+(:mod:`relex_merge.report.sampled`).
+
 The rule, its threshold and how often it was right on runs of known truth are reported by
 ``tests/benchmarks/calibrate_verdict.py``; the threshold was fixed there on one set of seeds and
 tested on another. ``tests/benchmarks/rounding_control.py`` reports what the control changes.
@@ -32,8 +36,10 @@ CAUTION: Word = "caution"
 DO_NOT: Word = "do not extrapolate"
 NOT_ENOUGH: Word = "not enough checkpoints to tell"
 BLIND: Word = "weights cannot tell"
+UNSETTLED: Word = "sample too small to tell"
 NOTHING: Word = "nothing to extrapolate"
 
+TINY = 1e-12  # error / standing still below which a prediction is perfect
 CLEAR = 1.0  # standard deviations of the error law that make the sign of a skill clear
 
 
@@ -81,6 +87,37 @@ def _blind(evidence: Evidence, clear: float) -> bool:
     if control.skill is not None and control.skill <= 0:
         return True
     return control.law is not None and control.law.skill(ratio, -clear) <= 0
+
+
+def margins(evidence: Evidence, clear: float = CLEAR) -> dict[str, float]:
+    """Return the figures whose signs the word hangs on; the sign is that of the skill.
+
+    A figure is −log(error / standing still), whose estimates scatter evenly to both sides, as those
+    of a skill, which has no lower bound, do not.
+
+    Args:
+        evidence: What is known before extrapolating.
+        clear: As for :func:`decide`.
+    """
+    ratio, law, control = evidence.ratio, evidence.law, evidence.rounding
+    if ratio is None or evidence.predictor == STAY:
+        return {}
+    word, tested = _of_backtests(evidence, clear), evidence.same_ratio
+    known = [skill for step, skill in evidence.held_out if step <= evidence.target]
+    found = {"held_out": known[-1] if known else None}
+    if control is not None:
+        found["control"] = control.skill
+        found["control_law"] = None if control.law is None else control.law.skill(ratio, -clear)
+    if not _refuted(evidence) and law is not None and word != NOT_ENOUGH:
+        found["backtest"] = tested
+        found["law"] = law.skill(ratio, -clear if tested is not None and tested > 0 else clear)
+    if _blind(evidence, clear):
+        found = {key: found.get(key) for key in ("control", "control_law")}
+    return {
+        name: -float(np.log(max(1 - skill, TINY)))
+        for name, skill in found.items()
+        if skill is not None
+    }
 
 
 def _refuted(evidence: Evidence) -> bool:
