@@ -170,10 +170,10 @@ def test_run_from_a_sample_is_near_the_exact_run_and_says_how_near(
     relex: Command, middling: Series, tmp_path: Path
 ) -> None:
     path = write_recipe(tmp_path / "r.yml", middling.recipe(24))
-    done = relex("run", path, tmp_path / "s", "--gram", "sample:5%", "--quiet", "--yes")
+    done = relex("run", "--yes", path, tmp_path / "s", "--gram", "sample:5%", "--quiet", "--yes")
     assert done.code == 0, done.err
     assert "of the update away from the exact ones" in done.err
-    assert relex("run", path, tmp_path / "e", "--quiet", "--yes").code == 0
+    assert relex("run", "--yes", path, tmp_path / "e", "--quiet", "--yes").code == 0
     one, other = weights(tmp_path / "s"), weights(tmp_path / "e")
     assert one.keys() == other.keys()
     error = sum(float((one[n].double() - other[n].double()).square().sum()) for n in one) ** 0.5
@@ -184,11 +184,11 @@ def test_run_from_a_sample_is_near_the_exact_run_and_says_how_near(
     assert told["rounding"] > 0
     # What it leaves is no exact file, and says so.
     assert "sampled: " in relex("inspect", tmp_path / "s", "--quiet").out
-    again = relex("run", path, tmp_path / "x", "--reuse", tmp_path / "s", "--quiet")
+    again = relex("run", "--yes", path, tmp_path / "x", "--reuse", tmp_path / "s", "--quiet")
     assert again.code == 1
     assert "are estimates from a sample" in again.err
     both = ("--reuse", tmp_path / "e", "--gram", "sample")
-    done = relex("run", path, tmp_path / "x", *both, "--quiet")
+    done = relex("run", "--yes", path, tmp_path / "x", *both, "--quiet")
     assert done.code == 1
     assert "leave one of them out" in done.err
     assert relex("inspect", tmp_path / "e", "--sample", "1%", "--quiet").code == 1
