@@ -39,7 +39,11 @@ def ask(*, strict: bool, yes: bool) -> Callable[[Report], None]:
                 click.echo(f"  - {reason}", err=True)
         _show(report)
         if report["verdict"]["verdict"] == NOTHING:
-            click.echo(f"writing step {report['target_step']:g} from within the series", err=True)
+            click.echo(
+                f"writing step {report['target_step']:g} from within the series, "
+                "as the line has it and not the checkpoint itself",
+                err=True,
+            )
         if report["method"].get("predictor") == "stay":
             click.echo("writing the last observed checkpoint", err=True)
         against = "; ".join(doubts(report))

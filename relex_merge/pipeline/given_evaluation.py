@@ -47,7 +47,7 @@ class GivenEvaluation:
             notify(f"ignoring the evaluation beside the recipe: {error}")
             return None
         if not self.named:
-            notify(f"found an evaluation beside the recipe, and follow it: {self.file}")
+            notify(f"found an evaluation beside the recipe: {self.file}")
         return self.content
 
 

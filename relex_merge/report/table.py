@@ -162,10 +162,14 @@ def backtests(report: Report) -> list[Table]:
     if tests["grid"]:
         trials = _thinned(tests["grid"], tests["cut"])
         counts = tuple(Cell(str(trial["checkpoints"])) for trial in trials)
-        own = [f" (yours: {t['ratio']:.3g}×)" for t in trials if t["checkpoints"] == tests["cut"]]
+        own = [
+            f" (yours {report['ratio']:.3g}×, nearest {t['ratio']:.3g}×)"
+            for t in trials
+            if t["checkpoints"] == tests["cut"]
+        ]
         found.append(
             Table(
-                f"Backtests: skill of predicting the last checkpoint, by ratio{''.join(own)}",
+                f"Backtests: skill at the last checkpoint, by ratio{''.join(own)}",
                 tuple(
                     Cell(f"{t['ratio']:.3g}×", "own" if t["checkpoints"] == tests["cut"] else "")
                     for t in trials

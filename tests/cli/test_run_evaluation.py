@@ -126,7 +126,7 @@ def test_it_is_found_beside_the_recipe_with_a_word(
     assert file == tmp_path / "chosen.evaluation.json"
     done = relex("run", path, tmp_path / "out", "--strict", "--quiet")
     assert done.code == 0, done.err
-    assert f"found an evaluation beside the recipe, and follow it: {file}" in done.err
+    assert f"found an evaluation beside the recipe: {file}" in done.err
     made = relex_merge.extrapolate(path, tmp_path / "api", quiet=True)
     assert made.report["verdict"]["evidence"] == "function"
     plain = relex_merge.extrapolate(back, tmp_path / "mapping", quiet=True)

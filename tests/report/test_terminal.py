@@ -40,7 +40,7 @@ def test_the_verdict_comes_first_then_reasons_tables_and_legend(report: Report) 
         "a random walk 0.8",
         "q_proj",
         "layer 2",
-        "Backtests: skill of predicting the last checkpoint",
+        "Backtests: skill at the last checkpoint",
         *(column.meaning for column in COLUMNS),
     ]
     places = [said.index(part) for part in order]
