@@ -243,3 +243,19 @@ def test_a_shard_that_changes_during_a_run_is_named(
     assert done.code == 1
     assert f"{address}/{changed} changed during the run" in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_shards_in_a_store_are_evaluated_as_on_the_disk(
+    memory: Store, sharded_runs: ShardedRuns, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.jsonl"
+    text.write_text('{"prompt": "a b", "response": "c d e"}\n' * 4)
+    layout = "fsdp2-2"
+    near = {step: sharded_runs.checkpoint(layout, step) for step in (0, *STEPS)}
+    far = {step: memory.put(folder, f"run/step_{step}") for step, folder in near.items()}
+    found = []
+    for base, *models in (near.values(), far.values()):
+        done = relex_merge.evaluate(recipe_of(models, base), text=text, scales=[1], quiet=True)
+        found.append([entry["kl"] for entry in done["function"]["candidates"]])
+    assert found[0]
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
