@@ -73,8 +73,8 @@ def test_the_evaluation_lies_beside_the_recipe_where_run_finds_it(
     file = tmp_path / "recipe.evaluation.json"
     assert done.err == f"wrote {file}\n"
     assert load_evaluation(file)["last_step"] == 12
-    run = relex("run", "--yes", recipe, tmp_path / "out", "--quiet", "--yes")
-    assert f"follow it: {file}" in run.err
+    run = relex("run", "--yes", recipe, tmp_path / "out", "--quiet")
+    assert f"found an evaluation beside the recipe: {file}" in run.err
 
 
 def test_json_writes_elsewhere_instead(evaluate: Evaluate, recipe: Path, tmp_path: Path) -> None:
