@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
@@ -41,15 +41,7 @@ Estimated: TypeAlias = Literal[
     "backtest_skill",
     "relative_update",
 ]
-ESTIMATED: tuple[Estimated, ...] = (
-    "explained_variance",
-    "r2",
-    "straightness",
-    "angle",
-    "end_speed",
-    "backtest_skill",
-    "relative_update",
-)
+ESTIMATED: tuple[Estimated, ...] = get_args(Estimated)
 _SETS: tuple[Literal["tensors", "layers", "kinds"], ...] = ("tensors", "layers", "kinds")
 
 
